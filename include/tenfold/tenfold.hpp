@@ -1,0 +1,145 @@
+// Tenfold's C++ API: compile a model into an engine, load an engine, run it.
+//
+//   tenfold::Engine engine = tenfold::Engine::load("model.engine");
+//   tenfold::Context context = engine.make_context();
+//   context.set_input("x", {1, 3, 224, 224}, pixels);
+//   context.run();
+//   std::span<const float> scores = context.output("y").values<float>();
+//
+// Link `tenfold_runtime` to load and run; link `tenfold` to compile as well. All errors are tenfold::Error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tenfold/types.hpp"
+
+
+
+namespace tenfold {
+
+/// A named input or output of an engine. A dimension of -1 is decided when it runs.
+struct TensorInfo {
+  std::string name;
+  DType dtype = DType::undefined;
+  std::vector<std::int64_t> dims;
+  std::vector<std::string> dim_names;  ///< the model's expression for each dimension: "batch", "2*floordiv(w, 8)"
+};
+
+/// The shapes that one profile accepts for one input, per axis.
+struct ShapeRange {
+  std::vector<std::int64_t> min, opt, max;
+};
+
+/// What a run took, per step.
+struct StepTime {
+  std::string name;                   ///< the step
+  std::vector<std::string> origins;   ///< names of the model's nodes it computes
+  std::string op_type;
+  std::string tactic;                 ///< the kernel
+  double start_us = 0;                ///< since the start of the run
+  double duration_us = 0;
+  double flops = 0;                   ///< arithmetic operations (multiply-add is 2); 0 if it only moves data
+  double bytes = 0;                   ///< operands read and written once
+};
+
+/// One output after a run. The memory belongs to the context and is valid until its next run.
+struct OutputView {
+  DType dtype = DType::undefined;
+  std::vector<std::int64_t> dims;
+  const void* data = nullptr;
+  std::size_t size_bytes = 0;
+  template <typename T>
+  std::span<const T> values() const {
+    return {static_cast<const T*>(data), size_bytes / sizeof(T)};
+  }
+};
+
+struct LoadOptions {
+  bool verify = true;               ///< check every section's hash before use
+  int num_threads = 0;              ///< 0: as many as the engine was built for, at most the cores available
+  /// What to do when the engine was built for another processor: fail, or run the portable section if there is one.
+  enum class OnMismatch { fail, portable } on_mismatch = OnMismatch::fail;
+};
+
+class Context;
+
+/// A loaded engine. Cheap to copy: copies share everything. Thread-safe.
+class Engine {
+ public:
+  /// Maps the file and checks it. Throws Error(incompatible_engine | io_failure | invalid_argument).
+  static Engine load(const std::string& path, const LoadOptions& options = {});
+  /// The same from memory; `bytes` is copied.
+  static Engine load(std::span<const std::byte> bytes, const LoadOptions& options = {});
+
+  std::vector<TensorInfo> inputs() const;
+  std::vector<TensorInfo> outputs() const;
+  int num_profiles() const;
+  /// By input, in the order of inputs().
+  std::vector<ShapeRange> profile(int index) const;
+  std::map<std::string, std::string> metadata() const;
+  std::uint64_t weight_bytes() const;
+  std::uint64_t arena_bytes(int profile = 0) const;
+  int num_steps() const;
+
+  /// A place to run. Contexts of one engine share its weights; one context runs in one thread at a time.
+  Context make_context(int profile = 0) const;
+
+ private:
+  friend class Context;
+  struct State;
+  std::shared_ptr<State> state_;
+  friend struct EngineAccess;
+};
+
+class Context {
+ public:
+  Context(Context&&) noexcept;
+  Context& operator=(Context&&) noexcept;
+  ~Context();
+
+  /// The input's shape and data for the next runs. The data is read during `run`; it is not copied and must stay valid.
+  /// Throws Error(invalid_argument) naming input, axis, range and value.
+  void set_input(std::string_view name, std::span<const std::int64_t> dims, const void* data);
+  void set_input(std::string_view name, std::initializer_list<std::int64_t> dims, const void* data) {
+    set_input(name, std::span<const std::int64_t>(dims.begin(), dims.size()), data);
+  }
+  /// Writes this output to the caller's memory instead of the context's. nullptr undoes it.
+  /// `capacity_bytes` must hold the output at the shapes that are set, or `run` throws.
+  void set_output(std::string_view name, void* data, std::size_t capacity_bytes);
+
+  /// Runs once, from the inputs set, and waits. After a first run with the same shapes it allocates nothing.
+  /// Throws Error(invalid_argument) for an input not set, and device_failure.
+  void run();
+  /// Does all lazy work for the profile's optimum shapes, or those set, so that the next run is not slower than later ones.
+  void warm_up();
+  OutputView output(std::string_view name) const;
+  /// Makes another profile current; inputs must be set again.
+  void set_profile(int index);
+
+  /// The next runs record per-step times.
+  void set_profiling(bool on);
+  const std::vector<StepTime>& step_times() const;
+
+  /// Called after each step of a run with its outputs, for debugging; nullptr switches it off.
+  using StepObserver = std::function<void(std::string_view step, std::span<const std::string> value_names,
+                                          std::span<const OutputView> outputs)>;
+  void set_observer(StepObserver observer);
+
+ private:
+  friend class Engine;
+  struct State;
+  explicit Context(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tenfold

@@ -1,0 +1,149 @@
+// What a backend is: it knows one kind of device, offers tactics for problems, and makes kernels that run.
+//
+// The builder asks `candidates` for every node (a Problem), times the ones that do not refuse, keeps the best, and
+// stores its name, parameters and packed weights in the engine. The runtime calls `make_kernel` with what the file says
+// (untrusted: the backend validates it) and runs the kernel on a Stream. Nothing here says where memory lies.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/graph.hpp"
+
+namespace tenfold {
+
+/// An order of work on a device. Kernels enqueued on one stream run one after the other.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  /// Waits until everything enqueued has finished. Throws Error(device_failure) if it failed.
+  virtual void synchronize() = 0;
+};
+
+/// Memory of a device. Freed with the object.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual void* data() = 0;  ///< address on the device, aligned to 64 bytes
+  virtual std::size_t size_bytes() const = 0;
+};
+
+/// A sequence of launches recorded once and replayed as a whole.
+class CapturedGraph {
+ public:
+  virtual ~CapturedGraph() = default;
+  virtual void replay(Stream& stream) = 0;
+};
+
+/// The operands of one run.
+struct Launch {
+  /// In the operator's order. An omitted operand, and a constant that lives in the kernel's packed weights, has no data.
+  std::span<const TensorView> inputs;
+  std::span<const TensorView> outputs;
+  std::span<std::byte> workspace;  ///< at least workspace_bytes(...) for these shapes, 64-byte aligned, contents undefined
+  Stream* stream = nullptr;
+  /// For operators that set their output's shape: gives output `index` the dims; returns the view to write to.
+  std::function<const TensorView&(int index, const Shape& dims)>* resize = nullptr;
+};
+
+/// A compiled step. Immutable and shared by all contexts of an engine; `run` is thread-safe with distinct operands.
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  /// Scratch memory for these operand shapes. Never decreases when a dimension grows.
+  virtual std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView> outputs) const {
+    (void)inputs, (void)outputs;
+    return 0;
+  }
+  /// Enqueues. Neither allocates nor throws, except when the device fails.
+  virtual void run(const Launch& launch) const = 0;
+  /// May input `index` / output `index` be a view with a pitch larger than its last dimension?
+  virtual bool accepts_pitched_input(int index) const { (void)index; return false; }
+  virtual bool accepts_pitched_output(int index) const { (void)index; return false; }
+  /// May output 0 share its memory with input `index` (same shape, last reader)?
+  virtual bool can_run_in_place(int index) const { (void)index; return false; }
+};
+
+/// A node to be run: the operator with its operands.
+struct Problem {
+  OpPtr op;
+  std::vector<TensorType> inputs;        ///< dtype undefined: omitted
+  std::vector<TensorType> outputs;       ///< dtype undefined: not wanted
+  std::vector<const Tensor*> constants;  ///< per input; nullptr: computed at run time
+  std::vector<Shape> input_shapes;       ///< at the profile's optimum, where tactics are timed
+  std::vector<Shape> output_shapes;
+  bool strict = false;                   ///< refuse tactics that reorder arithmetic beyond plain summation (Winograd)
+};
+
+/// A tactic's answer to a problem.
+struct Candidate {
+  std::string tactic;                    ///< "conv.direct", "gemm.packed" ...; stored in the engine
+  std::vector<std::int64_t> parameters;  ///< tile sizes and the like; stored in the engine
+  std::string refusal;                   ///< why it cannot; empty if it can
+  double estimated_us = 0;               ///< roofline model's guess, for the shortlist; 0: no idea
+};
+
+/// Constants as a kernel wants them.
+struct PackedWeights {
+  std::vector<std::vector<std::byte>> blobs;
+  std::vector<int> consumed_inputs;      ///< constant inputs that the kernel no longer needs in their plain form
+};
+
+/// What the engine file says about a step. `make_kernel` believes none of it without a check.
+struct KernelSpec {
+  OpPtr op;
+  std::string tactic;
+  std::vector<std::int64_t> parameters;
+  std::vector<TensorType> inputs;
+  std::vector<TensorType> outputs;
+  /// Mapped from the file, 64-byte aligned; outlives the kernel.
+  std::vector<std::span<const std::byte>> weights;
+};
+
+struct StreamOptions {
+  int num_threads = 0;  ///< CPU: 0 takes all cores this process may use
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string_view name() const = 0;    ///< "cpu", "cuda"
+  /// What a kernel of this backend needs to run, and what the engine is locked to: "x86-64 avx2", "sm_90".
+  virtual std::string target() const = 0;
+  /// May an engine built for `target` run here? A reason if not.
+  virtual std::optional<std::string> refuses_target(std::string_view target) const = 0;
+  /// The device in words, for reports and timing-cache keys: processor model, cores.
+  virtual std::string device_name() const = 0;
+  /// Is its memory host memory? Then inputs and outputs are used in place.
+  virtual bool is_host() const = 0;
+
+  virtual std::unique_ptr<Stream> make_stream(const StreamOptions& options) const = 0;
+  /// Throws Error(out_of_memory) saying how much was asked for.
+  virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) const = 0;
+  virtual void copy_to_device(void* device, const void* host, std::size_t bytes, Stream& stream) const = 0;
+  virtual void copy_to_host(void* host, const void* device, std::size_t bytes, Stream& stream) const = 0;
+  /// nullptr if this backend cannot capture.
+  virtual std::unique_ptr<CapturedGraph> capture(Stream& stream, const std::function<void()>& enqueue) const {
+    (void)stream, (void)enqueue;
+    return nullptr;
+  }
+
+  /// All tactics that know this operator, those that refuse included. Empty: the operator cannot run here.
+  virtual std::vector<Candidate> candidates(const Problem& problem) const = 0;
+  virtual PackedWeights pack(const Problem& problem, const Candidate& candidate) const = 0;
+  /// Throws Error(incompatible_engine) when the spec does not hold together: unknown tactic, parameters outside the
+  /// legal box, weights of the wrong size.
+  virtual std::unique_ptr<Kernel> make_kernel(const KernelSpec& spec) const = 0;
+};
+
+/// The embedded CPU backend; lives as long as the process.
+const Backend& cpu_backend();
+
+}  // namespace tenfold
