@@ -1,0 +1,51 @@
+// Plan <-> file. The format is described in docs/engine-format.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/plan.hpp"
+
+namespace tenfold {
+
+struct EngineWriteOptions {
+  const Graph* portable = nullptr;   ///< adds the portable section: this graph with its constants
+};
+/// The whole file as bytes. Deterministic.
+std::vector<std::byte> serialize_engine(const Plan& plan, std::span<const std::byte> weights,
+                                        const EngineWriteOptions& options = {});
+/// Writes beside `path` and renames: `path` holds either the old file or the whole new one, whatever happens.
+/// Throws Error(io_failure) naming path and reason (a full disk says how much was needed).
+void write_engine(const std::string& path, const Plan& plan, std::span<const std::byte> weights,
+                  const EngineWriteOptions& options = {});
+
+struct EngineSection {
+  std::string name;
+  std::uint64_t offset = 0, size = 0;
+  std::string hash;  ///< XXH3-128, hexadecimal
+};
+
+struct EngineFile {
+  Plan plan;
+  WeightData weights;                     ///< keeps the mapping alive
+  std::optional<Graph> portable;          ///< only read when asked for
+  std::vector<EngineSection> sections;
+  std::string tenfold_version;
+  std::uint32_t format_version = 0;
+};
+struct EngineReadOptions {
+  bool verify_hashes = true;
+  bool read_portable = false;
+  /// Refuse engines of another version or target, asking `backend`. nullptr: read whatever is structurally sound.
+  const Backend* backend = nullptr;
+};
+/// Maps and validates: structure, hashes, semantics (indices, types, ranges). Throws Error(incompatible_engine) with
+/// section, offset and rule; Error(io_failure) if the file cannot be read.
+EngineFile read_engine(const std::string& path, const EngineReadOptions& options = {});
+EngineFile read_engine(std::span<const std::byte> bytes, const EngineReadOptions& options = {});
+
+}  // namespace tenfold

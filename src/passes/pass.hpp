@@ -1,0 +1,55 @@
+// Passes: graph -> graph. A pass is a set of local rewrites, or a function over the whole graph.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/graph.hpp"
+#include "graph/patch.hpp"
+
+namespace tenfold {
+
+/// A local rewrite: looks at one node and proposes a change, or nullopt.
+struct Rewrite {
+  std::string_view name;
+  std::optional<Patch> (*propose)(const Graph& graph, const Node& node);
+  std::string_view reason;  ///< one sentence for the documentation
+};
+
+/// One line of the pipeline: either rewrites, run together to a fixpoint, or a whole-graph function.
+struct Pass {
+  std::string_view name;
+  std::span<const Rewrite> rewrites;
+  /// Returns how many changes it made.
+  int (*whole)(Graph& graph) = nullptr;
+  std::string_view reason;  ///< why it stands at this place
+};
+/// In the order they run (pipeline.cpp).
+std::span<const Pass> pipeline();
+
+struct PassOptions {
+  std::vector<std::string> disabled;     ///< names of passes or rewrites
+  bool verify = true;                    ///< Graph::verify after every pass
+  std::string dump_directory;            ///< where a pass that throws leaves "<pass>.graph.txt"; empty: nowhere
+  std::function<void(std::string_view pass, double fraction)> on_progress;
+  std::function<bool()> is_cancelled;
+};
+struct PassReport {
+  std::string name;     ///< of the rewrite or pass
+  int changes = 0;
+  double seconds = 0;
+};
+/// Runs the pipeline on the graph and on the blocks of its nodes. Throws Error(invalid_argument) for an unknown
+/// disabled name, listing the known ones.
+std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options = {});
+/// Runs one set of rewrites to a fixpoint; for tests.
+int apply_rewrites(Graph& graph, std::span<const Rewrite> rewrites, const PassOptions& options = {});
+/// All names that can be disabled.
+std::vector<std::string> pass_names();
+
+}  // namespace tenfold
