@@ -1,0 +1,36 @@
+// How a CPU kernel is offered: one entry per tactic, listed in tactics.inc; cpu_backend.cpp does the rest.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "base/thread_pool.hpp"
+
+namespace tenfold::cpu {
+
+struct CpuTactic {
+  std::string_view name;     ///< "softmax.rows"; stored in engines, never reused for something else
+  std::string_view op_type;  ///< the operator it computes
+  /// Appends one candidate for each set of parameters worth timing, or one with a refusal. Called only for op_type.
+  void (*candidates)(const Problem& problem, std::vector<Candidate>& out);
+  /// nullptr: keeps no constants of its own.
+  PackedWeights (*pack)(const Problem& problem, const Candidate& candidate);
+  /// Validates parameters, types and weight sizes; throws Error(incompatible_engine).
+  std::unique_ptr<Kernel> (*make)(const KernelSpec& spec);
+};
+
+/// The stream of the CPU backend: runs at once, on its pool.
+class CpuStream final : public Stream {
+ public:
+  explicit CpuStream(int num_threads) : pool_(num_threads) {}
+  ThreadPool& pool() { return pool_; }
+  void synchronize() override {}
+
+ private:
+  ThreadPool pool_;
+};
+inline ThreadPool& pool_of(const Launch& launch) { return static_cast<CpuStream*>(launch.stream)->pool(); }
+
+}  // namespace tenfold::cpu
