@@ -86,9 +86,9 @@ class Dim {
 
 struct Dim::Atom {
   AtomKind kind = AtomKind::symbol;
-  std::string name;              // of a symbol
-  std::vector<Dim> arguments;    // of a function: exactly two
-  std::string key;               // canonical text; decides order and equality
+  std::string name;            // of a symbol
+  std::vector<Dim> arguments;  // of a function: exactly two
+  std::string key;             // canonical text; decides order and equality
 };
 
 struct Dim::Term {

@@ -25,11 +25,11 @@ inline constexpr ValueId kNoValue = -1;
 inline constexpr NodeId kNoNode = -1;
 
 struct Value {
-  std::string name;                            ///< unique within the graph; the model's name where it has one
+  std::string name;  ///< unique within the graph; the model's name where it has one
   TensorType type;
-  std::optional<Tensor> constant;              ///< set exactly for constants
-  std::optional<std::vector<Dim>> integers;    ///< elements of an integer value that are known as expressions
-  NodeId producer = kNoNode;                   ///< kNoNode: graph input or constant
+  std::optional<Tensor> constant;            ///< set exactly for constants
+  std::optional<std::vector<Dim>> integers;  ///< elements of an integer value that are known as expressions
+  NodeId producer = kNoNode;                 ///< kNoNode: graph input or constant
   int output_index = 0;
 };
 
@@ -37,8 +37,8 @@ struct Node {
   OpPtr op;
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
-  std::string name;                            ///< unique within the graph
-  std::vector<std::string> origins;            ///< names of the model's nodes this one stands for, sorted, unique
+  std::string name;                  ///< unique within the graph
+  std::vector<std::string> origins;  ///< names of the model's nodes this one stands for, sorted, unique
   std::vector<Graph> blocks;
 };
 
@@ -47,29 +47,32 @@ class Graph {
   std::string name;
   /// Put before the names of fresh symbols, so that those of a block differ from those around it: "loop1/".
   std::string scope;
-  /// Upper bounds of symbols that a running kernel decides, in terms of other symbols.
+  /// Symbols that a running kernel decides, with their upper bounds in terms of other symbols (kUnbounded: none known).
   std::map<std::string, Dim> symbol_bounds;
 
   // --- Values -------------------------------------------------------------------------------------------------------
   /// `name` is made unique by a suffix if it is taken.
-  ValueId add_input(std::string name, TensorType type);
-  ValueId add_constant(std::string name, Tensor tensor);
-  void set_outputs(std::vector<ValueId> outputs);
+  ValueId add_input(const std::string& name, TensorType type);
+  ValueId add_constant(const std::string& name, Tensor tensor);
+  /// `names`: what the caller knows the outputs by; empty: the values' names. They stay through every rewrite, also
+  /// when an output becomes an input, a constant, or the same value as another output.
+  void set_outputs(std::vector<ValueId> outputs, std::vector<std::string> names = {});
   /// Renames `value`; the name must be free.
-  void rename(ValueId value, std::string name);
+  void rename(ValueId value, const std::string& name);
 
   const Value& value(ValueId id) const;
   Value& value(ValueId id);
   std::optional<ValueId> find_value(std::string_view name) const;
   const std::vector<ValueId>& inputs() const { return inputs_; }
   const std::vector<ValueId>& outputs() const { return outputs_; }
+  const std::vector<std::string>& output_names() const { return output_names_; }
   /// One past the largest id ever used; some ids below may be dead.
   ValueId value_limit() const { return static_cast<ValueId>(values_.size()); }
   bool is_alive_value(ValueId id) const;
 
   // --- Nodes --------------------------------------------------------------------------------------------------------
   /// Adds a node with `num_outputs` new values, named after `name` ("conv1", "conv1:1"), types not yet inferred.
-  NodeId add_node(OpPtr op, std::vector<ValueId> inputs, int num_outputs, std::string name,
+  NodeId add_node(OpPtr op, std::vector<ValueId> inputs, int num_outputs, const std::string& name,
                   std::vector<std::string> origins = {}, std::vector<Graph> blocks = {});
   /// Removes a node and its outputs, which must have no readers.
   void remove_node(NodeId id);
@@ -93,7 +96,10 @@ class Graph {
   // --- Whole graph ------------------------------------------------------------------------------------------------
   /// Infers the types of all node outputs in order. Errors carry the node's name and operator.
   void infer_types();
-  void infer_types(NodeId node);
+  /// One node; true if the type or the known integers of an output changed.
+  bool infer_types(NodeId node);
+  /// The readers of `changed`, their readers and so on, as far as types change.
+  void infer_downstream(std::span<const ValueId> changed);
   /// Drops nodes whose outputs nobody needs, unused constants and dead ids' storage. Graph inputs stay. Ids stay valid.
   void remove_dead();
   /// Renumbers without holes; ids change.
@@ -104,7 +110,8 @@ class Graph {
 
  private:
   ValueId add_value(Value value);
-  std::string unique_name(std::string name);
+  std::string unique_name(const std::string& name) const;
+  std::string unique_node_name(const std::string& name) const;
 
   std::vector<Value> values_;
   std::vector<bool> value_alive_;
@@ -112,9 +119,21 @@ class Graph {
   std::vector<bool> node_alive_;
   std::vector<ValueId> inputs_;
   std::vector<ValueId> outputs_;
+  std::vector<std::string> output_names_;
   std::map<std::string, ValueId, std::less<>> value_names_;
   std::map<std::string, NodeId, std::less<>> node_names_;
+  mutable std::map<std::string, int, std::less<>> next_suffix_;  // where the search for a free name continues
 };
+
+/// What `infer` of one node gives, without touching the graph; `blocks` are the node's, possibly refined.
+struct InferredTypes {
+  std::vector<TensorType> types;  ///< dtype undefined: the rule did not set it
+  std::vector<std::optional<std::vector<Dim>>> integers;
+  std::map<std::string, Dim> fresh_symbols;  ///< with their bounds
+  std::vector<Graph> blocks;
+};
+/// Throws with the node's name and operator in front.
+InferredTypes infer_node(const Graph& graph, const Node& node);
 
 /// "node 'conv1' (Conv)"
 std::string describe(const Node& node);

@@ -22,8 +22,8 @@ class InferContext {
  public:
   virtual ~InferContext() = default;
 
-  virtual int num_inputs() const = 0;                   ///< trailing absent inputs included
-  virtual bool has_input(int index) const = 0;          ///< false beyond the end and for an omitted optional input
+  virtual int num_inputs() const = 0;           ///< trailing absent inputs included
+  virtual bool has_input(int index) const = 0;  ///< false beyond the end and for an omitted optional input
   virtual const TensorType& input(int index) const = 0;
   /// The input's data when it is known: a constant, or at run time a host tensor. nullptr when unknown.
   virtual const Tensor* constant(int index) const = 0;
@@ -31,7 +31,7 @@ class InferContext {
   /// (a constant, or the result of shape arithmetic). Row-major for any rank.
   virtual std::optional<std::vector<Dim>> integers(int index) const = 0;
   virtual int num_outputs() const = 0;
-  virtual bool wants_output(int index) const = 0;       ///< false for an optional output that nobody names
+  virtual bool wants_output(int index) const = 0;  ///< false for an optional output that nobody names
   /// Bodies of If, Loop and Scan. Inference may refine the types inside them.
   virtual std::span<Graph> blocks() = 0;
 

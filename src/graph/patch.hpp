@@ -26,7 +26,7 @@ class Patch {
   Patch& replace(ValueId old, ValueId replacement);
 
   /// Applies: adds, infers the new types, checks and redirects. Dead nodes are left for Graph::remove_dead.
-  /// A replaced graph output keeps its name. Throws Error(internal) if a replacement's type does not fit.
+  /// Throws Error(internal) if a replacement's type does not fit.
   /// Returns the ids of new nodes.
   std::vector<NodeId> apply(Graph& graph) const;
 

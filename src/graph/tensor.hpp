@@ -46,7 +46,8 @@ class Tensor {
   Tensor() = default;
   /// Zero-filled, 64-byte aligned.
   Tensor(DType dtype, Shape shape);
-  /// Borrows `data`, which `owner` keeps alive (a mapped file, for instance). Needs num_elements * size_of(dtype) bytes.
+  /// Borrows `data`, which `owner` keeps alive (a mapped file, for instance). Needs num_elements * size_of(dtype)
+  /// bytes.
   Tensor(DType dtype, Shape shape, const void* data, std::shared_ptr<const void> owner);
   template <typename T>
   static Tensor from(DType dtype, Shape shape, std::span<const T> values);
@@ -121,20 +122,34 @@ TensorView view_of(const Tensor& tensor);
 template <typename F>
 decltype(auto) dispatch(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::float32: return f.template operator()<float>();
-    case DType::float64: return f.template operator()<double>();
-    case DType::float16: return f.template operator()<Float16>();
-    case DType::bfloat16: return f.template operator()<BFloat16>();
-    case DType::int8: return f.template operator()<std::int8_t>();
-    case DType::uint8: return f.template operator()<std::uint8_t>();
-    case DType::int16: return f.template operator()<std::int16_t>();
-    case DType::uint16: return f.template operator()<std::uint16_t>();
-    case DType::int32: return f.template operator()<std::int32_t>();
-    case DType::uint32: return f.template operator()<std::uint32_t>();
-    case DType::int64: return f.template operator()<std::int64_t>();
-    case DType::uint64: return f.template operator()<std::uint64_t>();
-    case DType::boolean: return f.template operator()<bool>();
-    case DType::undefined: break;
+    case DType::float32:
+      return f.template operator()<float>();
+    case DType::float64:
+      return f.template operator()<double>();
+    case DType::float16:
+      return f.template operator()<Float16>();
+    case DType::bfloat16:
+      return f.template operator()<BFloat16>();
+    case DType::int8:
+      return f.template operator()<std::int8_t>();
+    case DType::uint8:
+      return f.template operator()<std::uint8_t>();
+    case DType::int16:
+      return f.template operator()<std::int16_t>();
+    case DType::uint16:
+      return f.template operator()<std::uint16_t>();
+    case DType::int32:
+      return f.template operator()<std::int32_t>();
+    case DType::uint32:
+      return f.template operator()<std::uint32_t>();
+    case DType::int64:
+      return f.template operator()<std::int64_t>();
+    case DType::uint64:
+      return f.template operator()<std::uint64_t>();
+    case DType::boolean:
+      return f.template operator()<bool>();
+    case DType::undefined:
+      break;
   }
   throw Error(Code::internal, "dispatch on an undefined dtype");
 }

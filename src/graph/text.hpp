@@ -18,7 +18,8 @@
 namespace tenfold {
 
 struct PrintOptions {
-  /// Constants with at most this many elements print their data; larger ones print as `large` with a hash and do not parse.
+  /// Constants with at most this many elements print their data; larger ones print as `large` with a hash and do not
+  /// parse.
   std::int64_t max_constant_elements = 64;
   bool origins = true;
 };
