@@ -102,20 +102,6 @@ std::string quoted(std::string_view name) {
   }
   return text + "\"";
 }
-std::string_view function_name(Dim::AtomKind kind) {
-  switch (kind) {
-    case Dim::AtomKind::floordiv:
-      return "floordiv";
-    case Dim::AtomKind::max:
-      return "max";
-    case Dim::AtomKind::min:
-      return "min";
-    case Dim::AtomKind::symbol:
-      break;
-  }
-  return "symbol";
-}
-
 /// a / b if every factor of b is in a and the coefficient divides.
 std::optional<Term> divide(const Term& a, const Term& b) {
   if (b.coefficient == 0 || a.coefficient % b.coefficient != 0) return std::nullopt;
