@@ -58,8 +58,12 @@ struct PlanChoice {
 };
 
 struct PlanStep;
+/// A branch or a loop body. Values captured from outside are not among `inputs`: the block's steps refer to them
+/// directly in the flat table. The step lists them after its own operands, so that they stay alive while it runs.
 struct PlanBlock {
-  std::vector<std::int32_t> inputs;   ///< values filled from the step's operands before the block runs
+  /// Filled before the block runs. If: none. Loop: iteration, condition, carried... Scan: states..., slices...
+  std::vector<std::int32_t> inputs;
+  /// If: as many as the step's outputs. Loop: condition, carried..., scan outputs... Scan: states..., scan outputs...
   std::vector<std::int32_t> outputs;
   std::vector<PlanBinding> bindings;  ///< of the inputs
   std::vector<PlanStep> steps;
@@ -74,7 +78,8 @@ struct PlanStep {
   std::vector<std::int32_t> outputs;      ///< -1: not wanted
   std::vector<PlanBinding> bindings;      ///< symbols that this step's outputs decide
   bool infer_at_run_time = false;         ///< call Op::infer with actual values to get the output shapes
-  std::vector<PlanChoice> choices;        ///< one a profile; a single empty tactic for control flow and views
+  /// One a profile. Empty for what the runtime itself does: If, Loop, Scan, DimValues. Views need no step at all.
+  std::vector<PlanChoice> choices;
   std::vector<PlanBlock> blocks;          ///< If: then, else. Loop, Scan: body
 };
 
