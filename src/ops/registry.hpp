@@ -25,7 +25,7 @@ class ImportNode {
   virtual int num_outputs() const = 0;
   virtual bool has_input(int index) const = 0;
   virtual bool wants_output(int index) const = 0;
-  virtual ValueId input(int index) const = 0;   ///< kNoValue when omitted
+  virtual ValueId input(int index) const = 0;  ///< kNoValue when omitted
   virtual std::vector<ValueId> inputs() const = 0;
   /// Takes the subgraph attribute out of the node. Captured outer values are appended to its inputs, and their ids in
   /// the outer graph to `captured`.
@@ -54,6 +54,10 @@ struct OpDef {
   void (*import_onnx)(ImportNode& node);
 };
 void import_plain(ImportNode& node);
+
+#define TENFOLD_OP(name) extern const OpDef k##name##Def;
+#include "ops/list.inc"
+#undef TENFOLD_OP
 
 /// nullptr for an unknown type.
 const OpDef* find_op(std::string_view type);
