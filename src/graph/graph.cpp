@@ -245,6 +245,15 @@ void Graph::remove_node(NodeId id) {
   dead = Node{};
 }
 
+void Graph::drop_output(NodeId id, int output_index) {
+  ValueId& output = node(id).outputs.at(static_cast<std::size_t>(output_index));
+  if (output == kNoValue) return;
+  value_names_.erase(values_[static_cast<std::size_t>(output)].name);
+  value_alive_[static_cast<std::size_t>(output)] = false;
+  values_[static_cast<std::size_t>(output)] = Value{};
+  output = kNoValue;
+}
+
 std::vector<NodeId> Graph::order() const {
   // Depth-first from the outputs, so that a producer comes shortly before its reader and buffers live shortly.
   enum : std::uint8_t { white, open, done };

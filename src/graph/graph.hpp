@@ -76,6 +76,8 @@ class Graph {
                   std::vector<std::string> origins = {}, std::vector<Graph> blocks = {});
   /// Removes a node and its outputs, which must have no readers.
   void remove_node(NodeId id);
+  /// Makes an optional output one that nobody wants (kNoValue). It must have no readers.
+  void drop_output(NodeId id, int output_index);
   const Node& node(NodeId id) const;
   Node& node(NodeId id);
   bool is_alive_node(NodeId id) const;

@@ -1,12 +1,15 @@
 // The textual form of a graph: printed for people, parsed for tests. Constants print their data if they are small.
 //
 //   graph resnet(%x: float32[batch, 3, 8, 8]) {
-//     %w = constant float32[4, 3, 1, 1] data(0x1p-1, ...)      (or: zeros, ones, iota, random(seed))
+//     symbol "boxes#0" <= 100*batch                            (a size that a running kernel decides, and its bound)
+//     %w = constant float32[4, 3, 1, 1] data(0x1p-1, ...)      (or: zeros, ones, full(x), iota, random(seed))
 //     %y: float32[batch, 4, 8, 8] = Conv(%x, %w, _) {strides=[1, 1]}  # name "conv1" origins "conv1", "bn1"
-//     return %y
+//     return %y as "scores"
 //   }
-// `_` is an omitted input. A value whose name is not an identifier is written %"name". Blocks follow the attributes as
-// nested `graph` definitions. Types on the left are optional when parsing and checked when given.
+// `_` is an omitted input or output. A name with other characters than letters, digits, '_' and '.' is quoted: %"a/b".
+// Blocks follow the attributes as nested `graph` definitions. Types on the left are optional when parsing and checked
+// when given. `as` names an output that is called differently from its value. # starts a comment, except for a node's
+// own note. random(seed) is uniform in [-1, 1) for floats and 0 .. 7 for integers.
 #pragma once
 
 #include <functional>
