@@ -41,7 +41,8 @@ std::span<const OpDef* const> all_ops() { return table(); }
 
 OpPtr make_op(std::string_view type, const Attributes& attributes) {
   const OpDef* def = find_op(type);
-  require(def != nullptr, Code::unsupported, "operator '{}' is not known to this version", type);
+  require(def != nullptr && def->make != nullptr, Code::unsupported, "operator '{}' is not known to this version",
+          type);
   return def->make(attributes);
 }
 

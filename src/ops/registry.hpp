@@ -47,7 +47,7 @@ class ImportNode {
 struct OpDef {
   std::string_view type;
   /// From its attributes; throws Error(invalid_model) for values outside the legal range. Every path makes operators
-  /// through this: import, text, engine file.
+  /// through this: import, text, engine file. nullptr: the ONNX operator is always imported as other operators.
   OpPtr (*make)(const Attributes& attributes);
   /// ONNX nodes of this name, all opsets. nullptr: no ONNX operator has this name (internal operators).
   /// `import_plain` maps inputs and attributes one to one.

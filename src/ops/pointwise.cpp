@@ -1,0 +1,297 @@
+// The pointwise program: its text, its scalar meaning, and the operator Pointwise.
+#include "ops/pointwise.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+
+#include "ops/checks.hpp"
+#include "ops/numbers.hpp"
+#include "ops/registry.hpp"
+
+namespace tenfold {
+namespace {
+
+// The functions of the formulas for scalars. Minimum and maximum hand NaN on, as NumPy's do; `round` goes to even.
+namespace math {
+double max(double a, double b) { return a > b || a != a ? a : b; }
+double min(double a, double b) { return a < b || a != a ? a : b; }
+double select(bool condition, double a, double b) { return condition ? a : b; }
+double pow(double a, double b) { return std::pow(a, b); }
+double abs(double a) { return std::abs(a); }
+double exp(double a) { return std::exp(a); }
+double log(double a) { return std::log(a); }
+double sqrt(double a) { return std::sqrt(a); }
+double tanh(double a) { return std::tanh(a); }
+double sigmoid(double a) { return 1 / (1 + std::exp(-a)); }
+double erf(double a) { return std::erf(a); }
+double floor(double a) { return std::floor(a); }
+double ceil(double a) { return std::ceil(a); }
+double round(double a) { return std::nearbyint(a); }
+double sin(double a) { return std::sin(a); }
+double cos(double a) { return std::cos(a); }
+double softplus(double a) { return std::max(a, 0.0) + std::log1p(std::exp(-std::abs(a))); }
+}  // namespace math
+
+struct CodeInfo {
+  std::string_view name;
+  int operands;
+};
+constexpr std::array kCodes{
+#define TENFOLD_CODE(name, operands, formula) CodeInfo{#name, operands},
+    TENFOLD_POINTWISE_CODES(TENFOLD_CODE)
+#undef TENFOLD_CODE
+};
+/// The text form says "const", which is a keyword and so no enumerator.
+constexpr std::string_view kConstantName = "const";
+
+const CodeInfo& info(PointwiseCode code) {
+  const auto index = static_cast<std::size_t>(code);
+  ensure(index < kCodes.size(), "unknown pointwise code {}", index);
+  return kCodes[index];
+}
+
+std::string print_immediate(float value) { return fmt::format("{:a}", value); }
+
+/// Hexadecimal or decimal floating point, "inf", "-inf" or "nan"; independent of the locale.
+std::optional<float> parse_immediate(std::string_view text) {
+  const bool negative = !text.empty() && text.front() == '-';
+  if (negative) text.remove_prefix(1);
+  std::chars_format format = std::chars_format::general;
+  if (text.starts_with("0x")) {
+    text.remove_prefix(2);
+    format = std::chars_format::hex;
+  }
+  if (text.empty() || text.front() == '-') return std::nullopt;
+  float value = 0;
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value, format);
+  if (status != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return negative ? -value : value;
+}
+
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  return text;
+}
+
+/// Takes the text up to the next `separator`, which goes too.
+std::string_view take(std::string_view& text, char separator) {
+  const std::size_t end = std::min(text.find(separator), text.size());
+  const std::string_view head = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return head;
+}
+
+double run_program(const PointwiseProgram& program, std::array<double, PointwiseProgram::kMaxRegisters>& registers) {
+  auto next = static_cast<std::size_t>(program.num_inputs);
+  for (const PointwiseInstruction& i : program.instructions) {
+    registers[next++] = evaluate(i, registers[i.a], registers[i.b], registers[i.c]);
+  }
+  return registers[next - 1];
+}
+
+/// Evaluates the program over `dims` with the inputs broadcast to them and writes float32 to `out`, which may be the
+/// memory of an input of the same shape.
+void run_broadcast(const PointwiseProgram& program, std::span<const TensorView> inputs,
+                   std::span<const std::int64_t> dims, float* out) {
+  ensure(static_cast<int>(inputs.size()) == program.num_inputs, "a program of {} inputs was given {}",
+         program.num_inputs, inputs.size());
+  std::vector<Shape> strides;
+  for (const TensorView& input : inputs) strides.push_back(broadcast_strides(input.dims, dims));
+  std::array<double, PointwiseProgram::kMaxRegisters> registers{};
+  for_each_index(dims, strides, [&](std::span<const std::int64_t> offsets) {
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      registers[i] = inputs[i].dtype == DType::boolean ? static_cast<double>(inputs[i].as<bool>()[offsets[i]])
+                                                       : static_cast<double>(inputs[i].as<float>()[offsets[i]]);
+    }
+    *out++ = static_cast<float>(run_program(program, registers));
+  });
+}
+
+OpPtr make_pointwise(const Attributes& attributes) {
+  const std::int64_t num_inputs = attributes.get_int("num_inputs");
+  require(1 <= num_inputs && num_inputs < PointwiseProgram::kMaxRegisters, Code::invalid_model,
+          "num_inputs must be 1 to {}, got {}", PointwiseProgram::kMaxRegisters - 1, num_inputs);
+  auto program = PointwiseProgram::parse(static_cast<int>(num_inputs), attributes.get_string("program"));
+  require(!program.empty(), Code::invalid_model, "the program has no instruction");
+  return std::make_shared<const Pointwise>(std::move(program));
+}
+
+}  // namespace
+
+int num_operands(PointwiseCode code) { return info(code).operands; }
+
+bool has_immediate(PointwiseCode code) {
+  switch (code) {
+    case PointwiseCode::constant:
+    case PointwiseCode::add_imm:
+    case PointwiseCode::mul_imm:
+    case PointwiseCode::max_imm:
+    case PointwiseCode::min_imm:
+    case PointwiseCode::rsub_imm:
+    case PointwiseCode::rdiv_imm:
+    case PointwiseCode::pow_imm:
+    case PointwiseCode::leaky_relu:
+    case PointwiseCode::elu:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::string_view to_string(PointwiseCode code) {
+  return code == PointwiseCode::constant ? kConstantName : info(code).name;
+}
+
+double evaluate(const PointwiseInstruction& instruction, double a, double b, double c) {
+  using T = double;
+  [[maybe_unused]] const double k = instruction.immediate;
+  switch (instruction.code) {
+#define TENFOLD_CODE(name, operands, formula) \
+  case PointwiseCode::name:                   \
+    return formula;
+    TENFOLD_POINTWISE_CODES(TENFOLD_CODE)
+#undef TENFOLD_CODE
+  }
+  throw Error(Code::internal, "unknown pointwise code");
+}
+
+int PointwiseProgram::append(PointwiseCode code, int a, int b, int c, float immediate) {
+  const int next = result() + 1;
+  ensure(next < kMaxRegisters, "a pointwise program has at most {} registers", kMaxRegisters);
+  ensure(0 <= a && a < next && 0 <= b && b < next && 0 <= c && c < next, "a register is read before it is written");
+  // What a code does not use is 0, so that equal programs compare equal.
+  const int operands = num_operands(code);
+  PointwiseInstruction instruction{.code = code};
+  if (operands > 0) instruction.a = static_cast<std::uint8_t>(a);
+  if (operands > 1) instruction.b = static_cast<std::uint8_t>(b);
+  if (operands > 2) instruction.c = static_cast<std::uint8_t>(c);
+  if (has_immediate(code)) instruction.immediate = immediate;
+  instructions.push_back(instruction);
+  return next;
+}
+
+std::string PointwiseProgram::to_string() const {
+  std::string text;
+  for (const PointwiseInstruction& i : instructions) {
+    if (!text.empty()) text += "; ";
+    text += tenfold::to_string(i.code);
+    const std::array operands{i.a, i.b, i.c};
+    for (int k = 0; k < num_operands(i.code); ++k) text += fmt::format(" {}", operands[static_cast<std::size_t>(k)]);
+    if (has_immediate(i.code)) text += " " + print_immediate(i.immediate);
+  }
+  return text;
+}
+
+PointwiseProgram PointwiseProgram::parse(int num_inputs, std::string_view text) {
+  require(1 <= num_inputs && num_inputs <= kMaxRegisters, Code::invalid_model,
+          "a pointwise program has 1 to {} inputs, got {}", kMaxRegisters, num_inputs);
+  PointwiseProgram program;
+  program.num_inputs = num_inputs;
+  for (text = trim(text); !text.empty();) {
+    const std::string_view instruction = trim(take(text, ';'));
+    std::string_view rest = instruction;
+    const std::string_view name = take(rest, ' ');
+    std::size_t code = 0;
+    while (code < kCodes.size() && tenfold::to_string(static_cast<PointwiseCode>(code)) != name) ++code;
+    require(code < kCodes.size(), Code::invalid_model, "unknown pointwise instruction '{}'", instruction);
+    require(program.result() + 1 < kMaxRegisters, Code::invalid_model, "a pointwise program has at most {} registers",
+            kMaxRegisters);
+    std::array<int, 3> operands{};
+    for (int k = 0; k < kCodes[code].operands; ++k) {
+      rest = trim(rest);
+      const std::string_view word = take(rest, ' ');
+      int& value = operands[static_cast<std::size_t>(k)];
+      const auto [end, status] = std::from_chars(word.data(), word.data() + word.size(), value);
+      require(status == std::errc{} && end == word.data() + word.size(), Code::invalid_model,
+              "pointwise instruction '{}' needs {} registers", instruction, kCodes[code].operands);
+      require(0 <= value && value <= program.result(), Code::invalid_model,
+              "pointwise instruction '{}' reads register {}, but only 0 to {} are written", instruction, value,
+              program.result());
+    }
+    rest = trim(rest);
+    float immediate = 0;
+    if (has_immediate(static_cast<PointwiseCode>(code))) {
+      const std::optional<float> value = parse_immediate(take(rest, ' '));
+      require(value.has_value(), Code::invalid_model, "pointwise instruction '{}' needs a number at its end",
+              instruction);
+      immediate = *value;
+    }
+    require(trim(rest).empty(), Code::invalid_model, "pointwise instruction '{}' has too many operands", instruction);
+    program.append(static_cast<PointwiseCode>(code), operands[0], operands[1], operands[2], immediate);
+  }
+  return program;
+}
+
+Attributes Pointwise::attributes() const {
+  return {{"num_inputs", std::int64_t{program_.num_inputs}}, {"program", program_.to_string()}};
+}
+
+void Pointwise::infer(InferContext& context) const {
+  check_num_inputs(context, program_.num_inputs, program_.num_inputs);
+  check_num_outputs(context, 1, 1);
+  std::vector<Dim> dims;
+  for (int i = 0; i < program_.num_inputs; ++i) {
+    const TensorType& type = context.input(i);
+    require(type.dtype == DType::float32 || type.dtype == DType::boolean, Code::invalid_model,
+            "input {} must be float32 or bool, got {}", i, to_string(type.dtype));
+    dims = i == 0 ? type.dims : broadcast_dims(dims, type.dims);
+  }
+  context.set_output(0, {DType::float32, std::move(dims)});
+}
+
+void Pointwise::evaluate(EvalContext& context) const {
+  std::vector<TensorView> inputs;
+  for (int i = 0; i < context.num_inputs(); ++i) inputs.push_back(context.input(i));
+  run_broadcast(program_, inputs, context.output(0).dims, context.output(0).as<float>());
+}
+
+double Pointwise::flops(std::span<const TensorType>, std::span<const TensorType> outputs) const {
+  if (outputs.empty() || !outputs[0].is_static()) return 0;
+  double elements = 1;
+  for (const Dim& dim : outputs[0].dims) elements *= static_cast<double>(dim.constant());
+  return elements * static_cast<double>(program_.instructions.size());
+}
+
+Epilogue Epilogue::from(const Attributes& attributes) {
+  Epilogue epilogue;
+  const std::int64_t extra = attributes.get_int("epilogue_inputs", 0);
+  require(0 <= extra && extra < PointwiseProgram::kMaxRegisters, Code::invalid_model,
+          "epilogue_inputs must be 0 to {}, got {}", PointwiseProgram::kMaxRegisters - 1, extra);
+  const std::string text = attributes.get_string("epilogue", "");
+  epilogue.program = PointwiseProgram::parse(static_cast<int>(extra) + 1, text);
+  require(extra == 0 || !epilogue.program.empty(), Code::invalid_model, "epilogue_inputs is {} without an epilogue",
+          extra);
+  return epilogue;
+}
+
+void Epilogue::store(Attributes& attributes) const {
+  if (program.empty()) return;
+  attributes.set("epilogue", program.to_string());
+  attributes.set("epilogue_inputs", std::int64_t{num_extra_inputs()});
+}
+
+void apply_epilogue(const Epilogue& epilogue, const TensorView& result, EvalContext& context, int first_input) {
+  if (epilogue.program.empty()) return;
+  std::vector<TensorView> inputs{result};
+  for (int i = 0; i < epilogue.num_extra_inputs(); ++i) inputs.push_back(context.input(first_input + i));
+  run_broadcast(epilogue.program, inputs, result.dims, result.as<float>());
+}
+
+void check_epilogue(const Epilogue& epilogue, const TensorType& result, InferContext& context, int first_input) {
+  if (epilogue.program.empty()) return;
+  require(result.dtype == DType::float32, Code::invalid_model, "an epilogue needs a float32 result, got {}",
+          to_string(result.dtype));
+  for (int i = 0; i < epilogue.num_extra_inputs(); ++i) {
+    const int index = first_input + i;
+    require(context.has_input(index), Code::invalid_model, "input {} of the epilogue is missing", index);
+    check_dtype(context, index, DType::float32, "an input of the epilogue");
+    check_broadcasts_to(context.input(index).dims, result.dims, "an input of the epilogue");
+  }
+}
+
+const OpDef kPointwiseDef{"Pointwise", make_pointwise, nullptr};
+
+}  // namespace tenfold
