@@ -1,0 +1,78 @@
+// Reads CPUID (Intel SDM vol. 2, CPUID; AMD APM vol. 3, appendix E) and XCR0.
+#include "backend/cpu/tier.hpp"
+
+#include <cpuid.h>
+#include <cstdint>
+
+#include "base/env.hpp"
+#include "base/error.hpp"
+
+namespace tenfold::cpu {
+namespace {
+
+/// The register state that the operating system saves: XCR0.
+std::uint64_t saved_state() {
+  std::uint32_t low = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return std::uint64_t{high} << 32 | low;
+}
+
+Tier detect() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return Tier::none;
+  constexpr unsigned kFma = 1U << 12, kOsxsave = 1U << 27, kAvx = 1U << 28, kF16c = 1U << 29;
+  constexpr unsigned kLeaf1 = kFma | kOsxsave | kAvx | kF16c;
+  if ((c & kLeaf1) != kLeaf1) return Tier::none;
+  const std::uint64_t state = saved_state();
+  constexpr std::uint64_t kYmm = 0x6, kZmm = 0xe6;
+  if ((state & kYmm) != kYmm) return Tier::none;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return Tier::none;
+  constexpr unsigned kAvx2 = 1U << 5, kBmi2 = 1U << 8;
+  if ((b & (kAvx2 | kBmi2)) != (kAvx2 | kBmi2)) return Tier::none;
+  constexpr unsigned kAvx512 = 1U << 16 | 1U << 17 | 1U << 30 | 1U << 31;  // F, DQ, BW, VL
+  return (b & kAvx512) == kAvx512 && (state & kZmm) == kZmm ? Tier::avx512 : Tier::avx2;
+}
+
+Tier choose() {
+  const Tier machine = machine_tier();
+  const auto wanted = read(kCpuTierVariable);
+  if (!wanted) return machine;
+  Tier limit = Tier::none;
+  if (*wanted == "avx512") {
+    limit = Tier::avx512;
+  } else if (*wanted == "avx2") {
+    limit = Tier::avx2;
+  } else {
+    require(*wanted == "none", Code::invalid_argument, "environment variable {} must be one of {}, got '{}'",
+            kCpuTierVariable.name, kCpuTierVariable.values, *wanted);
+  }
+  return limit < machine ? limit : machine;
+}
+
+}  // namespace
+
+Tier machine_tier() {
+  static const Tier found = detect();
+  return found;
+}
+
+Tier tier() {
+  static const Tier chosen = choose();
+  return chosen;
+}
+
+std::string_view target_string(Tier tier) {
+  switch (tier) {
+    case Tier::avx512:
+      return "x86-64 avx512";
+    case Tier::avx2:
+      return "x86-64 avx2";
+    case Tier::none:
+      break;
+  }
+  return "x86-64";
+}
+
+int vector_floats(Tier tier) { return tier == Tier::avx512 ? 16 : tier == Tier::avx2 ? 8 : 1; }
+
+}  // namespace tenfold::cpu

@@ -1,0 +1,25 @@
+// The environment variables that Tenfold reads: one table, so that they can be listed, documented and found.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+
+namespace tenfold {
+
+struct EnvironmentVariable {
+  const char* name;
+  const char* values;   ///< what may be set
+  const char* meaning;  ///< one sentence
+};
+
+inline constexpr EnvironmentVariable kCpuTierVariable{
+    "TENFOLD_CPU_TIER", "avx512 | avx2 | none",
+    "Highest instruction set that CPU kernels may use; engines are built for it and must be run with the same one."};
+
+/// All of them.
+std::span<const EnvironmentVariable* const> environment_variables();
+/// The variable's value; nullopt when it is not set or empty.
+std::optional<std::string> read(const EnvironmentVariable& variable);
+
+}  // namespace tenfold

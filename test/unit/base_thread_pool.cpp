@@ -1,0 +1,84 @@
+#include <array>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/error.hpp"
+#include "base/thread_pool.hpp"
+
+namespace tenfold {
+namespace {
+
+TEST(ThreadPool, RunsEveryPartExactlyOnce) {
+  for (const int threads : {1, 2, 3, 5}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.num_threads(), threads);
+    for (const int parts : {0, 1, 2, 3, 7, 64}) {
+      std::vector<std::atomic<int>> calls(static_cast<std::size_t>(parts));
+      for (int round = 0; round < 50; ++round)
+        pool.run(parts, [&](int part) { ++calls[static_cast<std::size_t>(part)]; });
+      for (const auto& count : calls) EXPECT_EQ(count, 50) << threads << " threads, " << parts << " parts";
+    }
+  }
+}
+
+TEST(ThreadPool, WritesOfAJobAreSeenAfterIt) {
+  ThreadPool pool(3);
+  std::array<int, 9> plain{};
+  for (int round = 1; round <= 2000; ++round) {
+    pool.run(9, [&](int part) { plain[static_cast<std::size_t>(part)] += part; });
+    for (int part = 0; part < 9; ++part) ASSERT_EQ(plain[static_cast<std::size_t>(part)], part * round);
+  }
+}
+
+TEST(ThreadPool, UseFromWithinAJobRunsInline) {
+  ThreadPool pool(2);
+  std::atomic<int> calls{0};
+  pool.run(4, [&](int) { pool.run(8, [&](int) { ++calls; }); });
+  EXPECT_EQ(calls, 32);
+}
+
+TEST(ThreadPool, ConcurrentCallersDoNotWaitForEachOther) {
+  ThreadPool pool(2);
+  std::atomic<std::int64_t> sum{0};
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 4; ++c) {
+    callers.emplace_back([&] {
+      for (int round = 0; round < 300; ++round) pool.run(5, [&](int part) { sum += part; });
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(sum, 4 * 300 * 10);
+}
+
+TEST(ThreadPool, WakesAfterSleeping) {
+  ThreadPool pool(2);
+  std::atomic<int> calls{0};
+  for (int round = 0; round < 3; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    pool.run(2, [&](int) { ++calls; });
+  }
+  EXPECT_EQ(calls, 6);
+}
+
+TEST(ThreadPool, RangesCoverTheCountAndKeepTheGrain) {
+  ThreadPool pool(3);
+  for (const std::int64_t count : {0, 1, 7, 8, 9, 100}) {
+    std::vector<std::atomic<int>> touched(static_cast<std::size_t>(count));
+    pool.parallel_for(count, 4, [&](std::int64_t begin, std::int64_t end) {
+      EXPECT_EQ(begin % 4, 0);
+      for (std::int64_t i = begin; i < end; ++i) ++touched[static_cast<std::size_t>(i)];
+    });
+    for (const auto& times : touched) EXPECT_EQ(times, 1);
+  }
+}
+
+TEST(ThreadPool, RefusesAnAbsurdNumberOfThreads) {
+  EXPECT_THROW(ThreadPool(0), Error);
+  EXPECT_THROW(ThreadPool(257), Error);
+}
+
+}  // namespace
+}  // namespace tenfold
