@@ -64,4 +64,12 @@ const Tensor& ImportNode::constant_input(int index, std::string_view what) const
   return *tensor;
 }
 
+void ImportNode::pad_captures(Graph& block, int num_formals, std::span<const ValueId> captured) const {
+  for (std::size_t i = block.inputs().size() - static_cast<std::size_t>(num_formals); i < captured.size(); ++i) {
+    const Value& outer = graph().value(captured[i]);
+    const ValueId inner = block.add_input(outer.name, outer.type);
+    block.value(inner).integers = outer.integers;
+  }
+}
+
 }  // namespace tenfold

@@ -27,9 +27,15 @@ class ImportNode {
   virtual bool wants_output(int index) const = 0;
   virtual ValueId input(int index) const = 0;  ///< kNoValue when omitted
   virtual std::vector<ValueId> inputs() const = 0;
-  /// Takes the subgraph attribute out of the node. Captured outer values are appended to its inputs, and their ids in
-  /// the outer graph to `captured`.
-  virtual Graph take_block(std::string_view attribute, std::vector<ValueId>& captured) = 0;
+  /// Imports the subgraph in `attribute` as a block. Its first inputs are its own; `formals` gives their types, one
+  /// each (empty for the branches of If). After them comes one input for each value of `captured`, in order: outer
+  /// values that the block reads and that are not listed yet are appended to both. Pass one list for all blocks of a
+  /// node, then give the earlier blocks the inputs they lack with `pad_captures`. May be called again with other types
+  /// (a loop that changes carried shapes): each call imports anew.
+  virtual Graph take_block(std::string_view attribute, std::span<const TensorType> formals,
+                           std::vector<ValueId>& captured) = 0;
+  /// Adds unread inputs to `block` until it has `num_formals` + captured.size() of them.
+  void pad_captures(Graph& block, int num_formals, std::span<const ValueId> captured) const;
 
   /// The graph under construction: types of what exists already are inferred.
   virtual const Graph& graph() const = 0;
