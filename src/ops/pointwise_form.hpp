@@ -1,0 +1,23 @@
+// Which operators are elementwise float32 arithmetic, and as which pointwise program. Fusion builds larger programs out
+// of these; a backend runs those that are left unfused with the kernel that it has for Pointwise.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "ops/pointwise.hpp"
+
+namespace tenfold {
+
+struct PointwiseForm {
+  PointwiseProgram program;
+  std::vector<int> inputs;  ///< register r holds the node's input inputs[r]; omitted operands are left out
+};
+
+/// `input_types` as on the node; dtype undefined means omitted. Needs float32 results and float32 operands, except that
+/// the condition of Where and the input of Cast to float32 may be bool (read as 0 or 1).
+/// nullopt when the operator is no elementwise arithmetic, or on other types.
+std::optional<PointwiseForm> pointwise_form(const Op& op, const std::vector<TensorType>& input_types,
+                                            const TensorType& output_type);
+
+}  // namespace tenfold
