@@ -1,0 +1,424 @@
+// Graph -> plan, told from top to bottom:
+//   1. profiles: which shapes; symbols that every profile fixes become numbers
+//   2. passes: fold, recognise, choose layouts, fuse
+//   3. lower: values and steps in order
+//   4. tactics: for each step and profile, the fastest kernel
+//   5. views: Concat and Split that need no copy
+//   6. memory: who lives where, within the workspace limit
+//   7. weights: packed constants into one section
+#include "build/builder.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <set>
+
+#include "base/cpu_count.hpp"
+#include "build/lower.hpp"
+#include "build/memory_plan.hpp"
+#include "build/profiles.hpp"
+#include "build/tactics.hpp"
+#include "build/timing_cache.hpp"
+#include "build/views.hpp"
+#include "build/weights.hpp"
+#include "ops/registry.hpp"
+#include "passes/pass.hpp"
+
+namespace tenfold {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::uint64_t kAlignment = 64;
+// A value whose size only the running kernel knows gets a buffer of its own when its bound is larger than this: bounds of
+// such sizes (every pixel non-zero, every box kept) are rarely reached, and the arena is paid for at once.
+constexpr std::uint64_t kMaxBoundedBytes = std::uint64_t{4} << 20;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+class Builder {
+ public:
+  Builder(const Backend& backend, const BuildOptions& options) : backend_(backend), options_(options) {
+    num_threads_ = options.num_threads > 0 ? options.num_threads : cpu_count();
+  }
+
+  BuildResult run(Graph graph, PlanProvenance provenance) {
+    const Clock::time_point start = Clock::now();
+    report("profiles", {}, 0);
+    BuildResult result;
+    add_extra_outputs(graph);
+    profiles_ = resolve_profiles(graph, options_.profiles);
+    if (options_.portable) result.imported = graph;
+    specialize(graph, profiles_);
+
+    for (const PassReport& pass : optimize(graph)) {
+      if (pass.changes > 0) provenance.passes.push_back(fmt::format("{}: {}", pass.name, pass.changes));
+    }
+    result.optimized = std::move(graph);
+    for (ShapeRanges& profile : profiles_) add_bounds(profile, result.optimized);
+    result.seconds_passes = seconds_since(start);
+
+    const Clock::time_point tactics_start = Clock::now();
+    LoweredPlan lowered = lower(result.optimized);
+    lowered.plan.backend = std::string(backend_.name());
+    lowered.plan.target = backend_.target();
+    lowered.plan.num_threads = num_threads_;
+    lowered.plan.provenance = std::move(provenance);
+    choose_storage(lowered);
+    choose_tactics(lowered, result.warnings);
+    result.seconds_tactics = seconds_since(tactics_start);
+
+    place_views(lowered);
+    pack_weights(lowered);
+    plan_memory(lowered);
+    write_report(lowered.plan);
+    result.weights = weights_.take();
+    result.plan = std::move(lowered.plan);
+    result.seconds_total = seconds_since(start);
+    report("done", {}, 1);
+    return result;
+  }
+
+ private:
+  /// Of one step: what each profile chose. Empty for steps that the runtime itself carries out.
+  using StepChoices = std::vector<Choice>;
+
+  void report(std::string_view phase, std::string_view item, double fraction, double remaining_seconds = -1) const {
+    check_cancelled();
+    if (options_.on_progress) options_.on_progress({std::string(phase), std::string(item), fraction, remaining_seconds});
+  }
+  void check_cancelled() const {
+    if (options_.is_cancelled && options_.is_cancelled()) throw Error(Code::cancelled, "the build was cancelled");
+  }
+
+  void add_extra_outputs(Graph& graph) const {
+    if (options_.extra_outputs.empty()) return;
+    std::vector<ValueId> outputs = graph.outputs();
+    std::vector<std::string> names = graph.output_names();
+    for (const std::string& name : options_.extra_outputs) {
+      const std::optional<ValueId> value = graph.find_value(name);
+      require(value.has_value(), Code::invalid_argument, "there is no value '{}' in the model to mark as an output", name);
+      if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+      outputs.push_back(*value);
+      names.push_back(name);
+    }
+    graph.set_outputs(std::move(outputs), std::move(names));
+  }
+
+  std::vector<PassReport> optimize(Graph& graph) const {
+    PassOptions options;
+    options.disabled = options_.disabled_rules;
+    options.dump_directory = options_.dump_directory;
+    options.is_cancelled = options_.is_cancelled;
+    options.verify = options_.opt_level >= 4;
+    options.on_progress = [this](std::string_view pass, double fraction) { report("passes", pass, 0.2 * fraction); };
+    std::vector<PassReport> reports = run_pipeline(graph, options);
+    graph.remove_dead();
+    return reports;
+  }
+
+  static void add_bounds(ShapeRanges& ranges, const Graph& graph) {
+    ranges.add_bounds(graph.symbol_bounds);
+    for (NodeId id = 0; id < graph.node_limit(); ++id) {
+      if (!graph.is_alive_node(id)) continue;
+      for (const Graph& block : graph.node(id).blocks) add_bounds(ranges, block);
+    }
+  }
+
+  /// Arena where a bound is known for all profiles; else a buffer that grows.
+  void choose_storage(LoweredPlan& lowered) const {
+    std::set<std::string> run_time_symbols;
+    for_each_step(lowered.plan.steps, [&](PlanStep& step, int) {
+      for (const PlanBinding& binding : step.bindings) run_time_symbols.insert(binding.symbol);
+      for (const PlanBlock& block : step.blocks) {
+        for (const PlanBinding& binding : block.bindings) run_time_symbols.insert(binding.symbol);
+      }
+    });
+    for (std::size_t i = 0; i < lowered.plan.values.size(); ++i) {
+      PlanValue& value = lowered.plan.values[i];
+      if (lowered.constants[i] != nullptr && value.storage != Storage::view) value.storage = Storage::constant;
+      if (value.storage != Storage::arena) continue;
+      std::set<std::string> symbols;
+      for (const Dim& dim : value.type.dims) dim.collect_symbols(symbols);
+      const bool sized_at_run_time =
+          std::any_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return run_time_symbols.contains(s); });
+      for (const ShapeRanges& profile : profiles_) {
+        const std::optional<std::uint64_t> bytes = profile.max_bytes(value.type);
+        if (!bytes || (sized_at_run_time && *bytes > kMaxBoundedBytes)) value.storage = Storage::growable;
+      }
+    }
+  }
+
+  Problem make_problem(const LoweredPlan& lowered, const PlanStep& step, const StepSource& source,
+                       const ShapeRanges& profile) const {
+    Problem problem;
+    problem.strict = options_.strict;
+    problem.op = source.node != nullptr ? source.node->op : copy_op(step);
+    for (const std::int32_t input : step.inputs) {
+      problem.inputs.push_back(input < 0 ? TensorType{} : lowered.plan.values[static_cast<std::size_t>(input)].type);
+      problem.constants.push_back(input < 0 ? nullptr : lowered.constants[static_cast<std::size_t>(input)]);
+      problem.input_shapes.push_back(profile.opt_shape(problem.inputs.back()));
+    }
+    for (const std::int32_t output : step.outputs) {
+      problem.outputs.push_back(output < 0 ? TensorType{} : lowered.plan.values[static_cast<std::size_t>(output)].type);
+      problem.output_shapes.push_back(profile.opt_shape(problem.outputs.back()));
+    }
+    return problem;
+  }
+  static OpPtr copy_op(const PlanStep& step) { return make_op(step.op_type, step.attributes); }
+
+  void choose_tactics(LoweredPlan& lowered, std::vector<std::string>& warnings) {
+    TimingCache cache = TimingCache::load(options_.timing_cache_path, warnings);
+    TacticOptions tactic_options;
+    tactic_options.opt_level = options_.opt_level;
+    tactic_options.strict = options_.strict;
+    tactic_options.num_threads = num_threads_;
+    tactic_options.is_cancelled = options_.is_cancelled;
+    for (const Tensor* constant : lowered.constants) {
+      if (constant != nullptr) tactic_options.weight_bytes += constant->size_bytes();
+    }
+    TacticChooser chooser(backend_, cache, tactic_options);
+
+    const std::uint64_t values_bytes = bytes_without_workspace(lowered);
+    require(values_bytes <= options_.workspace_bytes, Code::out_of_memory,
+            "the activations alone need {} bytes at the largest shapes, but the workspace limit is {}", values_bytes,
+            options_.workspace_bytes);
+    const std::uint64_t workspace_left = options_.workspace_bytes - values_bytes;
+
+    const auto total = static_cast<double>(std::max<std::size_t>(lowered.sources.size(), 1));
+    const Clock::time_point start = Clock::now();
+    choices_.resize(lowered.sources.size());
+    std::string problems;
+    int limited = 0;
+    for_each_step(lowered.plan.steps, [&](PlanStep& step, int index) {
+      const double done = index / total;
+      report("tactics", step.name, 0.2 + 0.7 * done, done > 0.05 ? seconds_since(start) * (1 - done) / done : -1);
+      if (is_run_by_runtime(step)) return;
+      const StepSource& source = lowered.sources[static_cast<std::size_t>(index)];
+      const bool variable_shape = step.infer_at_run_time || !step.bindings.empty();
+      for (const ShapeRanges& profile : profiles_) {
+        try {
+          choices_[static_cast<std::size_t>(index)].push_back(
+              chooser.choose(make_problem(lowered, step, source, profile), profile, workspace_left, variable_shape));
+        } catch (const Error& error) {
+          if (error.code() != Code::unsupported) throw error.in_context(step.name);
+          problems += fmt::format("\nnode '{}' ({}): {}", step.name, step.op_type, error.message());
+          return;
+        }
+        for (const PlanCandidate& line : choices_[static_cast<std::size_t>(index)].back().report) {
+          limited += line.refusal.find("workspace limit") != std::string::npos ? 1 : 0;
+        }
+      }
+    });
+    if (!problems.empty()) throw Error(Code::unsupported, "these nodes cannot be compiled:" + problems);
+    if (limited > 0) {
+      warnings.push_back(fmt::format("the workspace limit of {} bytes ruled out {} candidates; see the build report",
+                                     options_.workspace_bytes, limited));
+    }
+    if (!options_.timing_cache_path.empty() && cache.is_changed()) cache.save(options_.timing_cache_path);
+  }
+
+  static bool is_run_by_runtime(const PlanStep& step) { return !step.blocks.empty() || step.op_type == "DimValues"; }
+
+  void place_views(LoweredPlan& lowered) {
+    const auto accepts = [&](int step, const auto& question) {
+      const StepChoices& choices = choices_[static_cast<std::size_t>(step)];
+      return !choices.empty() && std::all_of(choices.begin(), choices.end(), [&](const Choice& choice) { return question(*choice.kernel); });
+    };
+    PitchRules rules;
+    rules.input = [&](int step, int operand) {
+      return accepts(step, [&](const Kernel& kernel) { return kernel.accepts_pitched_input(operand); });
+    };
+    rules.output = [&](int step, int operand) {
+      return accepts(step, [&](const Kernel& kernel) { return kernel.accepts_pitched_output(operand); });
+    };
+    const std::vector<bool> removed = make_views(lowered, rules);
+    std::vector<StepChoices> kept;
+    std::vector<StepSource> sources;
+    for (std::size_t i = 0; i < removed.size(); ++i) {
+      if (removed[i]) continue;
+      kept.push_back(std::move(choices_[i]));
+      sources.push_back(lowered.sources[i]);
+    }
+    choices_ = std::move(kept);
+    lowered.sources = std::move(sources);
+  }
+
+  void pack_weights(LoweredPlan& lowered) {
+    Plan& plan = lowered.plan;
+    // A constant stays in its plain form if anybody reads it so: a kernel that did not pack it, the runtime itself, a block.
+    std::vector<bool> plain(plan.values.size(), false);
+    const auto need = [&](std::int32_t value) {
+      if (value < 0) return;
+      const PlanValue& entry = plan.values[static_cast<std::size_t>(value)];
+      plain[static_cast<std::size_t>(entry.storage == Storage::view ? entry.view_of : value)] = true;
+    };
+    for_each_step(plan.steps, [&](PlanStep& step, int index) {
+      const StepChoices& choices = choices_[static_cast<std::size_t>(index)];
+      for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+        const bool packed = !choices.empty() && std::all_of(choices.begin(), choices.end(), [&](const Choice& choice) {
+          const std::vector<int>& consumed = choice.weights->consumed_inputs;
+          return std::find(consumed.begin(), consumed.end(), static_cast<int>(i)) != consumed.end();
+        });
+        if (!packed) need(step.inputs[i]);
+      }
+      for (const PlanBlock& block : step.blocks) {
+        for (const std::int32_t output : block.outputs) need(output);
+      }
+      for (const Choice& choice : choices) {
+        PlanChoice stored;
+        stored.tactic = choice.candidate.tactic;
+        stored.parameters = choice.candidate.parameters;
+        stored.workspace_bytes = choice.workspace_bytes;
+        for (const std::span<const std::byte> blob : choice.weights->blobs) stored.weights.push_back(weights_.add(blob));
+        step.choices.push_back(std::move(stored));
+      }
+    });
+    for (std::size_t i = 0; i < plan.values.size(); ++i) {
+      PlanValue& value = plan.values[i];
+      if (value.storage != Storage::constant) continue;
+      if (!plain[i]) {
+        value.storage = Storage::none;
+        continue;
+      }
+      const Tensor& constant = *lowered.constants[i];
+      value.constant_offset = weights_.add({constant.data(), constant.size_bytes()}).offset;
+    }
+  }
+
+  /// By value: from the first step that writes it to the last that reads it, both through views; first > last: never.
+  struct Span {
+    std::int32_t first = std::numeric_limits<std::int32_t>::max();
+    std::int32_t last = -1;
+    void include(std::int32_t step) {
+      first = std::min(first, step);
+      last = std::max(last, step);
+    }
+  };
+  static std::vector<Span> live_spans(Plan& plan, int& num_steps) {
+    std::vector<Span> spans(plan.values.size());
+    const auto touch = [&](std::int32_t value, std::int32_t step) {
+      if (value < 0) return;
+      const PlanValue& entry = plan.values[static_cast<std::size_t>(value)];
+      spans[static_cast<std::size_t>(entry.storage == Storage::view ? entry.view_of : value)].include(step);
+    };
+    int next = 0;
+    const std::function<void(std::vector<PlanStep>&)> walk = [&](std::vector<PlanStep>& steps) {
+      for (PlanStep& step : steps) {
+        const int begin = next++;
+        for (PlanBlock& block : step.blocks) {
+          for (const std::int32_t value : block.inputs) touch(value, begin);
+          walk(block.steps);
+        }
+        // After its blocks a step is not over until their results are copied out. Operands and results of a step with
+        // blocks are alive all the while: a body reads what it captured in every pass.
+        const int end = step.blocks.empty() ? begin : next++;
+        for (const PlanBlock& block : step.blocks) {
+          for (const std::int32_t value : block.inputs) touch(value, end);
+          for (const std::int32_t value : block.outputs) touch(value, end);
+        }
+        for (const std::vector<std::int32_t>* list : {&step.inputs, &step.outputs}) {
+          for (const std::int32_t value : *list) {
+            touch(value, begin);
+            touch(value, end);
+          }
+        }
+      }
+    };
+    walk(plan.steps);
+    num_steps = next;
+    return spans;
+  }
+
+  std::uint64_t bytes_without_workspace(LoweredPlan& lowered) const {
+    int num_steps = 0;
+    const std::vector<Span> spans = live_spans(lowered.plan, num_steps);
+    std::uint64_t most = 0;
+    for (const ShapeRanges& profile : profiles_) {
+      std::vector<Lifetime> lifetimes;
+      for (std::size_t i = 0; i < lowered.plan.values.size(); ++i) {
+        const PlanValue& value = lowered.plan.values[i];
+        if (value.storage == Storage::arena && spans[i].last >= 0) {
+          lifetimes.push_back({spans[i].first, spans[i].last, profile.max_bytes(value.type).value()});
+        }
+      }
+      const std::vector<std::uint64_t> offsets = plan_offsets(lifetimes, kAlignment);
+      most = std::max(most, arena_size(lifetimes, offsets, kAlignment));
+    }
+    return most;
+  }
+
+  void plan_memory(LoweredPlan& lowered) const {
+    Plan& plan = lowered.plan;
+    int num_steps = 0;
+    const std::vector<Span> spans = live_spans(plan, num_steps);
+    std::vector<int> position;  // of each step in time, by step index
+    {
+      int next = 0;
+      const std::function<void(std::vector<PlanStep>&)> walk = [&](std::vector<PlanStep>& steps) {
+        for (PlanStep& step : steps) {
+          position.push_back(next++);
+          for (PlanBlock& block : step.blocks) walk(block.steps);
+          if (!step.blocks.empty()) ++next;
+        }
+      };
+      walk(plan.steps);
+    }
+    for (std::size_t p = 0; p < profiles_.size(); ++p) {
+      const ShapeRanges& profile = profiles_[p];
+      std::vector<Lifetime> lifetimes;
+      std::vector<std::size_t> value_of;
+      for (std::size_t i = 0; i < plan.values.size(); ++i) {
+        if (plan.values[i].storage != Storage::arena || spans[i].last < 0) continue;
+        lifetimes.push_back({spans[i].first, spans[i].last, profile.max_bytes(plan.values[i].type).value()});
+        value_of.push_back(i);
+      }
+      std::vector<PlanChoice*> choice_of;
+      for_each_step(plan.steps, [&](PlanStep& step, int index) {
+        if (step.choices.empty() || step.choices[p].workspace_bytes == 0) return;
+        const int at = position[static_cast<std::size_t>(index)];
+        lifetimes.push_back({at, at, step.choices[p].workspace_bytes});
+        choice_of.push_back(&step.choices[p]);
+      });
+      const std::vector<std::uint64_t> offsets = plan_offsets(lifetimes, kAlignment);
+      PlanProfile stored;
+      stored.inputs = profile.inputs();
+      stored.arena_bytes = arena_size(lifetimes, offsets, kAlignment);
+      stored.arena_offsets.assign(plan.values.size(), 0);
+      for (std::size_t i = 0; i < value_of.size(); ++i) stored.arena_offsets[value_of[i]] = offsets[i];
+      for (std::size_t i = 0; i < choice_of.size(); ++i) choice_of[i]->workspace_offset = offsets[value_of.size() + i];
+      require(stored.arena_bytes <= options_.workspace_bytes, Code::out_of_memory,
+              "profile {} needs {} bytes of activations and scratch memory, but the workspace limit is {}", p,
+              stored.arena_bytes, options_.workspace_bytes);
+      plan.profiles.push_back(std::move(stored));
+    }
+  }
+
+  void write_report(Plan& plan) const {
+    for_each_step(plan.steps, [&](PlanStep& step, int index) {
+      const StepChoices& choices = choices_[static_cast<std::size_t>(index)];
+      for (std::size_t p = 0; p < choices.size(); ++p) {
+        for (PlanCandidate line : choices[p].report) {
+          line.step = step.name;
+          line.profile = static_cast<std::int32_t>(p);
+          plan.report.push_back(std::move(line));
+        }
+      }
+    });
+  }
+
+  const Backend& backend_;
+  const BuildOptions& options_;
+  int num_threads_ = 1;
+  std::vector<ShapeRanges> profiles_;
+  std::vector<StepChoices> choices_;
+  WeightSection weights_;
+};
+
+}  // namespace
+
+BuildResult build(Graph graph, const Backend& backend, const BuildOptions& options, PlanProvenance provenance) {
+  return Builder(backend, options).run(std::move(graph), std::move(provenance));
+}
+
+}  // namespace tenfold

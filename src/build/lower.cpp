@@ -1,0 +1,221 @@
+#include "build/lower.hpp"
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+
+namespace tenfold {
+namespace {
+
+/// Operators that only give their input another shape.
+bool is_view(const Node& node) { return node.op->type() == "Reshape" || node.op->type() == "Identity"; }
+
+class Lowering {
+ public:
+  LoweredPlan run(const Graph& graph) {
+    std::vector<std::int32_t> index(static_cast<std::size_t>(graph.value_limit()), -1);
+    for (const ValueId id : graph.inputs()) {
+      const std::int32_t value = add_value(graph.value(id), Storage::input);
+      index[static_cast<std::size_t>(id)] = value;
+      plan_.inputs.push_back(value);
+      bind(value, plan_.bindings);
+    }
+    plan_.steps = lower_nodes(graph, index);
+    lower_outputs(graph, index);
+    return {std::move(plan_), std::move(sources_), std::move(constants_)};
+  }
+
+ private:
+  std::int32_t add_value(const Value& value, Storage storage, std::string_view scope = {}) {
+    PlanValue entry;
+    entry.name = std::string(scope) + value.name;
+    entry.type = value.type;
+    entry.storage = storage;
+    entry.pitch = value.type.dims.empty() ? Dim(1) : value.type.dims.back();
+    plan_.values.push_back(std::move(entry));
+    constants_.push_back(value.constant ? &*value.constant : nullptr);
+    return static_cast<std::int32_t>(plan_.values.size()) - 1;
+  }
+
+  /// Symbols that become known with `value`.
+  void bind(std::int32_t value, std::vector<PlanBinding>& bindings) {
+    const TensorType& type = plan_.values[static_cast<std::size_t>(value)].type;
+    for (int axis = 0; axis < type.rank(); ++axis) {
+      const std::optional<std::string> symbol = type.dims[static_cast<std::size_t>(axis)].as_symbol();
+      if (symbol && defined_.insert(*symbol).second) bindings.push_back({*symbol, value, axis});
+    }
+  }
+
+  bool has_undefined_symbol(const TensorType& type) const {
+    std::set<std::string> symbols;
+    for (const Dim& dim : type.dims) dim.collect_symbols(symbols);
+    return std::any_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return !defined_.contains(s); });
+  }
+
+  std::int32_t operand(const Graph& graph, ValueId id, std::vector<std::int32_t>& index) {
+    if (id == kNoValue) return -1;
+    std::int32_t& found = index[static_cast<std::size_t>(id)];
+    if (found < 0) {
+      ensure(graph.value(id).constant.has_value(), "value '{}' is read before it is computed", graph.value(id).name);
+      found = add_value(graph.value(id), Storage::constant, graph.scope);
+    }
+    return found;
+  }
+
+  std::int32_t root(std::int32_t value) const {
+    while (plan_.values[static_cast<std::size_t>(value)].storage == Storage::view) {
+      value = plan_.values[static_cast<std::size_t>(value)].view_of;
+    }
+    return value;
+  }
+
+  std::vector<PlanStep> lower_nodes(const Graph& graph, std::vector<std::int32_t>& index) {
+    std::vector<PlanStep> steps;
+    for (const NodeId id : graph.order()) {
+      const Node& node = graph.node(id);
+      if (is_view(node) && !has_undefined_symbol(graph.value(node.outputs[0]).type)) {
+        const std::int32_t source = operand(graph, node.inputs[0], index);
+        const std::int32_t alias = add_value(graph.value(node.outputs[0]), Storage::view, graph.scope);
+        plan_.values[static_cast<std::size_t>(alias)].view_of = root(source);
+        index[static_cast<std::size_t>(node.outputs[0])] = alias;
+        continue;
+      }
+      steps.push_back(lower_node(graph, node, index));
+    }
+    return steps;
+  }
+
+  PlanStep lower_node(const Graph& graph, const Node& node, std::vector<std::int32_t>& index) {
+    sources_.push_back({&graph, &node});
+    PlanStep step;
+    step.name = graph.scope + node.name;
+    step.origins = node.origins;
+    step.op_type = std::string(node.op->type());
+    step.attributes = node.op->attributes();
+    for (const ValueId input : node.inputs) step.inputs.push_back(operand(graph, input, index));
+    for (std::size_t i = 0; i < node.blocks.size(); ++i) {
+      step.blocks.push_back(lower_block(node, node.blocks[i], step.inputs));
+    }
+    for (const ValueId output : node.outputs) {
+      if (output == kNoValue) {
+        step.outputs.push_back(-1);
+        continue;
+      }
+      const std::int32_t value = add_value(graph.value(output), Storage::arena, graph.scope);
+      index[static_cast<std::size_t>(output)] = value;
+      step.outputs.push_back(value);
+    }
+    for (const std::int32_t output : step.outputs) {
+      if (output >= 0) bind(output, step.bindings);
+    }
+    for (const std::int32_t output : step.outputs) {
+      if (output < 0) continue;
+      const PlanValue& value = plan_.values[static_cast<std::size_t>(output)];
+      ensure(!has_undefined_symbol(value.type), "{}: nothing decides a dimension of {}", describe(node),
+             to_string(value.type));
+    }
+    step.infer_at_run_time = !step.bindings.empty() && !node.op->sets_output_shape() && node.blocks.empty();
+    return step;
+  }
+
+  /// Block inputs: the step's own operands become values of the block; captured ones are the outer values themselves.
+  PlanBlock lower_block(const Node& node, const Graph& block, const std::vector<std::int32_t>& operands) {
+    // If: cond, captured...   Loop: M, cond, carried..., captured...   Scan: the operator's inputs, captured...
+    const bool is_if = node.op->type() == "If";
+    const std::size_t own_operands = is_if ? 1 : operands.size() - num_captured(node, block);
+    const std::size_t own_inputs = is_if ? 0 : own_operands;
+    PlanBlock result;
+    std::vector<std::int32_t> index(static_cast<std::size_t>(block.value_limit()), -1);
+    for (std::size_t i = 0; i < block.inputs().size(); ++i) {
+      const ValueId id = block.inputs()[i];
+      if (i < own_inputs) {
+        const std::int32_t value = add_value(block.value(id), Storage::arena, block.scope);
+        index[static_cast<std::size_t>(id)] = value;
+        result.inputs.push_back(value);
+        bind(value, result.bindings);
+      } else {
+        index[static_cast<std::size_t>(id)] = operands[own_operands + (i - own_inputs)];
+      }
+    }
+    result.steps = lower_nodes(block, index);
+    for (const ValueId id : block.outputs()) result.outputs.push_back(operand(block, id, index));
+    return result;
+  }
+
+  static std::size_t num_captured(const Node& node, const Graph& block) {
+    // Loop and Scan bodies have one input for each operand, so what both lists share at the end is captured; the
+    // operator says how many operands are its own.
+    const Attributes attributes = node.op->attributes();
+    const std::int64_t own = attributes.get_int("num_own_inputs", static_cast<std::int64_t>(block.inputs().size()));
+    return block.inputs().size() - static_cast<std::size_t>(std::min<std::int64_t>(
+                                       std::max<std::int64_t>(own, 0), static_cast<std::int64_t>(block.inputs().size())));
+  }
+
+  void lower_outputs(const Graph& graph, std::vector<std::int32_t>& index) {
+    for (std::size_t i = 0; i < graph.outputs().size(); ++i) {
+      const std::int32_t value = operand(graph, graph.outputs()[i], index);
+      PlanValue& entry = plan_.values[static_cast<std::size_t>(value)];
+      const std::int32_t owner = root(value);
+      PlanValue& owning = plan_.values[static_cast<std::size_t>(owner)];
+      const std::string& name = graph.output_names()[i];
+      if (owning.storage == Storage::arena) {
+        // The caller's buffer holds it; what was the owner becomes a view of the output.
+        entry.storage = Storage::output;
+        entry.view_of = -1;
+        entry.name = name;
+        if (owner != value) {
+          for (PlanValue& other : plan_.values) {
+            if (&other != &entry && other.storage == Storage::view && other.view_of == owner) other.view_of = value;
+          }
+          owning.storage = Storage::view;
+          owning.view_of = value;
+        }
+        plan_.outputs.push_back(value);
+        continue;
+      }
+      // An input, a constant, or a value that is an output already: copied.
+      Value copy;
+      copy.name = name;
+      copy.type = entry.type;
+      const std::int32_t output = add_value(copy, Storage::output);
+      plan_.steps.push_back(make_copy_step("copy to " + name, value, output, copy.type));
+      sources_.push_back({&graph, nullptr});
+      plan_.outputs.push_back(output);
+    }
+  }
+
+  Plan plan_;
+  std::vector<StepSource> sources_;
+  std::vector<const Tensor*> constants_;
+  std::set<std::string> defined_;
+};
+
+}  // namespace
+
+LoweredPlan lower(const Graph& graph) { return Lowering().run(graph); }
+
+void for_each_step(std::vector<PlanStep>& steps, const std::function<void(PlanStep&, int)>& visit) {
+  int index = 0;
+  const std::function<void(std::vector<PlanStep>&)> walk = [&](std::vector<PlanStep>& list) {
+    for (PlanStep& step : list) {
+      visit(step, index++);
+      for (PlanBlock& block : step.blocks) walk(block.steps);
+    }
+  };
+  walk(steps);
+}
+
+PlanStep make_copy_step(const std::string& name, std::int32_t from, std::int32_t to, const TensorType& type) {
+  PlanStep step;
+  step.name = name;
+  step.op_type = "Reshape";
+  std::vector<std::string> dims;
+  for (const Dim& dim : type.dims) dims.push_back(dim.to_string());
+  step.attributes.set("dims", std::move(dims));
+  step.inputs = {from};
+  step.outputs = {to};
+  return step;
+}
+
+}  // namespace tenfold

@@ -1,0 +1,327 @@
+// Timing. A candidate's time is the median over rounds; in each round all candidates run one after the other, so that
+// a slow moment of the machine hits all of them (A B C, A B C ...). Inputs are random, outputs and scratch memory are the
+// same for all. Weights: a network streams its weights past the cache on every inference, so a kernel finds its own as
+// cold as the network is large. As many copies of the packed weights are rotated as the network is larger than they are.
+#include "build/tactics.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/hash.hpp"
+
+namespace tenfold {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::string_view kReference = "reference";
+constexpr std::uint64_t kMaxRotatedBytes = std::uint64_t{96} << 20;
+constexpr std::size_t kAlignment = 64;
+
+/// How hard the search tries, by --opt-level.
+struct Effort {
+  int shortlist = 0;         // candidates timed at most
+  int rounds = 0;
+  double round_us = 0;       // aim for one candidate's part of a round
+};
+constexpr Effort kEfforts[] = {{0, 0, 0}, {3, 3, 200}, {6, 3, 500}, {12, 5, 1000}, {24, 9, 2000}, {1000, 15, 4000}};
+
+std::shared_ptr<std::byte> aligned_bytes(std::size_t bytes) {
+  const std::size_t rounded = (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
+  require(memory != nullptr, Code::out_of_memory, "timing a kernel needs {} bytes, which the machine does not have", bytes);
+  return {memory, [](std::byte* p) { std::free(p); }};
+}
+
+/// Random numbers in [-1, 1) for floats (xorshift64*; fixed seed: timing only), zeros otherwise: an index of 0 is always legal.
+void fill(std::byte* data, DType dtype, std::int64_t count) {
+  std::memset(data, 0, static_cast<std::size_t>(count) * size_of(dtype));
+  if (!is_float(dtype)) return;
+  std::uint64_t state = 0x9e3779b97f4a7c15U;
+  dispatch(dtype, [&]<typename T>() {
+    if constexpr (!std::is_integral_v<T>) {
+      T* values = reinterpret_cast<T*>(data);
+      for (std::int64_t i = 0; i < count; ++i) {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        values[i] = T(static_cast<float>(static_cast<std::int32_t>((state * 0x2545f4914f6cdd1dU) >> 32)) * 0x1p-31F);
+      }
+    }
+  });
+}
+
+/// A tensor on the device for timing.
+struct Operand {
+  std::unique_ptr<Buffer> buffer;
+  TensorView view;
+};
+
+Operand make_operand(const Backend& backend, Stream& stream, const TensorType& type, const Shape& shape, const Tensor* data) {
+  Operand operand;
+  operand.view.dtype = type.dtype;
+  operand.view.dims = shape;
+  operand.view.pitch = shape.empty() ? 1 : shape.back();
+  if (type.dtype == DType::undefined) return operand;
+  const std::int64_t count = num_elements(shape);
+  const std::size_t bytes = static_cast<std::size_t>(count) * size_of(type.dtype);
+  operand.buffer = backend.allocate(std::max<std::size_t>(bytes, 1));
+  operand.view.data = operand.buffer->data();
+  if (data != nullptr) {
+    backend.copy_to_device(operand.view.data, data->data(), bytes, stream);
+  } else {
+    const std::shared_ptr<std::byte> host = aligned_bytes(bytes);
+    fill(host.get(), type.dtype, count);
+    backend.copy_to_device(operand.view.data, host.get(), bytes, stream);
+  }
+  stream.synchronize();
+  return operand;
+}
+
+KernelSpec make_spec(const Problem& problem, const Candidate& candidate, const std::vector<std::span<const std::byte>>& weights) {
+  return {problem.op, candidate.tactic, candidate.parameters, problem.inputs, problem.outputs, weights};
+}
+
+std::vector<TensorView> views_at(const std::vector<TensorType>& types, const std::vector<Shape>& shapes) {
+  std::vector<TensorView> views(types.size());
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    views[i].dtype = types[i].dtype;
+    views[i].dims = shapes[i];
+    views[i].pitch = shapes[i].empty() ? 1 : shapes[i].back();
+  }
+  return views;
+}
+
+}  // namespace
+
+AlignedWeights::AlignedWeights(const PackedWeights& packed) : consumed_inputs(packed.consumed_inputs) {
+  for (const auto& blob : packed.blobs) add(blob);
+}
+void AlignedWeights::add(std::span<const std::byte> blob) {
+  memory_.push_back(aligned_bytes(blob.size()));
+  if (!blob.empty()) std::memcpy(memory_.back().get(), blob.data(), blob.size());
+  blobs.emplace_back(memory_.back().get(), blob.size());
+}
+std::uint64_t AlignedWeights::size_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const auto& blob : blobs) bytes += blob.size();
+  return bytes;
+}
+AlignedWeights AlignedWeights::copy() const {
+  AlignedWeights result;
+  result.consumed_inputs = consumed_inputs;
+  for (const auto& blob : blobs) result.add(blob);
+  return result;
+}
+
+std::string candidate_key(const Candidate& candidate) {
+  return fmt::format("{}({})", candidate.tactic, fmt::join(candidate.parameters, ", "));
+}
+
+std::string problem_key(const Problem& problem, const Backend& backend, int num_threads) {
+  std::string text = fmt::format("{} {} | {} | {} | {} threads | {} {}", backend.name(), TENFOLD_VERSION, backend.target(),
+                                 backend.device_name(), num_threads, problem.op->type(), problem.op->attributes().to_string());
+  for (std::size_t i = 0; i < problem.inputs.size(); ++i) {
+    text += fmt::format(" | {}{} {}", to_string(problem.inputs[i].dtype), to_string(problem.input_shapes[i]),
+                        problem.constants[i] != nullptr ? "constant" : "");
+  }
+  for (std::size_t i = 0; i < problem.outputs.size(); ++i) {
+    text += fmt::format(" -> {}{}", to_string(problem.outputs[i].dtype), to_string(problem.output_shapes[i]));
+  }
+  return hash_hex(std::as_bytes(std::span(text)));
+}
+
+struct TacticChooser::Contender {
+  Candidate candidate;
+  std::shared_ptr<const AlignedWeights> weights;
+  std::shared_ptr<const Kernel> kernel;
+  std::uint64_t workspace_bytes = 0;
+  double median_us = 0;
+  std::vector<double> samples;
+};
+
+TacticChooser::TacticChooser(const Backend& backend, TimingCache& cache, TacticOptions options)
+    : backend_(backend), cache_(cache), options_(std::move(options)), stream_(backend.make_stream({options_.num_threads})) {}
+
+Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit,
+                             bool variable_shape) {
+  const Effort effort = kEfforts[std::clamp(options_.opt_level, 0, 5)];
+  Choice choice;
+  std::vector<Candidate> offered = backend_.candidates(problem);
+  // Best guess first; the reference is the last resort. Stable: equal guesses keep the backend's order.
+  std::stable_sort(offered.begin(), offered.end(), [](const Candidate& a, const Candidate& b) {
+    const bool a_last = a.tactic == kReference;
+    const bool b_last = b.tactic == kReference;
+    return a_last != b_last ? b_last : a.estimated_us < b.estimated_us;
+  });
+
+  std::vector<Shape> max_inputs;
+  std::vector<Shape> max_outputs;
+  for (const TensorType& type : problem.inputs) max_inputs.push_back(ranges.max_shape(type));
+  for (const TensorType& type : problem.outputs) max_outputs.push_back(ranges.max_shape(type));
+
+  const std::string key = problem_key(problem, backend_, options_.num_threads);
+  const auto known = chosen_.find(key);
+  std::vector<Contender> contenders;
+  for (Candidate& candidate : offered) {
+    PlanCandidate line;
+    line.tactic = candidate.tactic;
+    line.parameters = candidate.parameters;
+    line.refusal = candidate.refusal;
+    const bool is_reference = candidate.tactic == kReference;
+    if (line.refusal.empty() && !contenders.empty()) {
+      if (is_reference) {
+        line.refusal = "only used where nothing else can";
+      } else if (known == chosen_.end() && static_cast<int>(contenders.size()) >= std::max(effort.shortlist, 1)) {
+        line.refusal = fmt::format("not among the {} most promising (estimate {:.1f} us)", std::max(effort.shortlist, 1),
+                                   candidate.estimated_us);
+      }
+    }
+    if (line.refusal.empty() && known != chosen_.end() && candidate_key(candidate) != known->second) {
+      line.refusal = "an equal step was timed before";
+    }
+    if (line.refusal.empty()) {
+      Contender contender;
+      contender.weights = std::make_shared<const AlignedWeights>(backend_.pack(problem, candidate));
+      contender.kernel = backend_.make_kernel(make_spec(problem, candidate, contender.weights->blobs));
+      const std::vector<TensorView> inputs = views_at(problem.inputs, max_inputs);
+      const std::vector<TensorView> outputs = views_at(problem.outputs, max_outputs);
+      contender.workspace_bytes = variable_shape ? 0 : contender.kernel->workspace_bytes(inputs, outputs);
+      if (contender.workspace_bytes > workspace_limit) {
+        line.refusal = fmt::format("needs {} bytes of scratch memory; the workspace limit leaves {}",
+                                   contender.workspace_bytes, workspace_limit);
+      } else {
+        contender.candidate = std::move(candidate);
+        contenders.push_back(std::move(contender));
+      }
+    }
+    choice.report.push_back(std::move(line));
+  }
+  if (contenders.empty()) {
+    std::string reasons;
+    for (const PlanCandidate& line : choice.report) reasons += fmt::format("\n  {}: {}", line.tactic, line.refusal);
+    throw Error(Code::unsupported, choice.report.empty() ? "the backend has no kernel for this operator"
+                                                         : "no kernel can compute it:" + reasons);
+  }
+
+  if (contenders.size() > 1 && effort.rounds > 0 && !variable_shape) measure(problem, contenders, key);
+  const auto best = std::min_element(contenders.begin(), contenders.end(), [](const Contender& a, const Contender& b) {
+    return a.median_us < b.median_us;  // not timed: 0, and the first, best-estimated one wins
+  });
+  chosen_.emplace(key, candidate_key(best->candidate));
+  for (PlanCandidate& line : choice.report) {
+    for (const Contender& contender : contenders) {
+      if (line.refusal.empty() && line.tactic == contender.candidate.tactic && line.parameters == contender.candidate.parameters) {
+        line.median_us = contender.median_us;
+        line.chosen = &contender == &*best;
+      }
+    }
+  }
+  choice.candidate = best->candidate;
+  choice.weights = best->weights;
+  choice.kernel = best->kernel;
+  choice.workspace_bytes = best->workspace_bytes;
+  return choice;
+}
+
+void TacticChooser::measure(const Problem& problem, std::vector<Contender>& contenders, const std::string& key) {
+  bool complete = true;
+  for (Contender& contender : contenders) {
+    const std::optional<double> cached = cache_.find(key, candidate_key(contender.candidate));
+    contender.median_us = cached.value_or(0);
+    complete = complete && cached.has_value();
+  }
+  if (complete) return;
+
+  const Effort effort = kEfforts[std::clamp(options_.opt_level, 0, 5)];
+  std::vector<Operand> inputs;
+  std::vector<Operand> outputs;
+  std::vector<TensorView> input_views;
+  std::vector<TensorView> output_views;
+  for (std::size_t i = 0; i < problem.inputs.size(); ++i) {
+    inputs.push_back(make_operand(backend_, *stream_, problem.inputs[i], problem.input_shapes[i], problem.constants[i]));
+    input_views.push_back(inputs.back().view);
+  }
+  for (std::size_t i = 0; i < problem.outputs.size(); ++i) {
+    outputs.push_back(make_operand(backend_, *stream_, problem.outputs[i], problem.output_shapes[i], nullptr));
+    output_views.push_back(outputs.back().view);
+  }
+
+  // One rotation for each contender: kernels over copies of its weights.
+  struct Rotation {
+    std::vector<AlignedWeights> copies;
+    std::vector<std::shared_ptr<const Kernel>> kernels;
+    std::shared_ptr<std::byte> workspace;
+    std::size_t workspace_bytes = 0;
+    std::size_t next = 0;
+    int runs = 1;
+  };
+  std::vector<Rotation> rotations(contenders.size());
+  for (std::size_t i = 0; i < contenders.size(); ++i) {
+    Rotation& rotation = rotations[i];
+    Contender& contender = contenders[i];
+    rotation.kernels.push_back(contender.kernel);
+    const std::uint64_t bytes = contender.weights->size_bytes();
+    const std::uint64_t cold = std::min(options_.weight_bytes, kMaxRotatedBytes);
+    const std::uint64_t copies = bytes < 4096 ? 1 : std::clamp<std::uint64_t>(cold / bytes, 1, 32);
+    for (std::uint64_t copy = 1; copy < copies; ++copy) {
+      rotation.copies.push_back(contender.weights->copy());
+      rotation.kernels.push_back(backend_.make_kernel(make_spec(problem, contender.candidate, rotation.copies.back().blobs)));
+    }
+    rotation.workspace_bytes = contender.kernel->workspace_bytes(input_views, output_views);
+    rotation.workspace = aligned_bytes(rotation.workspace_bytes);
+  }
+
+  const auto run = [&](Rotation& rotation, int times) {
+    const Clock::time_point start = Clock::now();
+    for (int i = 0; i < times; ++i) {
+      Launch launch;
+      launch.inputs = input_views;
+      launch.outputs = output_views;
+      launch.workspace = {rotation.workspace.get(), rotation.workspace_bytes};
+      launch.stream = stream_.get();
+      rotation.kernels[rotation.next]->run(launch);
+      rotation.next = (rotation.next + 1) % rotation.kernels.size();
+    }
+    stream_->synchronize();
+    return std::chrono::duration<double, std::micro>(Clock::now() - start).count() / times;
+  };
+
+  std::vector<bool> active(contenders.size(), true);
+  double best_first = std::numeric_limits<double>::max();
+  for (std::size_t i = 0; i < contenders.size(); ++i) {
+    if (contenders[i].median_us > 0) continue;
+    run(rotations[i], 1);
+    const double first = run(rotations[i], 1);
+    rotations[i].runs = static_cast<int>(std::clamp(effort.round_us / std::max(first, 0.1), 1.0, 1000.0));
+    contenders[i].samples.push_back(first);
+    best_first = std::min(best_first, first);
+  }
+  for (int round = 0; round < effort.rounds; ++round) {
+    if (options_.is_cancelled && options_.is_cancelled()) throw Error(Code::cancelled, "the build was cancelled");
+    for (std::size_t i = 0; i < contenders.size(); ++i) {
+      if (contenders[i].median_us > 0 || !active[i]) continue;
+      // One run that is twice as slow as the best is enough to lose.
+      if (contenders[i].samples.front() > 2 * best_first + 1) {
+        active[i] = false;
+        continue;
+      }
+      contenders[i].samples.push_back(run(rotations[i], rotations[i].runs));
+    }
+  }
+  for (Contender& contender : contenders) {
+    if (contender.median_us > 0) continue;
+    std::vector<double>& samples = contender.samples;
+    if (samples.size() > 1) samples.erase(samples.begin());  // the single first run only sorted out the hopeless
+    std::nth_element(samples.begin(), samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2), samples.end());
+    contender.median_us = std::max(samples[samples.size() / 2], 1e-3);
+    cache_.add(key, candidate_key(contender.candidate), contender.median_us);
+    ++num_timed_;
+  }
+}
+
+}  // namespace tenfold

@@ -1,0 +1,77 @@
+// Chooses a tactic for every step: asks the backend, times what does not refuse, keeps the fastest.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "build/profiles.hpp"
+#include "build/timing_cache.hpp"
+#include "engine/plan.hpp"
+
+namespace tenfold {
+
+struct TacticOptions {
+  int opt_level = 3;
+  bool strict = false;
+  int num_threads = 1;
+  std::uint64_t weight_bytes = 0;   ///< of the whole network: decides how cold a kernel's weights are when it runs
+  std::function<bool()> is_cancelled;
+};
+
+/// Packed weights in memory aligned as kernels expect it.
+struct AlignedWeights {
+  explicit AlignedWeights(const PackedWeights& packed);
+  std::vector<std::span<const std::byte>> blobs;
+  std::vector<int> consumed_inputs;
+  std::uint64_t size_bytes() const;
+  AlignedWeights copy() const;
+
+ private:
+  AlignedWeights() = default;
+  void add(std::span<const std::byte> blob);
+  std::vector<std::shared_ptr<std::byte>> memory_;
+};
+
+/// What was chosen for one step and one profile.
+struct Choice {
+  Candidate candidate;
+  std::shared_ptr<const AlignedWeights> weights;
+  std::shared_ptr<const Kernel> kernel;
+  std::uint64_t workspace_bytes = 0;  ///< at the profile's maximum
+  std::vector<PlanCandidate> report;  ///< all candidates; `step` and `profile` are left to the caller
+};
+
+class TacticChooser {
+ public:
+  TacticChooser(const Backend& backend, TimingCache& cache, TacticOptions options);
+
+  /// `workspace_limit`: candidates that need more scratch memory refuse.
+  /// `variable_shape`: the shapes are not known before the step runs, so nothing can be timed.
+  /// Throws Error(unsupported) with all refusals if nothing is left.
+  Choice choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit, bool variable_shape);
+
+  int num_timed() const { return num_timed_; }
+
+ private:
+  struct Contender;
+  void measure(const Problem& problem, std::vector<Contender>& contenders, const std::string& key);
+
+  const Backend& backend_;
+  TimingCache& cache_;
+  TacticOptions options_;
+  std::unique_ptr<Stream> stream_;
+  int num_timed_ = 0;
+  // The same problem again (ResNet's repeated blocks): the choice is known. Keyed like the timing cache.
+  std::map<std::string, std::string> chosen_;
+};
+
+/// Everything that can change a kernel's speed: operator, types, shapes, device, threads, version.
+std::string problem_key(const Problem& problem, const Backend& backend, int num_threads);
+/// "conv.direct(6, 16)"
+std::string candidate_key(const Candidate& candidate);
+
+}  // namespace tenfold

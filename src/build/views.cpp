@@ -1,0 +1,197 @@
+#include "build/views.hpp"
+
+#include <algorithm>
+#include <set>
+
+namespace tenfold {
+namespace {
+
+struct Use {
+  int step = 0;
+  int operand = 0;
+};
+
+class ViewMaker {
+ public:
+  ViewMaker(LoweredPlan& lowered, const PitchRules& rules) : lowered_(lowered), plan_(lowered.plan), rules_(rules) {
+    readers_.resize(plan_.values.size());
+    writer_.resize(plan_.values.size());
+    in_block_.resize(plan_.values.size(), false);
+    note_lists(plan_.steps, 0);
+    for_each_step(plan_.steps, [&](PlanStep& step, int index) {
+      steps_.push_back(&step);
+      for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+        if (step.inputs[i] >= 0) readers_[static_cast<std::size_t>(step.inputs[i])].push_back({index, static_cast<int>(i)});
+      }
+      for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+        if (step.outputs[i] >= 0) writer_[static_cast<std::size_t>(step.outputs[i])] = {index, static_cast<int>(i), true};
+      }
+      for (const PlanBlock& block : step.blocks) {
+        for (const std::int32_t value : block.inputs) in_block_[static_cast<std::size_t>(value)] = true;
+        for (const std::int32_t value : block.outputs) in_block_[static_cast<std::size_t>(value)] = true;
+      }
+    });
+    for (const PlanValue& value : plan_.values) {
+      if (value.storage == Storage::view) viewed_.insert(value.view_of);
+    }
+    removed_.resize(steps_.size(), false);
+  }
+
+  std::vector<bool> run() {
+    // From the last to the first, so that a Concat inside a Concat finds its output placed already.
+    for (int index = static_cast<int>(steps_.size()) - 1; index >= 0; --index) {
+      if (steps_[static_cast<std::size_t>(index)]->op_type == "Concat") try_concat(index);
+    }
+    for (int index = 0; index < static_cast<int>(steps_.size()); ++index) {
+      if (steps_[static_cast<std::size_t>(index)]->op_type == "Split") try_split(index);
+    }
+    return removed_;
+  }
+
+ private:
+  struct Writer {
+    int step = 0;
+    int operand = 0;
+    bool exists = false;
+  };
+  /// Numbers the lists of steps: the network's own is 0, every block has its own.
+  void note_lists(const std::vector<PlanStep>& steps, int list) {
+    for (const PlanStep& step : steps) {
+      list_of_.push_back(list);
+      for (const PlanBlock& block : step.blocks) note_lists(block.steps, ++num_lists_);
+    }
+  }
+  PlanValue& value(std::int32_t id) { return plan_.values[static_cast<std::size_t>(id)]; }
+
+  /// The part of `whole` that begins `before` elements along `axis`: contiguous if nothing but 1s lies outside the axis,
+  /// pitched if it is the last axis. nullopt: needs a copy.
+  struct Placement {
+    Dim offset;
+    Dim pitch;
+    bool pitched = false;
+  };
+  std::optional<Placement> place(const PlanValue& whole, const PlanValue& part, int axis, const Dim& before) {
+    const std::vector<Dim>& dims = whole.type.dims;
+    bool outermost = true;
+    for (int i = 0; i < axis; ++i) outermost = outermost && dims[static_cast<std::size_t>(i)] == Dim(1);
+    const bool whole_is_pitched = !(whole.pitch == dims.back());
+    if (axis == whole.type.rank() - 1) {
+      return Placement{whole.view_offset + before, whole.pitch, !(outermost && part.type.rank() == 1)};
+    }
+    if (!outermost || whole_is_pitched) return std::nullopt;
+    Dim inner(1);
+    for (std::size_t i = static_cast<std::size_t>(axis) + 1; i < dims.size(); ++i) inner = inner * dims[i];
+    return Placement{whole.view_offset + before * inner, part.type.dims.back(), false};
+  }
+
+  std::int32_t owner_of(std::int32_t id) {
+    const PlanValue& entry = value(id);
+    return entry.storage == Storage::view ? entry.view_of : id;
+  }
+  bool all_readers_accept(std::int32_t id, int except) {
+    return std::all_of(readers_[static_cast<std::size_t>(id)].begin(), readers_[static_cast<std::size_t>(id)].end(),
+                       [&](const Use& use) {
+                         return use.step == except || (!removed_[static_cast<std::size_t>(use.step)] && rules_.input(use.step, use.operand));
+                       });
+  }
+  void make_view(std::int32_t id, std::int32_t owner, const Placement& placement) {
+    PlanValue& entry = value(id);
+    entry.storage = Storage::view;
+    entry.view_of = owner;
+    entry.view_offset = placement.offset;
+    entry.pitch = placement.pitch;
+    viewed_.insert(owner);
+  }
+
+  void try_concat(int index) {
+    const PlanStep& step = *steps_[static_cast<std::size_t>(index)];
+    const std::int32_t whole_id = step.outputs[0];
+    const PlanValue whole = value(whole_id);
+    const int rank = whole.type.rank();
+    if (rank == 0 || !step.bindings.empty()) return;
+    std::int64_t axis = step.attributes.get_int("axis", 0);
+    if (axis < 0) axis += rank;
+    if (std::set<std::int32_t>(step.inputs.begin(), step.inputs.end()).size() != step.inputs.size()) return;
+    std::vector<Placement> placements;
+    Dim before(0);
+    for (const std::int32_t id : step.inputs) {
+      const PlanValue& part = value(id);
+      const Writer& writer = writer_[static_cast<std::size_t>(id)];
+      const std::optional<Placement> placement = place(whole, part, static_cast<int>(axis), before);
+      before = before + part.type.dims[static_cast<std::size_t>(axis)];
+      // Only a whole, arena-owned result of one kernel can be made somewhere else.
+      if (!placement || part.storage != Storage::arena || !writer.exists || viewed_.contains(id) ||
+          in_block_[static_cast<std::size_t>(id)]) {
+        return;
+      }
+      // A buffer that belongs to one pass through a loop cannot hold what was made outside.
+      if (list_of_[static_cast<std::size_t>(writer.step)] != list_of_[static_cast<std::size_t>(index)]) return;
+      const PlanStep& producer = *steps_[static_cast<std::size_t>(writer.step)];
+      if (!producer.blocks.empty() || !producer.bindings.empty() || producer.op_type == "DimValues") return;
+      if (placement->pitched && (!rules_.output(writer.step, writer.operand) || !all_readers_accept(id, index))) return;
+      placements.push_back(*placement);
+    }
+    const std::int32_t owner = owner_of(whole_id);
+    for (std::size_t i = 0; i < step.inputs.size(); ++i) make_view(step.inputs[i], owner, placements[i]);
+    removed_[static_cast<std::size_t>(index)] = true;
+  }
+
+  void try_split(int index) {
+    const PlanStep& step = *steps_[static_cast<std::size_t>(index)];
+    const std::int32_t whole_id = step.inputs[0];
+    const PlanValue whole = value(whole_id);
+    const int rank = whole.type.rank();
+    if (rank == 0 || !step.bindings.empty()) return;
+    // Views keep their owner alive; one made into a network input, or out of one, is none of ours.
+    if (whole.storage != Storage::arena && whole.storage != Storage::view && whole.storage != Storage::input) return;
+    std::int64_t axis = step.attributes.get_int("axis", 0);
+    if (axis < 0) axis += rank;
+    std::vector<Placement> placements;
+    Dim before(0);
+    for (const std::int32_t id : step.outputs) {
+      if (id < 0) return;
+      const PlanValue& part = value(id);
+      const std::optional<Placement> placement = place(whole, part, static_cast<int>(axis), before);
+      before = before + part.type.dims[static_cast<std::size_t>(axis)];
+      if (!placement || part.storage != Storage::arena || viewed_.contains(id) || in_block_[static_cast<std::size_t>(id)]) return;
+      if (placement->pitched && !all_readers_accept(id, index)) return;
+      placements.push_back(*placement);
+    }
+    const std::int32_t owner = owner_of(whole_id);
+    for (std::size_t i = 0; i < step.outputs.size(); ++i) make_view(step.outputs[i], owner, placements[i]);
+    removed_[static_cast<std::size_t>(index)] = true;
+  }
+
+  LoweredPlan& lowered_;
+  Plan& plan_;
+  const PitchRules& rules_;
+  std::vector<PlanStep*> steps_;
+  std::vector<int> list_of_;
+  int num_lists_ = 0;
+  std::vector<std::vector<Use>> readers_;
+  std::vector<Writer> writer_;
+  std::vector<bool> in_block_;
+  std::set<std::int32_t> viewed_;
+  std::vector<bool> removed_;
+};
+
+void erase_steps(std::vector<PlanStep>& steps, const std::vector<bool>& removed, int& index) {
+  std::vector<PlanStep> kept;
+  for (PlanStep& step : steps) {
+    const bool gone = removed[static_cast<std::size_t>(index++)];
+    for (PlanBlock& block : step.blocks) erase_steps(block.steps, removed, index);
+    if (!gone) kept.push_back(std::move(step));
+  }
+  steps = std::move(kept);
+}
+
+}  // namespace
+
+std::vector<bool> make_views(LoweredPlan& lowered, const PitchRules& rules) {
+  std::vector<bool> removed = ViewMaker(lowered, rules).run();
+  int index = 0;
+  erase_steps(lowered.plan.steps, removed, index);
+  return removed;
+}
+
+}  // namespace tenfold

@@ -1,0 +1,20 @@
+// Concat and Split without copying: operands become views into one buffer.
+#pragma once
+
+#include <vector>
+
+#include "build/lower.hpp"
+
+namespace tenfold {
+
+/// Whether operand `operand` of the step with this index may be a pitched view, by the kernels chosen for all profiles.
+struct PitchRules {
+  std::function<bool(int step, int operand)> input;
+  std::function<bool(int step, int operand)> output;
+};
+
+/// Turns Concat and Split steps into views where the kernels around them allow it, and removes the steps.
+/// Returns, by step index before the call, whether the step was removed.
+std::vector<bool> make_views(LoweredPlan& lowered, const PitchRules& rules);
+
+}  // namespace tenfold

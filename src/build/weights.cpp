@@ -1,0 +1,20 @@
+#include "build/weights.hpp"
+
+#include <cstring>
+
+#include "base/hash.hpp"
+
+namespace tenfold {
+
+PlanWeight WeightSection::add(std::span<const std::byte> bytes) {
+  constexpr std::size_t kAlignment = 64;
+  const auto [entry, is_new] = places_.try_emplace(fmt::format("{} {}", hash_hex(bytes), bytes.size()));
+  if (!is_new) return entry->second;
+  const std::size_t offset = bytes_.size();
+  bytes_.resize((offset + bytes.size() + kAlignment - 1) / kAlignment * kAlignment);
+  if (!bytes.empty()) std::memcpy(bytes_.data() + offset, bytes.data(), bytes.size());
+  entry->second = {offset, bytes.size()};
+  return entry->second;
+}
+
+}  // namespace tenfold

@@ -1,0 +1,26 @@
+// The weights section of an engine under construction: aligned, each distinct run of bytes once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/plan.hpp"
+
+namespace tenfold {
+
+class WeightSection {
+ public:
+  /// Returns where the bytes are; equal bytes share their place.
+  PlanWeight add(std::span<const std::byte> bytes);
+  std::vector<std::byte> take() { return std::move(bytes_); }
+
+ private:
+  std::vector<std::byte> bytes_;
+  std::map<std::string, PlanWeight> places_;  // by hash and size
+};
+
+}  // namespace tenfold
