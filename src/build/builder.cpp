@@ -30,8 +30,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::uint64_t kAlignment = 64;
-// A value whose size only the running kernel knows gets a buffer of its own when its bound is larger than this: bounds of
-// such sizes (every pixel non-zero, every box kept) are rarely reached, and the arena is paid for at once.
+// A value whose size only the running kernel knows gets a buffer of its own when its bound is larger than this: bounds
+// of such sizes (every pixel non-zero, every box kept) are rarely reached, and the arena is paid for at once.
 constexpr std::uint64_t kMaxBoundedBytes = std::uint64_t{4} << 20;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -85,7 +85,8 @@ class Builder {
 
   void report(std::string_view phase, std::string_view item, double fraction, double remaining_seconds = -1) const {
     check_cancelled();
-    if (options_.on_progress) options_.on_progress({std::string(phase), std::string(item), fraction, remaining_seconds});
+    if (options_.on_progress)
+      options_.on_progress({std::string(phase), std::string(item), fraction, remaining_seconds});
   }
   void check_cancelled() const {
     if (options_.is_cancelled && options_.is_cancelled()) throw Error(Code::cancelled, "the build was cancelled");
@@ -97,7 +98,8 @@ class Builder {
     std::vector<std::string> names = graph.output_names();
     for (const std::string& name : options_.extra_outputs) {
       const std::optional<ValueId> value = graph.find_value(name);
-      require(value.has_value(), Code::invalid_argument, "there is no value '{}' in the model to mark as an output", name);
+      require(value.has_value(), Code::invalid_argument, "there is no value '{}' in the model to mark as an output",
+              name);
       if (std::find(names.begin(), names.end(), name) != names.end()) continue;
       outputs.push_back(*value);
       names.push_back(name);
@@ -140,8 +142,8 @@ class Builder {
       if (value.storage != Storage::arena) continue;
       std::set<std::string> symbols;
       for (const Dim& dim : value.type.dims) dim.collect_symbols(symbols);
-      const bool sized_at_run_time =
-          std::any_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return run_time_symbols.contains(s); });
+      const bool sized_at_run_time = std::any_of(symbols.begin(), symbols.end(),
+                                                 [&](const std::string& s) { return run_time_symbols.contains(s); });
       for (const ShapeRanges& profile : profiles_) {
         const std::optional<std::uint64_t> bytes = profile.max_bytes(value.type);
         if (!bytes || (sized_at_run_time && *bytes > kMaxBoundedBytes)) value.storage = Storage::growable;
@@ -223,7 +225,8 @@ class Builder {
   void place_views(LoweredPlan& lowered) {
     const auto accepts = [&](int step, const auto& question) {
       const StepChoices& choices = choices_[static_cast<std::size_t>(step)];
-      return !choices.empty() && std::all_of(choices.begin(), choices.end(), [&](const Choice& choice) { return question(*choice.kernel); });
+      return !choices.empty() && std::all_of(choices.begin(), choices.end(),
+                                             [&](const Choice& choice) { return question(*choice.kernel); });
     };
     PitchRules rules;
     rules.input = [&](int step, int operand) {
@@ -246,7 +249,8 @@ class Builder {
 
   void pack_weights(LoweredPlan& lowered) {
     Plan& plan = lowered.plan;
-    // A constant stays in its plain form if anybody reads it so: a kernel that did not pack it, the runtime itself, a block.
+    // A constant stays in its plain form if anybody reads it so: a kernel that did not pack it, the runtime itself, a
+    // block.
     std::vector<bool> plain(plan.values.size(), false);
     const auto need = [&](std::int32_t value) {
       if (value < 0) return;
@@ -270,7 +274,8 @@ class Builder {
         stored.tactic = choice.candidate.tactic;
         stored.parameters = choice.candidate.parameters;
         stored.workspace_bytes = choice.workspace_bytes;
-        for (const std::span<const std::byte> blob : choice.weights->blobs) stored.weights.push_back(weights_.add(blob));
+        for (const std::span<const std::byte> blob : choice.weights->blobs)
+          stored.weights.push_back(weights_.add(blob));
         step.choices.push_back(std::move(stored));
       }
     });

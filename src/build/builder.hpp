@@ -18,34 +18,34 @@ namespace tenfold {
 using ProfileSpec = std::map<std::string, PlanRange>;
 
 struct BuildProgress {
-  std::string phase;             ///< "import", "passes", "tactics", "weights", "write"
-  std::string item;              ///< what is being done now: a pass, a node
-  double fraction = 0;           ///< of the whole build, 0..1
-  double remaining_seconds = -1; ///< honest estimate; -1 while there is none
+  std::string phase;              ///< "import", "passes", "tactics", "weights", "write"
+  std::string item;               ///< what is being done now: a pass, a node
+  double fraction = 0;            ///< of the whole build, 0..1
+  double remaining_seconds = -1;  ///< honest estimate; -1 while there is none
 };
 
 struct BuildOptions {
   /// Empty: one profile whose shapes are the model's own; dynamic dims without a range become an error that lists them.
   std::vector<ProfileSpec> profiles;
   std::uint64_t workspace_bytes = std::uint64_t{1} << 40;  ///< limit for the arena of activations and scratch memory
-  int num_threads = 0;                   ///< 0: all cores this process may use
-  int opt_level = 3;                     ///< 0: no tactic is timed, first that fits; 5: everything is timed longer
-  bool strict = false;                   ///< no Winograd and the like
-  bool portable = false;                 ///< add the portable section
-  std::string timing_cache_path;         ///< read before, merged and written after; empty: none
-  std::vector<std::string> disabled_rules;      ///< passes or rules switched off by name
-  std::vector<std::string> extra_outputs;       ///< values to expose as outputs besides the model's
-  std::string dump_directory;            ///< where a failing pass leaves its graph; empty: nowhere
+  int num_threads = 0;                                     ///< 0: all cores this process may use
+  int opt_level = 3;                        ///< 0: no tactic is timed, first that fits; 5: everything is timed longer
+  bool strict = false;                      ///< no Winograd and the like
+  bool portable = false;                    ///< add the portable section
+  std::string timing_cache_path;            ///< read before, merged and written after; empty: none
+  std::vector<std::string> disabled_rules;  ///< passes or rules switched off by name
+  std::vector<std::string> extra_outputs;   ///< values to expose as outputs besides the model's
+  std::string dump_directory;               ///< where a failing pass leaves its graph; empty: nowhere
   std::function<void(const BuildProgress&)> on_progress;
-  std::function<bool()> is_cancelled;    ///< polled often; true makes build throw Error(cancelled)
+  std::function<bool()> is_cancelled;  ///< polled often; true makes build throw Error(cancelled)
 };
 
 struct BuildResult {
   Plan plan;
-  std::vector<std::byte> weights;        ///< the weights section
-  Graph imported;                        ///< as given, for the portable section
-  Graph optimized;                       ///< after the passes, for inspection
-  std::vector<std::string> warnings;     ///< for instance: what the workspace limit cost
+  std::vector<std::byte> weights;     ///< the weights section
+  Graph imported;                     ///< as given, for the portable section
+  Graph optimized;                    ///< after the passes, for inspection
+  std::vector<std::string> warnings;  ///< for instance: what the workspace limit cost
   double seconds_passes = 0, seconds_tactics = 0, seconds_total = 0;
 };
 

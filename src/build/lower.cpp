@@ -148,8 +148,9 @@ class Lowering {
     // operator says how many operands are its own.
     const Attributes attributes = node.op->attributes();
     const std::int64_t own = attributes.get_int("num_own_inputs", static_cast<std::int64_t>(block.inputs().size()));
-    return block.inputs().size() - static_cast<std::size_t>(std::min<std::int64_t>(
-                                       std::max<std::int64_t>(own, 0), static_cast<std::int64_t>(block.inputs().size())));
+    return block.inputs().size() -
+           static_cast<std::size_t>(std::min<std::int64_t>(std::max<std::int64_t>(own, 0),
+                                                           static_cast<std::int64_t>(block.inputs().size())));
   }
 
   void lower_outputs(const Graph& graph, std::vector<std::int32_t>& index) {

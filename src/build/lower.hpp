@@ -18,8 +18,8 @@ struct StepSource {
 
 struct LoweredPlan {
   Plan plan;
-  std::vector<StepSource> sources;         ///< by step, in the order of for_each_step
-  std::vector<const Tensor*> constants;    ///< by value; nullptr for everything else
+  std::vector<StepSource> sources;       ///< by step, in the order of for_each_step
+  std::vector<const Tensor*> constants;  ///< by value; nullptr for everything else
 };
 
 /// `graph` must outlive the result, which points into it.

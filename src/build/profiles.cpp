@@ -22,7 +22,8 @@ ShapeRanges::ShapeRanges(const Graph& graph, const ProfileSpec& spec) {
       range = given->second;
     } else {
       require(input.type.is_static(), Code::invalid_argument,
-              "input '{}' has the dynamic shape {}: give its min, opt and max shapes", input.name, to_string(input.type.dims));
+              "input '{}' has the dynamic shape {}: give its min, opt and max shapes", input.name,
+              to_string(input.type.dims));
       range = {input.type.static_shape(), input.type.static_shape(), input.type.static_shape()};
     }
     const auto rank = static_cast<std::size_t>(input.type.rank());
@@ -36,11 +37,13 @@ ShapeRanges::ShapeRanges(const Graph& graph, const ProfileSpec& spec) {
       const std::int64_t best = range.opt[axis];
       const std::int64_t high = range.max[axis];
       require(0 <= low && low <= best && best <= high, Code::invalid_argument,
-              "{}: the profile needs 0 <= min <= opt <= max, but has {}, {}, {}", at(input.name, axis), low, best, high);
+              "{}: the profile needs 0 <= min <= opt <= max, but has {}, {}, {}", at(input.name, axis), low, best,
+              high);
       const Dim& dim = input.type.dims[axis];
       if (dim.is_constant()) {
         require(low == dim.constant() && high == dim.constant(), Code::invalid_argument,
-                "{} is fixed to {} by the model, but the profile gives {}..{}", at(input.name, axis), dim.constant(), low, high);
+                "{} is fixed to {} by the model, but the profile gives {}..{}", at(input.name, axis), dim.constant(),
+                low, high);
         continue;
       }
       const std::optional<std::string> symbol = dim.as_symbol();
@@ -49,15 +52,15 @@ ShapeRanges::ShapeRanges(const Graph& graph, const ProfileSpec& spec) {
       if (is_new) continue;
       SymbolRange& seen = entry->second;
       require(seen.opt == best && seen.range == Interval{low, high}, Code::invalid_argument,
-              "{} and {} are the same dimension '{}', but the profile gives {}..{} (opt {}) and {}..{} (opt {})", seen.where,
-              at(input.name, axis), *symbol, seen.range.low, seen.range.high, seen.opt, low, high, best);
+              "{} and {} are the same dimension '{}', but the profile gives {}..{} (opt {}) and {}..{} (opt {})",
+              seen.where, at(input.name, axis), *symbol, seen.range.low, seen.range.high, seen.opt, low, high, best);
     }
     inputs_.push_back(std::move(range));
   }
   for (const auto& [name, range] : spec) {
     if (known.contains(name)) continue;
-    require(false, Code::invalid_argument, "the profile names an input '{}' that the model does not have; it has: {}", name,
-            fmt::join(known, ", "));
+    require(false, Code::invalid_argument, "the profile names an input '{}' that the model does not have; it has: {}",
+            name, fmt::join(known, ", "));
   }
   bounds_ = graph.symbol_bounds;
 }

@@ -1,7 +1,8 @@
 // Timing. A candidate's time is the median over rounds; in each round all candidates run one after the other, so that
-// a slow moment of the machine hits all of them (A B C, A B C ...). Inputs are random, outputs and scratch memory are the
-// same for all. Weights: a network streams its weights past the cache on every inference, so a kernel finds its own as
-// cold as the network is large. As many copies of the packed weights are rotated as the network is larger than they are.
+// a slow moment of the machine hits all of them (A B C, A B C ...). Inputs are random, outputs and scratch memory are
+// the same for all. Weights: a network streams its weights past the cache on every inference, so a kernel finds its own
+// as cold as the network is large. As many copies of the packed weights are rotated as the network is larger than they
+// are.
 #include "build/tactics.hpp"
 
 #include <algorithm>
@@ -24,20 +25,22 @@ constexpr std::size_t kAlignment = 64;
 
 /// How hard the search tries, by --opt-level.
 struct Effort {
-  int shortlist = 0;         // candidates timed at most
+  int shortlist = 0;  // candidates timed at most
   int rounds = 0;
-  double round_us = 0;       // aim for one candidate's part of a round
+  double round_us = 0;  // aim for one candidate's part of a round
 };
 constexpr Effort kEfforts[] = {{0, 0, 0}, {3, 3, 200}, {6, 3, 500}, {12, 5, 1000}, {24, 9, 2000}, {1000, 15, 4000}};
 
 std::shared_ptr<std::byte> aligned_bytes(std::size_t bytes) {
   const std::size_t rounded = (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
-  require(memory != nullptr, Code::out_of_memory, "timing a kernel needs {} bytes, which the machine does not have", bytes);
+  require(memory != nullptr, Code::out_of_memory, "timing a kernel needs {} bytes, which the machine does not have",
+          bytes);
   return {memory, [](std::byte* p) { std::free(p); }};
 }
 
-/// Random numbers in [-1, 1) for floats (xorshift64*; fixed seed: timing only), zeros otherwise: an index of 0 is always legal.
+/// Random numbers in [-1, 1) for floats (xorshift64*; fixed seed: timing only), zeros otherwise: an index of 0 is
+/// always legal.
 void fill(std::byte* data, DType dtype, std::int64_t count) {
   std::memset(data, 0, static_cast<std::size_t>(count) * size_of(dtype));
   if (!is_float(dtype)) return;
@@ -61,7 +64,8 @@ struct Operand {
   TensorView view;
 };
 
-Operand make_operand(const Backend& backend, Stream& stream, const TensorType& type, const Shape& shape, const Tensor* data) {
+Operand make_operand(const Backend& backend, Stream& stream, const TensorType& type, const Shape& shape,
+                     const Tensor* data) {
   Operand operand;
   operand.view.dtype = type.dtype;
   operand.view.dims = shape;
@@ -82,7 +86,8 @@ Operand make_operand(const Backend& backend, Stream& stream, const TensorType& t
   return operand;
 }
 
-KernelSpec make_spec(const Problem& problem, const Candidate& candidate, const std::vector<std::span<const std::byte>>& weights) {
+KernelSpec make_spec(const Problem& problem, const Candidate& candidate,
+                     const std::vector<std::span<const std::byte>>& weights) {
   return {problem.op, candidate.tactic, candidate.parameters, problem.inputs, problem.outputs, weights};
 }
 
@@ -123,8 +128,9 @@ std::string candidate_key(const Candidate& candidate) {
 }
 
 std::string problem_key(const Problem& problem, const Backend& backend, int num_threads) {
-  std::string text = fmt::format("{} {} | {} | {} | {} threads | {} {}", backend.name(), TENFOLD_VERSION, backend.target(),
-                                 backend.device_name(), num_threads, problem.op->type(), problem.op->attributes().to_string());
+  std::string text =
+      fmt::format("{} {} | {} | {} | {} threads | {} {}", backend.name(), TENFOLD_VERSION, backend.target(),
+                  backend.device_name(), num_threads, problem.op->type(), problem.op->attributes().to_string());
   for (std::size_t i = 0; i < problem.inputs.size(); ++i) {
     text += fmt::format(" | {}{} {}", to_string(problem.inputs[i].dtype), to_string(problem.input_shapes[i]),
                         problem.constants[i] != nullptr ? "constant" : "");
@@ -132,7 +138,7 @@ std::string problem_key(const Problem& problem, const Backend& backend, int num_
   for (std::size_t i = 0; i < problem.outputs.size(); ++i) {
     text += fmt::format(" -> {}{}", to_string(problem.outputs[i].dtype), to_string(problem.output_shapes[i]));
   }
-  return hash_hex(std::as_bytes(std::span(text)));
+  return hash128(std::as_bytes(std::span(text))).to_string();
 }
 
 struct TacticChooser::Contender {
@@ -145,7 +151,10 @@ struct TacticChooser::Contender {
 };
 
 TacticChooser::TacticChooser(const Backend& backend, TimingCache& cache, TacticOptions options)
-    : backend_(backend), cache_(cache), options_(std::move(options)), stream_(backend.make_stream({options_.num_threads})) {}
+    : backend_(backend),
+      cache_(cache),
+      options_(std::move(options)),
+      stream_(backend.make_stream({options_.num_threads})) {}
 
 Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit,
                              bool variable_shape) {
@@ -177,8 +186,8 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
       if (is_reference) {
         line.refusal = "only used where nothing else can";
       } else if (known == chosen_.end() && static_cast<int>(contenders.size()) >= std::max(effort.shortlist, 1)) {
-        line.refusal = fmt::format("not among the {} most promising (estimate {:.1f} us)", std::max(effort.shortlist, 1),
-                                   candidate.estimated_us);
+        line.refusal = fmt::format("not among the {} most promising (estimate {:.1f} us)",
+                                   std::max(effort.shortlist, 1), candidate.estimated_us);
       }
     }
     if (line.refusal.empty() && known != chosen_.end() && candidate_key(candidate) != known->second) {
@@ -215,7 +224,8 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
   chosen_.emplace(key, candidate_key(best->candidate));
   for (PlanCandidate& line : choice.report) {
     for (const Contender& contender : contenders) {
-      if (line.refusal.empty() && line.tactic == contender.candidate.tactic && line.parameters == contender.candidate.parameters) {
+      if (line.refusal.empty() && line.tactic == contender.candidate.tactic &&
+          line.parameters == contender.candidate.parameters) {
         line.median_us = contender.median_us;
         line.chosen = &contender == &*best;
       }
@@ -243,7 +253,8 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
   std::vector<TensorView> input_views;
   std::vector<TensorView> output_views;
   for (std::size_t i = 0; i < problem.inputs.size(); ++i) {
-    inputs.push_back(make_operand(backend_, *stream_, problem.inputs[i], problem.input_shapes[i], problem.constants[i]));
+    inputs.push_back(
+        make_operand(backend_, *stream_, problem.inputs[i], problem.input_shapes[i], problem.constants[i]));
     input_views.push_back(inputs.back().view);
   }
   for (std::size_t i = 0; i < problem.outputs.size(); ++i) {
@@ -270,7 +281,8 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
     const std::uint64_t copies = bytes < 4096 ? 1 : std::clamp<std::uint64_t>(cold / bytes, 1, 32);
     for (std::uint64_t copy = 1; copy < copies; ++copy) {
       rotation.copies.push_back(contender.weights->copy());
-      rotation.kernels.push_back(backend_.make_kernel(make_spec(problem, contender.candidate, rotation.copies.back().blobs)));
+      rotation.kernels.push_back(
+          backend_.make_kernel(make_spec(problem, contender.candidate, rotation.copies.back().blobs)));
     }
     rotation.workspace_bytes = contender.kernel->workspace_bytes(input_views, output_views);
     rotation.workspace = aligned_bytes(rotation.workspace_bytes);

@@ -18,7 +18,7 @@ struct TacticOptions {
   int opt_level = 3;
   bool strict = false;
   int num_threads = 1;
-  std::uint64_t weight_bytes = 0;   ///< of the whole network: decides how cold a kernel's weights are when it runs
+  std::uint64_t weight_bytes = 0;  ///< of the whole network: decides how cold a kernel's weights are when it runs
   std::function<bool()> is_cancelled;
 };
 

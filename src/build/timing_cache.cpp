@@ -3,9 +3,8 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
-
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "base/atomic_file.hpp"
 #include "base/error.hpp"

@@ -21,10 +21,12 @@ class ViewMaker {
     for_each_step(plan_.steps, [&](PlanStep& step, int index) {
       steps_.push_back(&step);
       for (std::size_t i = 0; i < step.inputs.size(); ++i) {
-        if (step.inputs[i] >= 0) readers_[static_cast<std::size_t>(step.inputs[i])].push_back({index, static_cast<int>(i)});
+        if (step.inputs[i] >= 0)
+          readers_[static_cast<std::size_t>(step.inputs[i])].push_back({index, static_cast<int>(i)});
       }
       for (std::size_t i = 0; i < step.outputs.size(); ++i) {
-        if (step.outputs[i] >= 0) writer_[static_cast<std::size_t>(step.outputs[i])] = {index, static_cast<int>(i), true};
+        if (step.outputs[i] >= 0)
+          writer_[static_cast<std::size_t>(step.outputs[i])] = {index, static_cast<int>(i), true};
       }
       for (const PlanBlock& block : step.blocks) {
         for (const std::int32_t value : block.inputs) in_block_[static_cast<std::size_t>(value)] = true;
@@ -63,8 +65,8 @@ class ViewMaker {
   }
   PlanValue& value(std::int32_t id) { return plan_.values[static_cast<std::size_t>(id)]; }
 
-  /// The part of `whole` that begins `before` elements along `axis`: contiguous if nothing but 1s lies outside the axis,
-  /// pitched if it is the last axis. nullopt: needs a copy.
+  /// The part of `whole` that begins `before` elements along `axis`: contiguous if nothing but 1s lies outside the
+  /// axis, pitched if it is the last axis. nullopt: needs a copy.
   struct Placement {
     Dim offset;
     Dim pitch;
@@ -91,7 +93,8 @@ class ViewMaker {
   bool all_readers_accept(std::int32_t id, int except) {
     return std::all_of(readers_[static_cast<std::size_t>(id)].begin(), readers_[static_cast<std::size_t>(id)].end(),
                        [&](const Use& use) {
-                         return use.step == except || (!removed_[static_cast<std::size_t>(use.step)] && rules_.input(use.step, use.operand));
+                         return use.step == except ||
+                                (!removed_[static_cast<std::size_t>(use.step)] && rules_.input(use.step, use.operand));
                        });
   }
   void make_view(std::int32_t id, std::int32_t owner, const Placement& placement) {
@@ -153,7 +156,9 @@ class ViewMaker {
       const PlanValue& part = value(id);
       const std::optional<Placement> placement = place(whole, part, static_cast<int>(axis), before);
       before = before + part.type.dims[static_cast<std::size_t>(axis)];
-      if (!placement || part.storage != Storage::arena || viewed_.contains(id) || in_block_[static_cast<std::size_t>(id)]) return;
+      if (!placement || part.storage != Storage::arena || viewed_.contains(id) ||
+          in_block_[static_cast<std::size_t>(id)])
+        return;
       if (placement->pitched && !all_readers_accept(id, index)) return;
       placements.push_back(*placement);
     }

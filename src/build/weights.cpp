@@ -2,13 +2,12 @@
 
 #include <cstring>
 
-#include "base/hash.hpp"
 
 namespace tenfold {
 
 PlanWeight WeightSection::add(std::span<const std::byte> bytes) {
   constexpr std::size_t kAlignment = 64;
-  const auto [entry, is_new] = places_.try_emplace(fmt::format("{} {}", hash_hex(bytes), bytes.size()));
+  const auto [entry, is_new] = places_.try_emplace(std::pair(hash128(bytes), bytes.size()));
   if (!is_new) return entry->second;
   const std::size_t offset = bytes_.size();
   bytes_.resize((offset + bytes.size() + kAlignment - 1) / kAlignment * kAlignment);

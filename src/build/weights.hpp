@@ -5,9 +5,10 @@
 #include <cstdint>
 #include <map>
 #include <span>
-#include <string>
+#include <utility>
 #include <vector>
 
+#include "base/hash.hpp"
 #include "engine/plan.hpp"
 
 namespace tenfold {
@@ -20,7 +21,7 @@ class WeightSection {
 
  private:
   std::vector<std::byte> bytes_;
-  std::map<std::string, PlanWeight> places_;  // by hash and size
+  std::map<std::pair<Hash128, std::size_t>, PlanWeight> places_;
 };
 
 }  // namespace tenfold
