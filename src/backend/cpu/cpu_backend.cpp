@@ -5,12 +5,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
-#include <sched.h>
 #include <sys/mman.h>
-#include <thread>
 
 #include "backend/cpu/cpu_tactic.hpp"
 #include "backend/cpu/tier.hpp"
+#include "base/cpu_count.hpp"
 #include "base/env.hpp"
 
 namespace tenfold {
@@ -115,13 +114,6 @@ class HostBuffer final : public Buffer {
   std::size_t size_;
 };
 
-/// Cores that the scheduler may give this process.
-int usable_cores() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
 /// "AMD EPYC 7543 32-Core Processor", from CPUID.
 std::string processor_name() {
   std::array<unsigned, 12> words{};
@@ -155,12 +147,12 @@ class CpuBackend final : public Backend {
   }
 
   std::string device_name() const override {
-    return fmt::format("{}, {} core{}", processor_name(), usable_cores(), usable_cores() == 1 ? "" : "s");
+    return fmt::format("{}, {} core{}", processor_name(), cpu_count(), cpu_count() == 1 ? "" : "s");
   }
   bool is_host() const override { return true; }
 
   std::unique_ptr<Stream> make_stream(const StreamOptions& options) const override {
-    const int threads = options.num_threads == 0 ? std::min(usable_cores(), 256) : options.num_threads;
+    const int threads = options.num_threads == 0 ? std::min(cpu_count(), 256) : options.num_threads;
     return std::make_unique<CpuStream>(threads);
   }
   std::unique_ptr<Buffer> allocate(std::size_t bytes) const override { return std::make_unique<HostBuffer>(bytes); }
