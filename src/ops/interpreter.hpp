@@ -13,6 +13,9 @@ namespace tenfold {
 struct InterpretOptions {
   /// Called after each top-level node with its outputs, in order; return false to stop early.
   std::function<bool(const Node& node, std::span<const Tensor> outputs)> on_node;
+  /// Called after on_node; may put other tensors of the same types in their place, which later nodes then read.
+  /// That is how an engine's step is judged by itself, on the inputs that it really had.
+  std::function<void(const Node& node, std::span<Tensor> outputs)> substitute;
   /// Throws Error(out_of_memory) before a tensor larger than this is made.
   std::int64_t max_tensor_bytes = std::int64_t{1} << 36;
   /// Loops stop with Error(invalid_model) after this many iterations in total.

@@ -1,0 +1,73 @@
+// tenfold check MODEL: everything that keeps a model from being compiled, at once.
+#include <map>
+
+#include <fmt/format.h>
+
+#include "import/import.hpp"
+#include "json.hpp"
+#include "model.hpp"
+#include "terminal.hpp"
+
+namespace tenfold::cli {
+namespace {
+
+struct CheckCommand {
+  std::string model;
+  std::string fixed_shapes;
+};
+
+Exit run_check(const CheckCommand& command, const Session& session) {
+  ImportOptions options;
+  if (!command.fixed_shapes.empty()) options.input_shapes = parse_shapes(command.fixed_shapes, true);
+  const ImportedModel model = check_onnx(command.model, options);
+
+  if (session.json) {
+    Json problems = Json::array();
+    for (const ImportProblem& problem : model.problems) {
+      problems.push_back({{"node", problem.node}, {"code", to_string(problem.code)}, {"message", problem.message}});
+    }
+    print_json({{"model", command.model},
+                {"compiles", model.problems.empty()},
+                {"nodes", model.num_model_nodes},
+                {"producer", model.producer},
+                {"problems", problems},
+                {"warnings", model.warnings}});
+    return model.problems.empty() ? Exit::ok : Exit::found_problems;
+  }
+  for (const std::string& warning : model.warnings) note(session, "warning: " + warning);
+  if (model.problems.empty()) {
+    fmt::print("{}: all {} nodes can be compiled\n", command.model, model.num_model_nodes);
+    std::vector<std::string> dynamic;
+    for (const ValueId id : model.graph.inputs()) {
+      const Value& value = model.graph.value(id);
+      fmt::print("  input {}: {}\n", value.name, to_string(value.type));
+      if (!value.type.is_static()) dynamic.push_back(value.name);
+    }
+    if (!dynamic.empty()) {
+      fmt::print("  the shapes of {} are dynamic: give --min-shapes, --opt-shapes and --max-shapes to build\n",
+                 join(dynamic, ", "));
+    }
+    return Exit::ok;
+  }
+  fmt::print("{}: {} problem{} in {} nodes\n", command.model, model.problems.size(),
+             model.problems.size() == 1 ? "" : "s", model.num_model_nodes);
+  for (const ImportProblem& problem : model.problems) {
+    fmt::print("  {}{}{}: {}\n", problem.node, problem.node.empty() ? "" : ": ", to_string(problem.code),
+               problem.message);
+  }
+  return Exit::found_problems;
+}
+
+}  // namespace
+
+void add_check(CLI::App& app, Session& session, Action& action) {
+  auto command = std::make_shared<CheckCommand>();
+  CLI::App* sub = app.add_subcommand("check", "List everything that keeps a model from being compiled");
+  sub->add_option("model,--onnx", command->model, "ONNX file")->required()->type_name("MODEL");
+  sub->add_option("--fix-shapes", command->fixed_shapes,
+                  "Replace the shapes that the model declares; -1 keeps an axis dynamic");
+  add_common_options(*sub, session);
+  sub->callback([command, &action] { action = [command](const Session& s) { return run_check(*command, s); }; });
+}
+
+}  // namespace tenfold::cli
