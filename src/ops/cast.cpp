@@ -1,0 +1,104 @@
+// Conversion between element types, rounding to nearest even; to integers towards zero. What ONNX leaves open is
+// settled so: values outside an integer type saturate, NaN becomes 0; integers wrap when narrowed. Attribute: to, the
+// name of the type ("float32"). Source: ONNX operator sets 6 to 24, Cast and CastLike.
+#include <cmath>
+#include <limits>
+
+#include "ops/elementwise.hpp"
+
+namespace tenfold {
+namespace {
+
+template <typename To, typename From>
+To convert(From value) {
+  constexpr bool from_float = !std::is_integral_v<From>;
+  if constexpr (std::is_same_v<To, From>) {
+    return value;
+  } else if constexpr (std::is_same_v<To, bool>) {
+    return static_cast<ComputeType<From>>(value) != ComputeType<From>(0);
+  } else if constexpr (std::is_integral_v<To> && from_float) {
+    const auto wide = static_cast<double>(value);
+    if (std::isnan(wide)) return 0;
+    // Compared as doubles: 2^63 and 2^64 are exact, the largest integers below them are not.
+    if (wide <= static_cast<double>(std::numeric_limits<To>::lowest())) return std::numeric_limits<To>::lowest();
+    if (wide >= static_cast<double>(std::numeric_limits<To>::max())) return std::numeric_limits<To>::max();
+    return static_cast<To>(wide);
+  } else if constexpr (std::is_integral_v<To>) {
+    return static_cast<To>(value);
+  } else if constexpr (std::is_same_v<To, double> || std::is_same_v<To, float>) {
+    return static_cast<To>(value);
+  } else {
+    return static_cast<To>(static_cast<float>(value));
+  }
+}
+
+class Cast final : public Op {
+ public:
+  explicit Cast(DType to) : to_(to) {}
+  std::string_view type() const override { return "Cast"; }
+  Attributes attributes() const override { return {{"to", std::string(to_string(to_))}}; }
+  void infer(InferContext& context) const override {
+    check_num_inputs(context, 1, 1);
+    check_num_outputs(context, 1, 1);
+    check_types(context, 0, Types::any);
+    const TensorType& x = context.input(0);
+    context.set_output(0, {to_, x.dims});
+    const bool shape_type = to_ == DType::int64 || to_ == DType::int32;
+    if (is_float(x.dtype)) {
+      // Sizes that a model computes in floating point.
+      const Tensor* tensor = context.constant(0);
+      if (tensor == nullptr || !shape_type || tensor->num_elements() > 1024) return;
+      std::vector<Dim> elements;
+      for (const double value : tensor->to_double()) elements.emplace_back(convert<std::int64_t>(value));
+      pass_integers(context, 0, std::move(elements));
+    } else if (auto elements = context.integers(0)) {
+      if (to_ == DType::boolean) {
+        for (Dim& element : *elements) {
+          const std::optional<bool> is_zero = is_equal(element, Dim(0));
+          if (!is_zero) return;
+          element = Dim(*is_zero ? 0 : 1);
+        }
+      } else if (!shape_type) {
+        return;
+      }
+      pass_integers(context, 0, std::move(*elements));
+    }
+  }
+  void evaluate(EvalContext& context) const override {
+    const TensorView& x = context.input(0);
+    const TensorView& y = context.output(0);
+    check_output(context, 0, x.dims);
+    const std::int64_t count = x.num_elements();
+    dispatch(x.dtype, [&]<typename From>() {
+      dispatch(to_, [&]<typename To>() {
+        const From* in = x.as<const From>();
+        To* out = y.as<To>();
+        for (std::int64_t i = 0; i < count; ++i) out[i] = convert<To>(in[i]);
+      });
+    });
+  }
+
+ private:
+  DType to_;
+};
+
+OpPtr make_cast(const Attributes& attributes) { return std::make_shared<const Cast>(get_dtype(attributes, "to")); }
+
+void import_to(ImportNode& node, DType to) {
+  require(node.has_input(0), Code::invalid_model, "input 0 is missing");
+  const ValueId x = node.input(0);
+  const bool same = node.graph().value(x).type.dtype == to;
+  node.set_output(0, same ? x : node.add(std::make_shared<const Cast>(to), {x}));
+}
+void import_cast(ImportNode& node) { import_to(node, dtype_from_onnx(node.attributes().get_int("to"))); }
+void import_cast_like(ImportNode& node) {
+  require(node.has_input(1), Code::invalid_model, "input 1 is missing");
+  import_to(node, node.graph().value(node.input(1)).type.dtype);
+}
+
+}  // namespace
+
+const OpDef kCastDef{"Cast", make_cast, import_cast};
+const OpDef kCastLikeDef{"CastLike", nullptr, import_cast_like};
+
+}  // namespace tenfold
