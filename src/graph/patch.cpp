@@ -33,13 +33,19 @@ Patch& Patch::replace(ValueId old, ValueId replacement) {
 }
 
 std::vector<NodeId> Patch::apply(Graph& graph) const {
+  AppliedPatch applied = apply_deferred(graph);
+  graph.infer_downstream(applied.retyped);
+  return std::move(applied.added);
+}
+
+AppliedPatch Patch::apply_deferred(Graph& graph) const {
+  AppliedPatch applied;
   std::map<ValueId, ValueId> real;  // provisional id -> id in the graph
   const auto resolve = [&](ValueId id) {
     const auto found = real.find(id);
     return found == real.end() ? id : found->second;
   };
   for (const auto& [id, entry] : constants_) real[id] = graph.add_constant(entry.first, entry.second);
-  std::vector<NodeId> added;
   for (const NewNode& node : nodes_) {
     std::vector<ValueId> inputs;
     inputs.reserve(node.inputs.size());
@@ -48,9 +54,8 @@ std::vector<NodeId> Patch::apply(Graph& graph) const {
                                      origins_, node.blocks);
     graph.infer_types(id);
     for (std::size_t i = 0; i < node.outputs.size(); ++i) real[node.outputs[i]] = graph.node(id).outputs[i];
-    added.push_back(id);
+    applied.added.push_back(id);
   }
-  std::vector<ValueId> changed;
   for (const auto& [old, provisional] : replacements_) {
     const ValueId replacement = resolve(provisional);
     const TensorType& before = graph.value(old).type;
@@ -64,11 +69,11 @@ std::vector<NodeId> Patch::apply(Graph& graph) const {
     ensure(fits, "value '{}' of type {} cannot be replaced by '{}' of type {}", graph.value(old).name,
            to_string(before), graph.value(replacement).name, to_string(after));
     if (before != after || graph.value(old).integers != graph.value(replacement).integers)
-      changed.push_back(replacement);
+      applied.retyped.push_back(replacement);
+    applied.replaced.emplace_back(old, replacement);
     graph.replace_uses(old, replacement);
   }
-  graph.infer_downstream(changed);
-  return added;
+  return applied;
 }
 
 }  // namespace tenfold

@@ -10,6 +10,13 @@
 
 namespace tenfold {
 
+/// What applying a patch did.
+struct AppliedPatch {
+  std::vector<NodeId> added;
+  std::vector<std::pair<ValueId, ValueId>> replaced;  ///< old value, the value now in its place
+  std::vector<ValueId> retyped;                       ///< values in the place of others of another, fitting type
+};
+
 class Patch {
  public:
   /// New nodes inherit the origins of `root`, and of every other node given to `absorb`.
@@ -29,6 +36,9 @@ class Patch {
   /// Throws Error(internal) if a replacement's type does not fit.
   /// Returns the ids of new nodes.
   std::vector<NodeId> apply(Graph& graph) const;
+  /// The same, but the types behind `retyped` values are left as they were; for callers that apply many patches and
+  /// then call Graph::infer_downstream once.
+  AppliedPatch apply_deferred(Graph& graph) const;
 
  private:
   struct NewNode {

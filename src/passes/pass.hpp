@@ -11,13 +11,15 @@
 
 #include "graph/graph.hpp"
 #include "graph/patch.hpp"
+#include "passes/graph_view.hpp"
 
 namespace tenfold {
 
-/// A local rewrite: looks at one node and proposes a change, or nullopt.
+/// A local rewrite: looks at one node and proposes a change, or nullopt. A proposal must bring the graph nearer to an
+/// end: rules that undo each other are found by the driver, which throws.
 struct Rewrite {
   std::string_view name;
-  std::optional<Patch> (*propose)(const Graph& graph, const Node& node);
+  std::optional<Patch> (*propose)(const GraphView& graph, const Node& node);
   std::string_view reason;  ///< one sentence for the documentation
 };
 
@@ -33,22 +35,25 @@ struct Pass {
 std::span<const Pass> pipeline();
 
 struct PassOptions {
-  std::vector<std::string> disabled;     ///< names of passes or rewrites
-  bool verify = true;                    ///< Graph::verify after every pass
-  std::string dump_directory;            ///< where a pass that throws leaves "<pass>.graph.txt"; empty: nowhere
+  std::vector<std::string> disabled;  ///< names of passes or rewrites
+  bool verify = true;                 ///< Graph::verify after every pass
+  std::string dump_directory;         ///< where a pass that throws leaves "<pass>.graph.txt"; empty: nowhere
   std::function<void(std::string_view pass, double fraction)> on_progress;
   std::function<bool()> is_cancelled;
 };
 struct PassReport {
-  std::string name;     ///< of the rewrite or pass
+  std::string name;  ///< of the rewrite or pass
   int changes = 0;
   double seconds = 0;
 };
 /// Runs the pipeline on the graph and on the blocks of its nodes. Throws Error(invalid_argument) for an unknown
 /// disabled name, listing the known ones.
 std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options = {});
-/// Runs one set of rewrites to a fixpoint; for tests.
+/// Runs one set of rewrites to a fixpoint on the graph and its blocks, and returns the number of changes.
 int apply_rewrites(Graph& graph, std::span<const Rewrite> rewrites, const PassOptions& options = {});
+/// The rewrite or pass of this name, from anywhere in the pipeline; nullptr if there is none.
+const Rewrite* find_rewrite(std::string_view name);
+const Pass* find_pass(std::string_view name);
 /// All names that can be disabled.
 std::vector<std::string> pass_names();
 
