@@ -1,0 +1,112 @@
+// What CPU tactics share: tactics without parameters, static splits over threads, estimates.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "backend/cpu/cpu_tactic.hpp"
+#include "base/error.hpp"
+
+namespace tenfold::cpu {
+
+#define TENFOLD_CPU_TACTIC(name) extern const CpuTactic name;
+#include "backend/cpu/tactics.inc"
+#undef TENFOLD_CPU_TACTIC
+
+/// An operator with the types of its operands: what a tactic looks at before it accepts.
+struct Signature {
+  const Op& op;
+  const std::vector<TensorType>& inputs;
+  const std::vector<TensorType>& outputs;
+
+  bool has_input(std::size_t index) const { return index < inputs.size() && inputs[index].dtype != DType::undefined; }
+  bool has_output(std::size_t index) const {
+    return index < outputs.size() && outputs[index].dtype != DType::undefined;
+  }
+  /// "the weights are float64, expected float32"; nullopt when input `index` has this dtype.
+  std::optional<std::string> refuses_dtype(std::size_t index, std::string_view what,
+                                           DType expected = DType::float32) const;
+};
+/// Why; nullopt: accepted.
+using Refusal = std::optional<std::string>;
+
+/// Touching every operand once at the memory speed of one core.
+double estimate_streaming_us(const Problem& problem);
+
+/// A tactic without parameters and packed weights. `K` is the kernel:
+///   static Refusal refuses(const Signature&)      called before the constructor, also for what an engine file says
+///   explicit K(const KernelSpec&)
+///   static double estimate_us(const Problem&)     optional
+template <typename K>
+struct PlainTactic {
+  static void candidates(const Problem& problem, std::vector<Candidate>& out) {
+    Candidate candidate;
+    if (auto refusal = K::refuses(Signature{*problem.op, problem.inputs, problem.outputs})) {
+      candidate.refusal = std::move(*refusal);
+    } else if constexpr (requires { K::estimate_us(problem); }) {
+      candidate.estimated_us = K::estimate_us(problem);
+    } else {
+      candidate.estimated_us = estimate_streaming_us(problem);
+    }
+    out.push_back(std::move(candidate));
+  }
+  static std::unique_ptr<Kernel> make(const KernelSpec& spec) {
+    require(spec.parameters.empty() && spec.weights.empty(), Code::incompatible_engine,
+            "tactic '{}' takes no parameters and no weights", spec.tactic);
+    if (const auto refusal = K::refuses(Signature{*spec.op, spec.inputs, spec.outputs})) {
+      throw Error(Code::incompatible_engine,
+                  fmt::format("tactic '{}' cannot run this step: {}", spec.tactic, *refusal));
+    }
+    return std::make_unique<K>(spec);
+  }
+};
+template <typename K>
+constexpr CpuTactic plain_tactic(std::string_view name, std::string_view op_type) {
+  return {name, op_type, &PlainTactic<K>::candidates, nullptr, &PlainTactic<K>::make};
+}
+
+/// Calls f(begin, end) on contiguous ranges that cover [0, count), each a multiple of `granule` long except the last;
+/// one range per thread, fewer when a range would take less than a few times what waking a thread costs.
+/// `ns_each`: roughly what one item takes.
+template <typename F>
+void split(ThreadPool& pool, std::int64_t count, double ns_each, const F& f, std::int64_t granule = 1) {
+  constexpr double kWorthwhileNs = 3000;
+  const std::int64_t blocks = (count + granule - 1) / granule;
+  const double worthwhile = static_cast<double>(count) * ns_each / kWorthwhileNs;
+  const std::int64_t threads = pool.num_threads();
+  std::int64_t parts = worthwhile < static_cast<double>(threads) ? static_cast<std::int64_t>(worthwhile) : threads;
+  parts = std::min(parts, blocks);
+  if (parts <= 1) {
+    if (count > 0) f(std::int64_t{0}, count);
+    return;
+  }
+  pool.run(static_cast<int>(parts), [&](int part) {
+    const std::int64_t begin = blocks * part / parts * granule;
+    const std::int64_t end = std::min(blocks * (part + 1) / parts * granule, count);
+    f(begin, end);
+  });
+}
+
+/// The operand, or one without data if the node has fewer.
+inline TensorView operand(std::span<const TensorView> operands, std::size_t index) {
+  return index < operands.size() ? operands[index] : TensorView{};
+}
+/// Product of dims[begin .. end).
+inline std::int64_t product_of_dims(std::span<const std::int64_t> dims, std::size_t begin, std::size_t end) {
+  std::int64_t count = 1;
+  for (std::size_t i = begin; i < end; ++i) count *= dims[i];
+  return count;
+}
+/// The axis counted from the front, or nullopt if there is none such.
+inline std::optional<int> normalized_axis(std::int64_t axis, int rank) {
+  if (axis < -rank || axis >= rank) return std::nullopt;
+  return static_cast<int>(axis < 0 ? axis + rank : axis);
+}
+
+}  // namespace tenfold::cpu
