@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -70,5 +71,11 @@ class Error : public std::exception {
   Code code_;
   std::string message_;
 };
+
+enum class LogLevel : int { debug = 0, info = 1, warning = 2, none = 3 };
+using LogSink = std::function<void(LogLevel level, std::string_view message)>;
+/// Where messages of at least this level go from now on; an empty sink switches them off. The sink is called from any
+/// thread, also from several at once.
+void set_log_sink(LogSink sink, LogLevel least = LogLevel::info);
 
 }  // namespace tenfold

@@ -3,7 +3,8 @@
 
 namespace tenfold {
 
-/// At least 1. Respects the affinity mask (taskset, cpusets), not only what the machine has.
+/// At least 1. Respects the affinity mask (taskset, cpusets) and the time quota of a container, rounded up; both as
+/// they were at the first call.
 int cpu_count();
 
 }  // namespace tenfold

@@ -1,5 +1,6 @@
 #include "base/hash.hpp"
 
+#include <sodium.h>
 #include <xxhash.h>
 
 #include <fmt/format.h>
@@ -11,6 +12,20 @@ std::string Hash128::to_string() const { return fmt::format("{:016x}{:016x}", hi
 Hash128 hash128(std::span<const std::byte> bytes) {
   const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
   return {.high = hash.high64, .low = hash.low64};
+}
+
+Sha256 sha256(std::span<const std::byte> bytes) {
+  static_assert(std::tuple_size_v<Sha256> == crypto_hash_sha256_BYTES);
+  Sha256 hash{};
+  crypto_hash_sha256(reinterpret_cast<unsigned char*>(hash.data()),
+                     reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+  return hash;
+}
+
+std::string to_string(const Sha256& hash) {
+  std::string text;
+  for (const std::byte byte : hash) text += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  return text;
 }
 
 }  // namespace tenfold

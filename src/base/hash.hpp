@@ -1,6 +1,8 @@
-// XXH3-128: fast, not cryptographic. Identifies model files, sections and timing-cache keys.
+// Hashes: XXH3-128, fast and not cryptographic, identifies model files, sections and timing-cache keys;
+// SHA-256 shows that bytes are the ones somebody vouched for.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -16,5 +18,10 @@ struct Hash128 {
   std::string to_string() const;
 };
 Hash128 hash128(std::span<const std::byte> bytes);
+
+using Sha256 = std::array<std::byte, 32>;
+Sha256 sha256(std::span<const std::byte> bytes);
+/// 64 hexadecimal digits, as `sha256sum` prints them.
+std::string to_string(const Sha256& hash);
 
 }  // namespace tenfold
