@@ -47,7 +47,7 @@ class Cast final : public Op {
     if (is_float(x.dtype)) {
       // Sizes that a model computes in floating point.
       const Tensor* tensor = context.constant(0);
-      if (tensor == nullptr || !shape_type || tensor->num_elements() > 1024) return;
+      if (tensor == nullptr || !shape_type || tensor->num_elements() > kMaxKnownIntegers) return;
       std::vector<Dim> elements;
       for (const double value : tensor->to_double()) elements.emplace_back(convert<std::int64_t>(value));
       pass_integers(context, 0, std::move(elements));

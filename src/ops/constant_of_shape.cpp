@@ -37,7 +37,7 @@ class ConstantOfShape final : public Op {
     const Dim count = type.num_elements();
     const bool is_shape_value = is_integer(type.dtype) || type.dtype == DType::boolean;
     context.set_output(0, std::move(type));
-    if (is_shape_value && count.is_constant() && count.constant() <= 1024) {
+    if (is_shape_value && count.is_constant() && count.constant() <= kMaxKnownIntegers) {
       const Dim element(value_.to_int64()[0]);
       pass_integers(context, 0, std::vector<Dim>(static_cast<std::size_t>(count.constant()), element));
     }

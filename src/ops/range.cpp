@@ -56,7 +56,7 @@ class Range final : public Op {
       count = Dim::max(Dim::ceildiv(*known[1] - *known[0], *known[2]), Dim(0));
     }
     context.set_output(0, {dtype, {count ? *count : context.fresh(0, 0)}});
-    if (!count || !count->is_constant() || count->constant() > 1024 || !known[0] || !known[2]) return;
+    if (!count || !count->is_constant() || count->constant() > kMaxKnownIntegers || !known[0] || !known[2]) return;
     std::vector<Dim> elements;
     for (std::int64_t i = 0; i < count->constant(); ++i) elements.push_back(*known[0] + Dim(i) * *known[2]);
     pass_integers(context, 0, std::move(elements));

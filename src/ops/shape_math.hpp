@@ -13,6 +13,9 @@
 
 namespace tenfold {
 
+/// Larger integer tensors are data, not shape arithmetic.
+inline constexpr std::int64_t kMaxKnownIntegers = 1024;
+
 /// Proven to be 0 or more.
 bool is_nonnegative(const Dim& dim);
 /// a < b, a == b: nullopt when it depends on the symbols, or cannot be decided.
@@ -45,6 +48,19 @@ std::optional<std::vector<Dim>> known_integers(const InferContext& context, int 
 /// Leaves the elements of an output for later operators. Says nothing when an element is so large that expressions
 /// cannot hold it.
 void pass_integers(InferContext& context, int output, std::vector<Dim> elements);
+
+/// The same for an operator that moves the elements of its first input: calls move(from, to) with row-major Dims when
+/// they are known. `output` is the type of output 0.
+template <typename F>
+void pass_moved_integers(InferContext& context, const TensorType& output, F&& move) {
+  const std::optional<std::vector<Dim>> elements = context.integers(0);
+  if (!elements || !output.is_static() || !context.input(0).is_static()) return;
+  const std::int64_t count = num_elements(output.static_shape());
+  if (count > kMaxKnownIntegers) return;
+  std::vector<Dim> moved(static_cast<std::size_t>(count));
+  move(elements->data(), moved.data());
+  pass_integers(context, 0, std::move(moved));
+}
 
 /// Elements of a host tensor of integers or booleans, widened.
 std::vector<std::int64_t> read_integers(const TensorView& view);
