@@ -148,7 +148,8 @@ inline PreparedCase prepare(const KernelCase& c) {
     const Tensor& tensor = c.inputs[i];
     prepared.problem.inputs.push_back(tensor.empty() ? TensorType{} : tensor.type());
     prepared.problem.input_shapes.push_back(tensor.empty() ? Shape{} : tensor.shape());
-    prepared.problem.constants.push_back(graph.constant(ids[i]));
+    // The graph goes; the tensors stay where they are, also when the case moves.
+    prepared.problem.constants.push_back(graph.constant(ids[i]) == nullptr ? nullptr : &prepared.inputs[i]);
   }
   for (const ValueId output : node.outputs) {
     prepared.problem.outputs.push_back(graph.value(output).type);

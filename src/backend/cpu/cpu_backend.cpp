@@ -14,10 +14,6 @@
 
 namespace tenfold {
 namespace cpu {
-#define TENFOLD_CPU_TACTIC(name) extern const CpuTactic name;
-#include "backend/cpu/tactics.inc"
-#undef TENFOLD_CPU_TACTIC
-
 namespace {
 
 std::span<const CpuTactic* const> all_tactics() {

@@ -21,15 +21,27 @@ struct CpuTactic {
   std::unique_ptr<Kernel> (*make)(const KernelSpec& spec);
 };
 
+#define TENFOLD_CPU_TACTIC(name) extern const CpuTactic name;
+#include "backend/cpu/tactics.inc"
+#undef TENFOLD_CPU_TACTIC
+
 /// The stream of the CPU backend: runs at once, on its pool.
 class CpuStream final : public Stream {
  public:
-  explicit CpuStream(int num_threads) : pool_(num_threads) {}
+  /// Scratch memory of each thread, for what a kernel keeps in cache: packed blocks, transformed tiles. A kernel that
+  /// needs more asks for workspace.
+  static constexpr std::size_t kScratchBytes = std::size_t{4} << 20;
+
+  explicit CpuStream(int num_threads)
+      : pool_(num_threads), scratch_(cpu_backend().allocate(kScratchBytes * static_cast<std::size_t>(num_threads))) {}
   ThreadPool& pool() { return pool_; }
+  /// kScratchBytes for each thread, 64-byte aligned. Part p of a job with at most num_threads parts uses block p.
+  std::byte* scratch() { return static_cast<std::byte*>(scratch_->data()); }
   void synchronize() override {}
 
  private:
   ThreadPool pool_;
+  std::unique_ptr<Buffer> scratch_;
 };
 inline ThreadPool& pool_of(const Launch& launch) { return static_cast<CpuStream*>(launch.stream)->pool(); }
 

@@ -1,0 +1,43 @@
+// Epilogues for kernels that produce a matrix of rows and channels: which part runs in registers, which on the tile.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "backend/cpu/compiled_pointwise.hpp"
+#include "backend/cpu/kernels/gemm.hpp"
+#include "ops/pointwise.hpp"
+
+namespace tenfold::cpu {
+
+/// Immutable; made once with the kernel, resolved for the shapes of each run.
+class FinishPlan {
+ public:
+  /// Why an epilogue cannot run this way; nullopt if it can.
+  static std::optional<std::string> refuses(const Epilogue& epilogue);
+  /// `first_input`: the node's first epilogue input. Throws Error(incompatible_engine) with the refusal above.
+  FinishPlan(const Epilogue& epilogue, int first_input);
+
+  /// Fills `args` for a result of shape `dims` (last axis: columns). `args.bias` may already be set.
+  /// Never allocates.
+  void resolve(const Launch& launch, std::span<const std::int64_t> dims, FinishArgs& args) const;
+  /// Does the epilogue read input `index` of the node? It accepts any pitch there.
+  bool reads(int index) const { return first_input_ <= index && index < first_input_ + num_operands_; }
+
+ private:
+  /// The program without its first additions, which go to bias and residual.
+  struct Stage {
+    bool clips = false;
+    float low = 0, high = 0;
+    std::optional<CompiledPointwise> program;  ///< nothing: the stage is a clip or empty
+    int added_input = 0;                       ///< program input that the addition before this stage adds
+  };
+
+  int first_input_;
+  int num_operands_;
+  std::vector<Stage> stages_;  ///< [i]: after i additions; never empty
+};
+
+}  // namespace tenfold::cpu

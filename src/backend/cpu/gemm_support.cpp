@@ -1,0 +1,87 @@
+#include "backend/cpu/gemm_support.hpp"
+
+#include <algorithm>
+
+namespace tenfold::cpu {
+
+std::int64_t padded_columns(std::int64_t columns) {
+  const std::int64_t width = vector_floats(tier());
+  return (columns + width - 1) / width * width;
+}
+
+std::vector<std::int64_t> parameters_of(const GemmTiling& tiling) {
+  return {tiling.tile_rows, tiling.tile_vectors, tiling.depth_block, tiling.row_block};
+}
+
+GemmTiling tiling_from(std::span<const std::int64_t> parameters, std::size_t first) {
+  require(parameters.size() == first + 4, Code::incompatible_engine,
+          "a tiling has 4 numbers after the first {}, got {}", first, parameters.size());
+  const auto p = parameters.subspan(first);
+  constexpr std::int64_t kMaxBlock = std::int64_t{1} << 40;
+  const int vectors = 0 < p[1] && p[1] <= 64 ? static_cast<int>(p[1]) : 0;
+  require(vectors > 0 && 0 < p[0] && p[0] <= TENFOLD_FOR_TIER(kGemmKernels).max_tile_rows(vectors),
+          Code::incompatible_engine, "there is no register tile of {} x {} vectors for {}", p[0], p[1],
+          target_string(tier()));
+  require(0 < p[2] && p[2] <= kMaxBlock && 0 < p[3] && p[3] <= kMaxBlock, Code::incompatible_engine,
+          "blocks of {} x {} are outside the sensible range", p[2], p[3]);
+  return {static_cast<int>(p[0]), vectors, p[2], p[3]};
+}
+
+std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth) {
+  struct Shape {
+    int rows, vectors;
+  };
+  const std::vector<Shape> shapes = tier() == Tier::avx512 ? std::vector<Shape>{{8, 3}, {12, 2}, {12, 1}}
+                                                           : std::vector<Shape>{{6, 2}, {4, 3}, {8, 1}};
+  const std::int64_t width = vector_floats(tier());
+  const std::int64_t vectors = padded_columns(columns) / width;
+  std::vector<GemmTiling> tilings;
+  for (const Shape& shape : shapes) {
+    if (shape.vectors == 1 && vectors != 1) continue;  // too few sums in flight
+    if (shape.vectors > 1 && vectors == 1) continue;
+    if (shape.vectors > vectors) continue;
+    // Depth blocks keep a panel in the first-level cache; a row block with its depth stays in the second.
+    for (const std::int64_t depth_block : {256, 512, 1024}) {
+      if (depth_block > 256 && depth_block >= 2 * depth) continue;
+      for (const std::int64_t row_block : {48, 96, 192}) {
+        if (row_block > 48 && row_block >= 2 * rows) continue;
+        tilings.push_back({shape.rows, shape.vectors, depth_block, row_block});
+      }
+    }
+  }
+  if (tilings.empty())
+    tilings.push_back({shapes[0].rows, static_cast<int>(std::min<std::int64_t>(vectors, 2)), 256, 96});
+  return tilings;
+}
+
+const float* packed_floats(const KernelSpec& spec, std::size_t index, std::int64_t floats) {
+  require(index < spec.weights.size() && floats >= 0 &&
+              spec.weights[index].size() == static_cast<std::size_t>(floats) * sizeof(float),
+          Code::incompatible_engine, "tactic '{}' expects {} floats of packed weights at {}, got {} blobs{}",
+          spec.tactic, floats, index, spec.weights.size(),
+          index < spec.weights.size() ? fmt::format(", this one of {} bytes", spec.weights[index].size()) : "");
+  return reinterpret_cast<const float*>(spec.weights[index].data());
+}
+
+bool fits_in_panels(const TensorType& weights) {
+  if (!weights.is_static()) return false;
+  constexpr std::int64_t kMaxElements = std::int64_t{1} << 40;
+  std::int64_t elements = 1;
+  for (const std::int64_t dim : weights.static_shape()) {
+    if (dim <= 0 || dim > kMaxElements / elements) return false;
+    elements *= dim;
+  }
+  return true;
+}
+
+double estimate_us(double flops, double bytes, double efficiency) {
+  // Orders of magnitude of one current core; only the ranking of candidates depends on them.
+  const double flops_per_us = (tier() == Tier::avx512 ? 150e3 : 95e3) * efficiency;
+  constexpr double kBytesPerUs = 13e3;
+  return 1 + std::max(flops / flops_per_us, bytes / kBytesPerUs);
+}
+
+bool is_float32(const TensorType& type) { return type.dtype == DType::float32; }
+bool is_float32(const Tensor* tensor) { return tensor != nullptr && tensor->dtype() == DType::float32; }
+
+}  // namespace tenfold::cpu

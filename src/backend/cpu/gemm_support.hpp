@@ -1,0 +1,68 @@
+// What the tactics built on the packed matrix product share: tilings, packed panels, checks, estimates.
+#pragma once
+
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "backend/cpu/cpu_tactic.hpp"
+#include "backend/cpu/kernels/gemm.hpp"
+
+namespace tenfold::cpu {
+
+inline Workers workers_of(const Launch& launch) {
+  auto& stream = static_cast<CpuStream&>(*launch.stream);
+  return {&stream.pool(), stream.scratch(), CpuStream::kScratchBytes};
+}
+
+/// Tilings worth timing for a product of these sizes, the most promising first.
+std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth);
+/// Candidate parameters: [tile_rows, tile_vectors, depth_block, row_block].
+std::vector<std::int64_t> parameters_of(const GemmTiling& tiling);
+/// Throws Error(incompatible_engine) unless the kernels of this tier have such a tile and the blocks are sensible.
+/// `first`: where the four numbers begin; there must be exactly first + 4.
+GemmTiling tiling_from(std::span<const std::int64_t> parameters, std::size_t first = 0);
+
+/// Columns rounded up to whole vectors: what the panels of `columns` hold.
+std::int64_t padded_columns(std::int64_t columns);
+
+/// Packs B[k][n], given as value(k, n), into panels `tile_vectors` wide; zeros in the padding. depth * taps are one
+/// running index k here.
+template <typename Value>
+std::vector<std::byte> pack_panels(std::int64_t depth, std::int64_t columns, int tile_vectors, const Value& value) {
+  const std::int64_t width = std::int64_t{tile_vectors} * vector_floats(tier());
+  const std::int64_t padded = padded_columns(columns);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(padded * depth) * sizeof(float));
+  std::byte* out = bytes.data();
+  for (std::int64_t n = 0; n < padded; n += width) {
+    const std::int64_t end = n + width < padded ? n + width : padded;
+    for (std::int64_t k = 0; k < depth; ++k) {
+      for (std::int64_t j = n; j < end; ++j, out += sizeof(float)) {
+        const float x = j < columns ? value(k, j) : 0.0F;
+        std::memcpy(out, &x, sizeof x);
+      }
+    }
+  }
+  return bytes;
+}
+/// Throws Error(incompatible_engine) unless weights[index] has exactly `floats` floats; returns them.
+const float* packed_floats(const KernelSpec& spec, std::size_t index, std::int64_t floats);
+
+/// Static, not empty, and small enough that packed sizes cannot overflow.
+bool fits_in_panels(const TensorType& weights);
+
+/// A guess at the time of `flops` operations at `efficiency` of the peak and `bytes` of memory traffic, on one thread.
+double estimate_us(double flops, double bytes, double efficiency);
+
+/// Product of the dims but the last one.
+inline std::int64_t leading(std::span<const std::int64_t> dims) {
+  std::int64_t n = 1;
+  for (std::size_t i = 0; i + 1 < dims.size(); ++i) n *= dims[i];
+  return n;
+}
+bool is_float32(const TensorType& type);
+/// nullptr-safe: a constant of dtype float32.
+bool is_float32(const Tensor* tensor);
+
+}  // namespace tenfold::cpu

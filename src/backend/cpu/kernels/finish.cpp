@@ -1,0 +1,32 @@
+#include "backend/cpu/kernels/finish.hpp"
+
+#include "backend/cpu/kernels/pointwise_program.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+
+void run_finish_program(const FinishArgs& finish, float* c, std::int64_t c_stride, std::int64_t row_begin,
+                        std::int64_t row_end, std::int64_t column_begin, std::int64_t column_end) {
+  const CompiledPointwise& program = *finish.program;
+  PointwiseOperand inputs[FinishArgs::kMaxOperands];
+  for (std::int64_t row = row_begin; row < row_end;) {
+    const std::int64_t group = row / finish.group_rows;
+    const std::int64_t first = group * finish.group_rows;
+    const std::int64_t end = first + finish.group_rows < row_end ? first + finish.group_rows : row_end;
+    inputs[0] = {c, c_stride, 1};
+    for (int i = 1; i < program.num_inputs; ++i) {
+      const FinishOperand& operand = finish.operands[i];
+      const float* data = operand.data + (row - first) * operand.row_stride + column_begin * operand.col_stride;
+      std::int64_t rest = group;
+      for (int axis = operand.num_outer - 1; axis >= 0; --axis) {
+        data += rest % operand.outer_dims[axis] * operand.outer_strides[axis];
+        rest /= operand.outer_dims[axis];
+      }
+      inputs[i] = {data, operand.row_stride, operand.col_stride};
+    }
+    run_pointwise(program, inputs, c, c_stride, end - row, column_end - column_begin);
+    c += (end - row) * c_stride;
+    row = end;
+  }
+}
+
+}  // namespace tenfold::cpu::TENFOLD_TIER

@@ -1,0 +1,292 @@
+// Drivers of the matrix products: how rows, panels and depth are cut into blocks and spread over threads.
+#include "backend/cpu/kernels/gemm.hpp"
+
+#include "backend/cpu/kernels/finish.hpp"
+#include "backend/cpu/kernels/gemm_block.hpp"
+#include "backend/cpu/kernels/pack.hpp"
+#include "backend/cpu/kernels/workers.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+namespace {
+
+constexpr std::int64_t kWidth = Vec::kWidth;
+/// Work items for each thread, so that a thread that is held up can be helped out.
+constexpr std::int64_t kItemsPerThread = 3;
+/// Multiply-adds that are not worth a second thread.
+constexpr std::int64_t kSerialWork = 1 << 16;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+/// Cuts [0, count) into `parts` nearly equal ranges of whole `grain`s; the last one takes what is left.
+struct Cut {
+  std::int64_t count, grain, parts;
+  std::int64_t begin(std::int64_t part) const { return min(count, ceil_div(count, grain) * part / parts * grain); }
+};
+
+/// Fills the pointer table of `rows` rows from output pixel `first`: [tile][tap][kMaxTileRows].
+void fill_row_table(const ConvRows& conv, const float* a, std::int64_t pixel_stride, std::int64_t first,
+                    std::int64_t rows, int tile_rows, const float** table) {
+  const std::int64_t taps = conv.kernel[0] * conv.kernel[1] * conv.kernel[2];
+  std::int64_t rest = first;
+  std::int64_t x = rest % conv.out[2];
+  rest /= conv.out[2];
+  std::int64_t y = rest % conv.out[1];
+  rest /= conv.out[1];
+  std::int64_t z = rest % conv.out[0];
+  std::int64_t image = rest / conv.out[0];
+  const std::int64_t image_pixels = conv.in[0] * conv.in[1] * conv.in[2];
+  for (std::int64_t r = 0; r < rows;) {
+    const std::int64_t count = next_tile_rows(rows - r, tile_rows);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t z0 = z * conv.stride[0] - conv.pad[0];
+      const std::int64_t y0 = y * conv.stride[1] - conv.pad[1];
+      const std::int64_t x0 = x * conv.stride[2] - conv.pad[2];
+      const float** out = table + i;
+      for (std::int64_t kz = 0; kz < conv.kernel[0]; ++kz) {
+        const std::int64_t iz = z0 + kz * conv.dilation[0];
+        const bool z_inside = 0 <= iz && iz < conv.in[0];
+        for (std::int64_t ky = 0; ky < conv.kernel[1]; ++ky) {
+          const std::int64_t iy = y0 + ky * conv.dilation[1];
+          const bool y_inside = z_inside && 0 <= iy && iy < conv.in[1];
+          const float* line = a + (image * image_pixels + (iz * conv.in[1] + iy) * conv.in[2]) * pixel_stride;
+          for (std::int64_t kx = 0; kx < conv.kernel[2]; ++kx) {
+            const std::int64_t ix = x0 + kx * conv.dilation[2];
+            *out = y_inside && 0 <= ix && ix < conv.in[2] ? line + ix * pixel_stride : conv.zeros;
+            out += kMaxTileRows;
+          }
+        }
+      }
+      if (++x == conv.out[2]) {
+        x = 0;
+        if (++y == conv.out[1]) {
+          y = 0;
+          if (++z == conv.out[0]) {
+            z = 0;
+            ++image;
+          }
+        }
+      }
+    }
+    table += taps * kMaxTileRows;
+    r += count;
+  }
+}
+
+/// One work item of `run`: rows x panels of one group.
+struct Block {
+  std::int64_t group, row_begin, row_end, panel_begin, panel_end;
+};
+
+void run_block(const GemmArgs& args, const Block& block, std::byte* scratch) {
+  const int tile_rows = args.tiling.tile_rows;
+  const std::int64_t panel_width = args.tiling.tile_vectors * kWidth;
+  const std::int64_t rows = block.row_end - block.row_begin;
+  // Every group's panels hold whole vectors only.
+  const std::int64_t padded_columns = ceil_div(args.columns, kWidth) * kWidth;
+  const float* panels = args.panels + block.group * padded_columns * args.depth * args.taps;
+  const std::int64_t first_column = block.group * args.columns;
+  const float* a = args.a + block.group * args.depth;
+
+  const auto table = reinterpret_cast<const float**>(scratch);
+  if (args.conv != nullptr) {
+    // A pixel outside the image reads zeros, whatever the group: taps of zeros are not shifted by it.
+    fill_row_table(*args.conv, a, args.a_stride, block.row_begin, rows, tile_rows, table);
+  }
+
+  TileArgs tile{};
+  tile.c_stride = args.c_stride;
+  tile.residual_stride = args.finish.residual_stride;
+  tile.low = args.finish.low;
+  tile.high = args.finish.high;
+
+  const std::int64_t taps_block = min(args.taps, max(1, args.tiling.depth_block / args.depth));
+  const std::int64_t depth_block = args.taps == 1 ? min(args.depth, args.tiling.depth_block) : args.depth;
+  for (std::int64_t t = 0; t < args.taps; t += taps_block) {
+    for (std::int64_t k = 0; k < args.depth; k += depth_block) {
+      const std::int64_t taps = min(taps_block, args.taps - t);
+      const std::int64_t depth = min(depth_block, args.depth - k);
+      const bool first = t == 0 && k == 0;
+      const bool last = t + taps == args.taps && k + depth == args.depth;
+      tile.accumulates = !first;
+      tile.clips = last && args.finish.clips;
+      tile.depth = depth;
+      for (std::int64_t p = block.panel_begin; p < block.panel_end; ++p) {
+        const std::int64_t n = p * panel_width;
+        const PanelColumns columns = panel_columns(args.columns - n, args.tiling.tile_vectors);
+        const std::int64_t width = columns.vectors * kWidth;
+        tile.panel = panels + n * args.depth * args.taps + (t * args.depth + k) * width;
+        tile.tail = columns.tail;
+        tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + first_column + n;
+        float* c = args.c + block.row_begin * args.c_stride + first_column + n;
+        const float* residual =
+            !last || args.finish.residual == nullptr
+                ? nullptr
+                : args.finish.residual + block.row_begin * args.finish.residual_stride + first_column + n;
+        if (args.conv == nullptr) {
+          run_plain_rows(tile, rows, tile_rows, columns.vectors, a + block.row_begin * args.a_stride + k, args.a_stride,
+                         c, residual);
+        } else {
+          const float* const* pointers = table + t * kMaxTileRows;
+          tile.taps = taps;
+          tile.offset = k;
+          for (std::int64_t r = 0; r < rows; pointers += args.taps * kMaxTileRows) {
+            const std::int64_t count = next_tile_rows(rows - r, tile_rows);
+            tile.rows = pointers;
+            tile.c = c + r * args.c_stride;
+            tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
+            find_tile(static_cast<int>(count), columns.vectors)(tile);
+            r += count;
+          }
+        }
+        if (last && args.finish.program != nullptr) {
+          run_finish_program(args.finish, c, args.c_stride, block.row_begin, block.row_end, first_column + n,
+                             first_column + min(args.columns, n + panel_width));
+        }
+      }
+    }
+  }
+}
+
+void run(const GemmArgs& args, const Workers& workers) {
+  if (args.rows <= 0 || args.columns <= 0) return;
+  const std::int64_t tile_rows = args.tiling.tile_rows;
+  const std::int64_t panels = ceil_div(args.columns, args.tiling.tile_vectors * kWidth);
+  std::int64_t row_block = args.tiling.row_block;
+  if (args.conv != nullptr) {
+    const std::int64_t tile_table_bytes = args.taps * kMaxTileRows * static_cast<std::int64_t>(sizeof(float*));
+    // Two tiles of the end share the rows of one to two, so one more may be needed.
+    const std::int64_t tiles = static_cast<std::int64_t>(workers.scratch_bytes) / tile_table_bytes - 1;
+    row_block = min(row_block, tiles * tile_rows);
+  }
+  const std::int64_t threads = workers.pool->num_threads();
+  const std::int64_t work = args.rows * args.columns * args.depth * args.taps;
+  const std::int64_t wanted = threads == 1 || work < kSerialWork ? 1 : kItemsPerThread * threads;
+  // A last block of a few rows would cost nearly as much as a whole one: round to the nearest number of blocks. With a
+  // table, blocks must not grow.
+  const std::int64_t rounding = args.conv != nullptr ? row_block - 1 : row_block / 2;
+  std::int64_t row_parts = max(1, (args.rows + rounding) / row_block);
+  const std::int64_t panel_parts = min(panels, max(1, ceil_div(wanted, args.groups * row_parts)));
+  if (args.groups * row_parts * panel_parts < wanted) {
+    row_parts = min(ceil_div(args.rows, tile_rows), ceil_div(wanted, args.groups * panel_parts));
+  }
+  const Cut row_cut{args.rows, tile_rows, row_parts};
+  const Cut panel_cut{panels, 1, panel_parts};
+  for_each_item(workers, args.groups * row_parts * panel_parts, [&](std::int64_t item, std::byte* scratch) {
+    const std::int64_t panel_part = item % panel_parts;
+    const std::int64_t row_part = item / panel_parts % row_parts;
+    const Block block{item / panel_parts / row_parts, row_cut.begin(row_part), row_cut.begin(row_part + 1),
+                      panel_cut.begin(panel_part), panel_cut.begin(panel_part + 1)};
+    if (block.row_begin < block.row_end) run_block(args, block, scratch);
+  });
+}
+
+void run_batched(const BatchedGemmArgs& args, const Workers& workers) {
+  if (args.rows <= 0 || args.columns <= 0 || args.batch <= 0) return;
+  const std::int64_t tile_rows = args.tiling.tile_rows;
+  const std::int64_t panel_width = args.tiling.tile_vectors * kWidth;
+  const std::int64_t panels = ceil_div(args.columns, panel_width);
+  const std::int64_t depth_block = max(1, min(args.depth, args.tiling.depth_block));
+  const std::int64_t row_block = args.tiling.row_block;
+  const std::int64_t threads = workers.pool->num_threads();
+
+  // Half of the scratch holds packed panels, the other half a transposed block of A.
+  const std::int64_t half = static_cast<std::int64_t>(workers.scratch_bytes / 2 / sizeof(float));
+  const std::int64_t panels_that_fit = max(1, half / (depth_block * panel_width));
+  const std::int64_t work = args.batch * args.rows * args.columns * args.depth;
+  const std::int64_t wanted = threads == 1 || work < kSerialWork ? 1 : kItemsPerThread * threads;
+  std::int64_t panel_parts = ceil_div(panels, panels_that_fit);
+  if (args.batch * panel_parts < wanted) panel_parts = min(panels, ceil_div(wanted, args.batch));
+  // Rows are split last: each part packs the same panels again.
+  std::int64_t row_parts = 1;
+  if (args.batch * panel_parts < threads) {
+    row_parts = min(ceil_div(args.rows, 4 * tile_rows), ceil_div(threads, args.batch * panel_parts));
+  }
+  const Cut row_cut{args.rows, tile_rows, row_parts};
+  const Cut panel_cut{panels, 1, panel_parts};
+
+  for_each_item(workers, args.batch * row_parts * panel_parts, [&](std::int64_t item, std::byte* scratch) {
+    const auto packed = reinterpret_cast<float*>(scratch);
+    float* transposed = packed + half;
+    const std::int64_t panel_part = item % panel_parts;
+    const std::int64_t row_part = item / panel_parts % row_parts;
+    const std::int64_t matrix = item / panel_parts / row_parts;
+    const std::int64_t row_begin = row_cut.begin(row_part), row_end = row_cut.begin(row_part + 1);
+    const std::int64_t panel_begin = panel_cut.begin(panel_part), panel_end = panel_cut.begin(panel_part + 1);
+    const float* a = args.a;
+    const float* b = args.b;
+    std::int64_t rest = matrix;
+    for (int axis = args.num_axes - 1; axis >= 0; --axis) {
+      const std::int64_t index = rest % args.axis_dims[axis];
+      rest /= args.axis_dims[axis];
+      a += index * args.a_axis_strides[axis];
+      b += index * args.b_axis_strides[axis];
+    }
+    float* c = args.c + matrix * args.c_matrix_stride;
+    const std::int64_t first_row = matrix * args.rows;
+
+    TileArgs tile{};
+    tile.c_stride = args.c_stride;
+    tile.residual_stride = args.finish.residual_stride;
+    tile.low = args.finish.low;
+    tile.high = args.finish.high;
+    std::int64_t k = 0;
+    do {  // once even for a depth of 0, whose sums are 0
+      const std::int64_t depth = min(depth_block, args.depth - k);
+      const bool last = k + depth == args.depth;
+      tile.accumulates = k > 0;
+      tile.clips = last && args.finish.clips;
+      tile.depth = depth;
+      float* target = packed;
+      for (std::int64_t p = panel_begin; p < panel_end; ++p) {
+        const std::int64_t n = p * panel_width;
+        const PanelColumns columns = panel_columns(args.columns - n, args.tiling.tile_vectors);
+        const std::int64_t width = columns.vectors * kWidth;
+        const std::int64_t count = min(width, args.columns - n);
+        if (args.trans_b) {
+          pack_transposed(b + n * args.b_stride + k, args.b_stride, depth, count, width, target);
+        } else {
+          pack_straight(b + k * args.b_stride + n, args.b_stride, depth, count, width, target);
+        }
+        target += depth * width;
+      }
+      const std::int64_t most_rows = args.trans_a ? max(1, min(row_block, half / max(1, depth))) : row_block;
+      for (std::int64_t r = row_begin; r < row_end; r += most_rows) {
+        const std::int64_t rows = min(most_rows, row_end - r);
+        const float* left = a + r * args.a_stride + k;
+        std::int64_t left_stride = args.a_stride;
+        if (args.trans_a) {
+          transpose(a + k * args.a_stride + r, args.a_stride, depth, rows, transposed);
+          left = transposed;
+          left_stride = depth;
+        }
+        const float* panel = packed;
+        for (std::int64_t p = panel_begin; p < panel_end; ++p) {
+          const std::int64_t n = p * panel_width;
+          const PanelColumns columns = panel_columns(args.columns - n, args.tiling.tile_vectors);
+          tile.panel = panel;
+          tile.tail = columns.tail;
+          tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + n;
+          const float* residual = !last || args.finish.residual == nullptr
+                                      ? nullptr
+                                      : args.finish.residual + (first_row + r) * args.finish.residual_stride + n;
+          run_plain_rows(tile, rows, static_cast<int>(tile_rows), columns.vectors, left, left_stride,
+                         c + r * args.c_stride + n, residual);
+          if (last && args.finish.program != nullptr) {
+            run_finish_program(args.finish, c + r * args.c_stride + n, args.c_stride, first_row + r,
+                               first_row + r + rows, n, min(args.columns, n + panel_width));
+          }
+          panel += depth * columns.vectors * kWidth;
+        }
+      }
+      k += depth_block;
+    } while (k < args.depth);
+  });
+}
+
+}  // namespace
+
+const GemmKernels kGemmKernels = {max_tile_rows, run, run_batched};
+
+}  // namespace tenfold::cpu::TENFOLD_TIER

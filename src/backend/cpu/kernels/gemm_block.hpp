@@ -1,0 +1,45 @@
+// Products of a block of rows with some panels, shared by the plain, the batched and the Winograd product.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cpu/kernels/gemm_tile.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+
+/// Rows of the next tile when `rest` rows remain: two last tiles share what is between one and two full ones.
+inline std::int64_t next_tile_rows(std::int64_t rest, std::int64_t tile_rows) {
+  if (rest >= 2 * tile_rows || rest == tile_rows) return tile_rows;
+  return rest > tile_rows ? (rest + 1) / 2 : rest;
+}
+
+/// Sets the columns of a tile: how many vectors wide it is and how much of the last one exists.
+struct PanelColumns {
+  int vectors;
+  int tail;
+};
+inline PanelColumns panel_columns(std::int64_t columns, int tile_vectors) {
+  const std::int64_t whole = std::int64_t{tile_vectors} * Vec::kWidth;
+  if (columns >= whole) return {tile_vectors, Vec::kWidth};
+  const int vectors = static_cast<int>((columns + Vec::kWidth - 1) / Vec::kWidth);
+  return {vectors, static_cast<int>(columns - std::int64_t{vectors - 1} * Vec::kWidth)};
+}
+
+/// All rows of a plain block times one panel. `tile` holds what does not depend on the row: depth, panel, flags, bias.
+inline void run_plain_rows(TileArgs& tile, std::int64_t rows, int tile_rows, int vectors, const float* a,
+                           std::int64_t a_stride, float* c, const float* residual) {
+  const float* pointers[kMaxTileRows];
+  tile.rows = pointers;
+  tile.taps = 1;
+  tile.offset = 0;
+  for (std::int64_t r = 0; r < rows;) {
+    const std::int64_t count = next_tile_rows(rows - r, tile_rows);
+    for (std::int64_t i = 0; i < count; ++i) pointers[i] = a + (r + i) * a_stride;
+    tile.c = c + r * tile.c_stride;
+    tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
+    find_tile(static_cast<int>(count), vectors)(tile);
+    r += count;
+  }
+}
+
+}  // namespace tenfold::cpu::TENFOLD_TIER

@@ -1,0 +1,241 @@
+// MatMul on the CPU.
+//   gemm.packed:  b is constant; its panels lie in the engine
+//   gemm.batched: b is computed; its panels are packed on the way
+#include <algorithm>
+
+#include "backend/cpu/finish_plan.hpp"
+#include "backend/cpu/gemm_support.hpp"
+#include "ops/matmul.hpp"
+
+namespace tenfold::cpu {
+namespace {
+
+const MatMul& matmul_of(const OpPtr& op) {
+  const auto* matmul = op_cast<MatMul>(op);
+  ensure(matmul != nullptr, "a MatMul tactic was given operator {}", op->type());
+  return *matmul;
+}
+
+/// Why neither tactic can do it.
+std::optional<std::string> refuses(const MatMul& matmul, std::span<const TensorType> inputs,
+                                   std::span<const TensorType> outputs) {
+  if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
+  if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
+  if (inputs[0].rank() < 1 || inputs[1].rank() < 2) return "b is a vector";
+  return FinishPlan::refuses(matmul.epilogue());
+}
+
+double estimate(const Problem& problem, const GemmTiling& tiling) {
+  const Shape& out = problem.output_shapes[0];
+  const Shape& a = problem.input_shapes[0];
+  const bool trans_a = matmul_of(problem.op).trans_a();
+  const double depth = static_cast<double>(a[a.size() - (trans_a && a.size() > 1 ? 2 : 1)]);
+  const double results = static_cast<double>(num_elements(out));
+  const double bytes = 4.0 * (static_cast<double>(num_elements(problem.input_shapes[0])) +
+                              static_cast<double>(num_elements(problem.input_shapes[1])) + results);
+  const double columns = static_cast<double>(out.back());
+  const double width = tiling.tile_vectors * vector_floats(tier());
+  const double waste = std::ceil(columns / vector_floats(tier())) * vector_floats(tier()) / columns;
+  const double big_tile = std::min(1.0, 0.6 + 0.4 * columns / width);
+  return estimate_us(2 * results * depth * waste, bytes, 0.85 * big_tile);
+}
+
+// --- b is constant
+// ----------------------------------------------------------------------------------------------------
+
+/// K and N of a constant right-hand side.
+struct PackedSizes {
+  std::int64_t depth, columns;
+};
+PackedSizes packed_sizes(const MatMul& matmul, const TensorType& b) {
+  const Shape shape = b.static_shape();
+  const std::int64_t second = shape[shape.size() - 2], last = shape.back();
+  return matmul.trans_b() ? PackedSizes{last, second} : PackedSizes{second, last};
+}
+
+std::optional<std::string> packed_refuses(const MatMul& matmul, std::span<const TensorType> inputs) {
+  const TensorType& b = inputs[1];
+  if (!b.is_static()) return "b is computed";
+  for (int axis = 0; axis + 2 < b.rank(); ++axis) {
+    if (b.dims[static_cast<std::size_t>(axis)] != Dim(1)) return "b is a batch of matrices";
+  }
+  if (matmul.trans_a() && inputs[0].rank() > 1) return "a is transposed";
+  if (b.rank() > std::max(2, inputs[0].rank())) return "b has more axes than a";
+  if (!fits_in_panels(b)) return fmt::format("b of {} is empty or too large", to_string(b));
+  return std::nullopt;
+}
+
+class PackedKernel final : public Kernel {
+ public:
+  explicit PackedKernel(const KernelSpec& spec)
+      : sizes_(packed_sizes(matmul_of(spec.op), spec.inputs[1])),
+        tiling_(tiling_from(spec.parameters)),
+        finish_(matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput),
+        panels_(packed_floats(spec, 0, padded_columns(sizes_.columns) * sizes_.depth)) {}
+
+  void run(const Launch& launch) const override {
+    const TensorView& a = launch.inputs[0];
+    const TensorView& c = launch.outputs[0];
+    GemmArgs args;
+    args.rows = leading(a.dims);
+    args.columns = sizes_.columns;
+    args.depth = sizes_.depth;
+    args.a = a.as<const float>();
+    args.a_stride = a.pitch;
+    args.panels = panels_;
+    args.c = c.as<float>();
+    args.c_stride = c.pitch;
+    args.tiling = tiling_;
+    finish_.resolve(launch, c.dims, args.finish);
+    TENFOLD_FOR_TIER(kGemmKernels).run(args, workers_of(launch));
+  }
+  bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
+  bool accepts_pitched_output(int) const override { return true; }
+
+ private:
+  PackedSizes sizes_;
+  GemmTiling tiling_;
+  FinishPlan finish_;
+  const float* panels_;
+};
+
+void packed_candidates(const Problem& problem, std::vector<Candidate>& out) {
+  const MatMul& matmul = matmul_of(problem.op);
+  auto refusal = refuses(matmul, problem.inputs, problem.outputs);
+  if (!refusal) refusal = packed_refuses(matmul, problem.inputs);
+  if (!refusal && problem.constants[1] == nullptr) refusal = "b is computed";
+  if (refusal) {
+    out.push_back({.refusal = *refusal});
+    return;
+  }
+  const PackedSizes sizes = packed_sizes(matmul, problem.inputs[1]);
+  for (const GemmTiling& tiling : promising_tilings(leading(problem.input_shapes[0]), sizes.columns, sizes.depth)) {
+    out.push_back({.parameters = parameters_of(tiling), .estimated_us = estimate(problem, tiling)});
+  }
+}
+
+PackedWeights packed_pack(const Problem& problem, const Candidate& candidate) {
+  const MatMul& matmul = matmul_of(problem.op);
+  const PackedSizes sizes = packed_sizes(matmul, problem.inputs[1]);
+  const float* b = problem.constants[1]->as<float>().data();
+  const std::int64_t k_stride = matmul.trans_b() ? 1 : sizes.columns;
+  const std::int64_t n_stride = matmul.trans_b() ? sizes.depth : 1;
+  PackedWeights packed;
+  packed.blobs.push_back(pack_panels(sizes.depth, sizes.columns, tiling_from(candidate.parameters).tile_vectors,
+                                     [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; }));
+  packed.consumed_inputs = {1};
+  return packed;
+}
+
+std::unique_ptr<Kernel> packed_make(const KernelSpec& spec) {
+  const MatMul& matmul = matmul_of(spec.op);
+  auto refusal = refuses(matmul, spec.inputs, spec.outputs);
+  if (!refusal) refusal = packed_refuses(matmul, spec.inputs);
+  require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this MatMul: {}", spec.tactic,
+          refusal.value_or(""));
+  return std::make_unique<PackedKernel>(spec);
+}
+
+// --- b is computed
+// ----------------------------------------------------------------------------------------------------
+
+class BatchedKernel final : public Kernel {
+ public:
+  explicit BatchedKernel(const KernelSpec& spec)
+      : trans_a_(matmul_of(spec.op).trans_a()),
+        trans_b_(matmul_of(spec.op).trans_b()),
+        tiling_(tiling_from(spec.parameters)),
+        finish_(matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput) {
+    require(spec.weights.empty(), Code::incompatible_engine, "tactic '{}' takes no packed weights", spec.tactic);
+  }
+
+  void run(const Launch& launch) const override {
+    const TensorView& a = launch.inputs[0];
+    const TensorView& b = launch.inputs[1];
+    const TensorView& c = launch.outputs[0];
+    const int a_rank = a.rank(), b_rank = b.rank(), c_rank = c.rank();
+    BatchedGemmArgs args;
+    args.trans_a = trans_a_ && a_rank > 1;
+    args.trans_b = trans_b_;
+    const std::int64_t a_rows = a_rank > 1 ? a.dim(a_rank - 2) : 1;
+    args.rows = args.trans_a ? a.dim(a_rank - 1) : a_rows;
+    args.depth = args.trans_a ? a_rows : a.dim(a_rank - 1);
+    args.columns = b.dim(trans_b_ ? b_rank - 2 : b_rank - 1);
+    args.a = a.as<const float>();
+    args.b = b.as<const float>();
+    args.c = c.as<float>();
+    args.a_stride = a.pitch;
+    args.b_stride = b.pitch;
+    args.c_stride = c.pitch;
+    const int matrix_axes = a_rank > 1 ? 2 : 1;  // of c
+    args.num_axes = c_rank - matrix_axes;
+    std::int64_t a_step = a_rows * a.pitch, b_step = b.dim(b_rank - 2) * b.pitch;
+    for (int axis = args.num_axes - 1; axis >= 0; --axis) {
+      const int from_end = args.num_axes - 1 - axis;
+      args.axis_dims[axis] = c.dim(axis);
+      args.batch *= c.dim(axis);
+      const int a_axis = a_rank - 3 - from_end, b_axis = b_rank - 3 - from_end;
+      const std::int64_t a_size = a_axis >= 0 ? a.dim(a_axis) : 1;
+      const std::int64_t b_size = b_axis >= 0 ? b.dim(b_axis) : 1;
+      args.a_axis_strides[axis] = a_size == 1 ? 0 : a_step;
+      args.b_axis_strides[axis] = b_size == 1 ? 0 : b_step;
+      a_step *= a_size;
+      b_step *= b_size;
+    }
+    args.c_matrix_stride = args.rows * c.pitch;
+    args.tiling = tiling_;
+    fold_rows(args);
+    finish_.resolve(launch, c.dims, args.finish);
+    TENFOLD_FOR_TIER(kGemmKernels).run_batched(args, workers_of(launch));
+  }
+  bool accepts_pitched_input(int index) const override { return index <= 1 || finish_.reads(index); }
+  bool accepts_pitched_output(int) const override { return true; }
+
+ private:
+  /// Batch axes that share b are more rows of a: b is then packed once.
+  static void fold_rows(BatchedGemmArgs& args) {
+    while (args.num_axes > 0 && !args.trans_a) {
+      const int axis = args.num_axes - 1;
+      const std::int64_t size = args.axis_dims[axis];
+      const bool continues = args.b_axis_strides[axis] == 0 && args.a_axis_strides[axis] == args.rows * args.a_stride;
+      if (size != 1 && !continues) return;
+      if (size == 0) return;
+      args.rows *= size;
+      args.batch /= size;
+      args.c_matrix_stride = args.rows * args.c_stride;
+      --args.num_axes;
+    }
+  }
+
+  bool trans_a_, trans_b_;
+  GemmTiling tiling_;
+  FinishPlan finish_;
+};
+
+void batched_candidates(const Problem& problem, std::vector<Candidate>& out) {
+  const MatMul& matmul = matmul_of(problem.op);
+  if (const auto refusal = refuses(matmul, problem.inputs, problem.outputs)) {
+    out.push_back({.refusal = *refusal});
+    return;
+  }
+  const Shape& a = problem.input_shapes[0];
+  const std::int64_t rows = a.size() > 1 ? a[a.size() - 2] : 1;
+  for (const GemmTiling& tiling : promising_tilings(rows, problem.output_shapes[0].back(), a.back())) {
+    if (tiling.depth_block > 512) continue;  // the packed block would leave the second-level cache
+    out.push_back({.parameters = parameters_of(tiling), .estimated_us = 1.1 * estimate(problem, tiling)});
+  }
+}
+
+std::unique_ptr<Kernel> batched_make(const KernelSpec& spec) {
+  const auto refusal = refuses(matmul_of(spec.op), spec.inputs, spec.outputs);
+  require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this MatMul: {}", spec.tactic,
+          refusal.value_or(""));
+  return std::make_unique<BatchedKernel>(spec);
+}
+
+}  // namespace
+
+const CpuTactic kGemmPacked{"gemm.packed", "MatMul", packed_candidates, packed_pack, packed_make};
+const CpuTactic kGemmBatched{"gemm.batched", "MatMul", batched_candidates, nullptr, batched_make};
+
+}  // namespace tenfold::cpu
