@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 
 #include "backend/backend.hpp"
+#include "base/atomic_file.hpp"
+#include "base/cpu_count.hpp"
 #include "base/error.hpp"
 #include "inputs.hpp"
 #include "json.hpp"
@@ -215,7 +217,7 @@ Exit run_bench(const BenchCommand& command, const Session& session) {
   if (!command.save_engine.empty()) {
     require(!loaded.bytes.empty(), Code::invalid_argument, "--save-engine: {} already is an engine",
             command.loading.path);
-    write_file(command.save_engine, {reinterpret_cast<const char*>(loaded.bytes.data()), loaded.bytes.size()});
+    write_file_atomically(command.save_engine, loaded.bytes);
   }
   const std::vector<TensorInfo> infos = engine.inputs();
   const NamedShapes shapes = parse_shapes_or_none(command.loading.compile.shapes.exact);
@@ -249,7 +251,7 @@ Exit run_bench(const BenchCommand& command, const Session& session) {
   const auto threads_entry = metadata.find("tenfold.threads");
   const int threads = command.loading.compile.num_threads > 0 ? command.loading.compile.num_threads
                       : threads_entry != metadata.end()       ? std::stoi(threads_entry->second)
-                                                              : static_cast<int>(std::thread::hardware_concurrency());
+                                                              : cpu_count();
   if (wants_profile) {
     profiles = profile_steps(context, last_run);
     peak_gflops = measure_peak_gflops(cpu_backend().target(), std::max(1, threads));

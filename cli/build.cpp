@@ -32,7 +32,7 @@ Exit run_build(const BuildCommand& command, const Session& session) {
   throw_if_interrupted();
   const Plan& plan = compiled.build.plan;
   const double begin = now_seconds();
-  const Graph* portable = command.compile.portable ? &compiled.build.imported : nullptr;
+  const Graph* portable = command.compile.portable ? &compiled.imported : nullptr;
   write_engine(command.output, plan, compiled.build.weights, {.portable = portable});
   const double seconds_write = now_seconds() - begin;
   const double seconds_total = compiled.seconds_total + seconds_write;

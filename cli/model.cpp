@@ -4,7 +4,6 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstdio>
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
@@ -13,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "base/atomic_file.hpp"
 #include "engine/engine_file.hpp"
 #include "terminal.hpp"
 
@@ -172,6 +172,7 @@ Compiled compile(const std::string& model, const CompileOptions& options, const 
   compiled.hash = imported.hash;
   compiled.model_nodes = imported.num_model_nodes;
   compiled.warnings = std::move(imported.warnings);
+  compiled.imported = imported.graph;
   compiled.build = build(std::move(imported.graph), cpu_backend(), build_options, std::move(provenance));
   compiled.warnings.insert(compiled.warnings.end(), compiled.build.warnings.begin(), compiled.build.warnings.end());
   compiled.seconds_total = now_seconds() - begin;
@@ -222,7 +223,7 @@ Loaded load_or_build(const LoadingOptions& options, const Session& session, cons
   } else {
     const Compiled compiled = compile(options.path, options.compile, session, command, false);
     for (const std::string& warning : compiled.warnings) note(session, "warning: " + warning);
-    const Graph* portable = options.compile.portable ? &compiled.build.imported : nullptr;
+    const Graph* portable = options.compile.portable ? &compiled.imported : nullptr;
     loaded.bytes = serialize_engine(compiled.build.plan, compiled.build.weights, {.portable = portable});
   }
   loaded.seconds_build = now_seconds() - begin;
@@ -232,19 +233,8 @@ Loaded load_or_build(const LoadingOptions& options, const Session& session, cons
   return loaded;
 }
 
-void write_file(const std::string& path, std::string_view bytes) {
-  const std::string temporary = fmt::format("{}.{}.tmp", path, getpid());
-  std::FILE* file = std::fopen(temporary.c_str(), "wbx");
-  require(file != nullptr, Code::io_failure, "{}: {}", path, std::strerror(errno));
-  const bool written = std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
-  const bool flushed = std::fflush(file) == 0;
-  const int problem = errno;
-  std::fclose(file);
-  if (!written || !flushed || std::rename(temporary.c_str(), path.c_str()) != 0) {
-    const std::string reason = std::strerror(written && flushed ? errno : problem);
-    std::remove(temporary.c_str());
-    throw Error(Code::io_failure, fmt::format("{}: {} ({} bytes needed)", path, reason, bytes.size()));
-  }
+void write_file(const std::string& path, std::string_view text) {
+  write_file_atomically(path, std::as_bytes(std::span(text)));
 }
 
 }  // namespace tenfold::cli

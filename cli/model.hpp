@@ -27,6 +27,7 @@ void add_compile_options(CLI::App& command, CompileOptions& options);
 
 struct Compiled {
   BuildResult build;
+  Graph imported;  ///< before the passes
   std::string producer, hash;
   std::int32_t model_nodes = 0;
   double seconds_import = 0, seconds_total = 0;
@@ -59,7 +60,7 @@ Loaded load_or_build(const LoadingOptions& options, const Session& session, cons
 /// ENGINE|MODEL with the spellings of trtexec, compile options, --on-mismatch.
 void add_loading_options(CLI::App& command, LoadingOptions& options);
 
-/// Writes all of `bytes` beside `path` and renames. Throws Error(io_failure).
-void write_file(const std::string& path, std::string_view bytes);
+/// Text as a file; the old one stays until the new one is whole. Throws Error(io_failure).
+void write_file(const std::string& path, std::string_view text);
 
 }  // namespace tenfold::cli
