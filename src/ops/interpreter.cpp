@@ -203,6 +203,7 @@ class Interpreter {
         throw error.in_context(describe(node));
       }
       if (top_level && options_.on_node && !options_.on_node(node, results)) return {};
+      if (top_level && options_.substitute) options_.substitute(node, results);
       for (std::size_t i = 0; i < results.size(); ++i) {
         const ValueId output = node.outputs[i];
         if (output != kNoValue && uses[static_cast<std::size_t>(output)] > 0) {
