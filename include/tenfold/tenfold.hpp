@@ -72,6 +72,7 @@ struct LoadOptions {
 };
 
 class Context;
+struct EngineAccess;
 
 /// A loaded engine. Cheap to copy: copies share everything. Thread-safe.
 class Engine {
@@ -96,9 +97,9 @@ class Engine {
 
  private:
   friend class Context;
+  friend struct EngineAccess;
   struct State;
   std::shared_ptr<State> state_;
-  friend struct EngineAccess;
 };
 
 class Context {

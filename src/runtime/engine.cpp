@@ -1,0 +1,280 @@
+// The C++ API over Program and Executor, and engines that run their portable section with the reference interpreter.
+#include <algorithm>
+#include <cstring>
+
+#include "base/cpu_count.hpp"
+#include "ops/interpreter.hpp"
+#include "runtime/engine_access.hpp"
+#include "runtime/executor.hpp"
+
+namespace tenfold {
+
+struct Engine::State {
+  std::shared_ptr<const Program> program;  // nullptr: the portable section runs instead
+  std::shared_ptr<Stream> stream;
+  EngineFile portable;
+};
+
+struct Context::State {
+  std::shared_ptr<Engine::State> engine;
+  std::unique_ptr<Executor> executor;
+  std::vector<TensorInfo> input_infos;
+  std::vector<TensorInfo> output_infos;
+  // Portable section:
+  std::vector<Tensor> inputs;
+  std::vector<Tensor> outputs;
+  std::vector<std::pair<void*, std::size_t>> user_outputs;
+};
+
+namespace {
+
+const Backend& backend_of(const std::string& name) {
+  const Backend& cpu = cpu_backend();
+  require(name == cpu.name(), Code::unsupported,
+          "the engine was built for the backend '{}', but only '{}' is available here", name, cpu.name());
+  return cpu;
+}
+
+TensorInfo info_of(const std::string& name, const TensorType& type) {
+  TensorInfo info;
+  info.name = name;
+  info.dtype = type.dtype;
+  for (const Dim& dim : type.dims) {
+    info.dims.push_back(dim.is_constant() ? dim.constant() : -1);
+    info.dim_names.push_back(dim.to_string());
+  }
+  return info;
+}
+
+std::string list_names(const std::vector<TensorInfo>& infos) {
+  std::string text;
+  for (const TensorInfo& info : infos) text += (text.empty() ? "'" : ", '") + info.name + "'";
+  return text;
+}
+
+int find(const std::vector<TensorInfo>& infos, std::string_view name, std::string_view kind) {
+  for (std::size_t i = 0; i < infos.size(); ++i) {
+    if (infos[i].name == name) return static_cast<int>(i);
+  }
+  throw Error(Code::invalid_argument,
+              fmt::format("there is no {} '{}'; the engine has {}", kind, name, list_names(infos)));
+}
+
+}  // namespace
+
+Engine EngineAccess::make(EngineFile file, const LoadOptions& options) {
+  Engine engine;
+  engine.state_ = std::make_shared<Engine::State>();
+  const Backend& backend = backend_of(file.plan.backend);
+  const int built_for = file.plan.num_threads;
+  StreamOptions stream;
+  stream.num_threads = options.num_threads > 0 ? options.num_threads : std::min(built_for, cpu_count());
+  engine.state_->program = std::make_shared<const Program>(std::move(file), backend);
+  engine.state_->stream = backend.make_stream(stream);
+  return engine;
+}
+
+const EngineFile& EngineAccess::file(const Engine& engine) {
+  require(engine.state_->program != nullptr, Code::invalid_argument,
+          "the engine runs its portable section and has no plan");
+  return engine.state_->program->file();
+}
+
+namespace {
+
+template <typename Source>
+EngineFile read_for(const Source& source, const LoadOptions& options, bool& portable) {
+  EngineReadOptions read;
+  read.verify_hashes = options.verify;
+  read.backend = &cpu_backend();
+  portable = false;
+  try {
+    return read_engine(source, read);
+  } catch (const Error& error) {
+    if (error.code() != Code::incompatible_engine || options.on_mismatch != LoadOptions::OnMismatch::portable) throw;
+    read.backend = nullptr;
+    read.read_portable = true;
+    EngineFile file = read_engine(source, read);
+    if (!file.portable) throw Error(error.code(), error.message() + "; it has no portable section either");
+    portable = true;
+    return file;
+  }
+}
+
+}  // namespace
+
+Engine EngineAccess::make_portable(EngineFile file) {
+  Engine engine;
+  engine.state_ = std::make_shared<Engine::State>();
+  engine.state_->portable = std::move(file);
+  return engine;
+}
+
+Engine Engine::load(const std::string& path, const LoadOptions& options) {
+  bool portable = false;
+  EngineFile file = read_for(path, options, portable);
+  return portable ? EngineAccess::make_portable(std::move(file)) : EngineAccess::make(std::move(file), options);
+}
+
+Engine Engine::load(std::span<const std::byte> bytes, const LoadOptions& options) {
+  bool portable = false;
+  EngineFile file = read_for(bytes, options, portable);
+  return portable ? EngineAccess::make_portable(std::move(file)) : EngineAccess::make(std::move(file), options);
+}
+
+std::vector<TensorInfo> Engine::inputs() const {
+  std::vector<TensorInfo> infos;
+  if (state_->program == nullptr) {
+    const Graph& graph = *state_->portable.portable;
+    for (const ValueId id : graph.inputs()) infos.push_back(info_of(graph.value(id).name, graph.value(id).type));
+    return infos;
+  }
+  const Plan& plan = state_->program->plan();
+  for (const std::int32_t id : plan.inputs) {
+    const PlanValue& value = plan.values[static_cast<std::size_t>(id)];
+    infos.push_back(info_of(value.name, value.type));
+  }
+  return infos;
+}
+
+std::vector<TensorInfo> Engine::outputs() const {
+  std::vector<TensorInfo> infos;
+  if (state_->program == nullptr) {
+    const Graph& graph = *state_->portable.portable;
+    for (std::size_t i = 0; i < graph.outputs().size(); ++i) {
+      infos.push_back(info_of(graph.output_names()[i], graph.value(graph.outputs()[i]).type));
+    }
+    return infos;
+  }
+  const Plan& plan = state_->program->plan();
+  for (const std::int32_t id : plan.outputs) {
+    const PlanValue& value = plan.values[static_cast<std::size_t>(id)];
+    infos.push_back(info_of(value.name, value.type));
+  }
+  return infos;
+}
+
+int Engine::num_profiles() const {
+  return static_cast<int>((state_->program ? state_->program->plan() : state_->portable.plan).profiles.size());
+}
+
+std::vector<ShapeRange> Engine::profile(int index) const {
+  const Plan& plan = state_->program ? state_->program->plan() : state_->portable.plan;
+  require(index >= 0 && index < num_profiles(), Code::invalid_argument, "profile {} does not exist; the engine has {}",
+          index, num_profiles());
+  std::vector<ShapeRange> ranges;
+  for (const PlanRange& range : plan.profiles[static_cast<std::size_t>(index)].inputs) {
+    ranges.push_back({range.min, range.opt, range.max});
+  }
+  return ranges;
+}
+
+std::map<std::string, std::string> Engine::metadata() const {
+  return (state_->program ? state_->program->plan() : state_->portable.plan).provenance.metadata;
+}
+std::uint64_t Engine::weight_bytes() const {
+  return (state_->program ? state_->program->file() : state_->portable).weights.size;
+}
+std::uint64_t Engine::arena_bytes(int profile) const {
+  const Plan& plan = state_->program ? state_->program->plan() : state_->portable.plan;
+  require(profile >= 0 && profile < num_profiles(), Code::invalid_argument,
+          "profile {} does not exist; the engine has {}", profile, num_profiles());
+  return plan.profiles[static_cast<std::size_t>(profile)].arena_bytes;
+}
+int Engine::num_steps() const {
+  return state_->program ? state_->program->num_steps() : state_->portable.portable->num_nodes();
+}
+
+Context Engine::make_context(int profile) const {
+  auto state = std::make_unique<Context::State>();
+  state->engine = state_;
+  if (state_->program) {
+    state->executor = std::make_unique<Executor>(state_->program, state_->stream, profile);
+  } else {
+    state->inputs.resize(inputs().size());
+    state->user_outputs.resize(outputs().size());
+  }
+  state->input_infos = inputs();
+  state->output_infos = outputs();
+  return Context(std::move(state));
+}
+
+Context::Context(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Context::Context(Context&&) noexcept = default;
+Context& Context::operator=(Context&&) noexcept = default;
+Context::~Context() = default;
+
+void Context::set_input(std::string_view name, std::span<const std::int64_t> dims, const void* data) {
+  const int index = find(state_->input_infos, name, "input");
+  if (state_->executor) {
+    state_->executor->set_input(index, dims, data);
+    return;
+  }
+  const TensorInfo& info = state_->input_infos[static_cast<std::size_t>(index)];
+  bool fits = dims.size() == info.dims.size();
+  for (std::size_t i = 0; fits && i < dims.size(); ++i) fits = info.dims[i] < 0 || info.dims[i] == dims[i];
+  require(fits && data != nullptr, Code::invalid_argument, "input '{}' of shape [{}] was given the shape [{}]", name,
+          fmt::join(info.dim_names, ", "), fmt::join(dims, ", "));
+  state_->inputs[static_cast<std::size_t>(index)] = Tensor(info.dtype, Shape(dims.begin(), dims.end()), data, nullptr);
+}
+
+void Context::set_output(std::string_view name, void* data, std::size_t capacity_bytes) {
+  const int index = find(state_->output_infos, name, "output");
+  if (state_->executor) {
+    state_->executor->set_output(index, data, capacity_bytes);
+  } else {
+    state_->user_outputs[static_cast<std::size_t>(index)] = {data, capacity_bytes};
+  }
+}
+
+void Context::run() {
+  if (state_->executor) {
+    state_->executor->run();
+    return;
+  }
+  for (std::size_t i = 0; i < state_->inputs.size(); ++i) {
+    require(!state_->inputs[i].empty(), Code::invalid_argument, "input '{}' is not set", state_->input_infos[i].name);
+  }
+  state_->outputs = interpret(*state_->engine->portable.portable, state_->inputs);
+  for (std::size_t i = 0; i < state_->outputs.size(); ++i) {
+    const auto& [data, capacity] = state_->user_outputs[i];
+    if (data == nullptr) continue;
+    require(state_->outputs[i].size_bytes() <= capacity, Code::invalid_argument,
+            "output '{}' needs {} bytes, but the buffer given has {}", state_->output_infos[i].name,
+            state_->outputs[i].size_bytes(), capacity);
+    std::memcpy(data, state_->outputs[i].data(), state_->outputs[i].size_bytes());
+  }
+}
+
+void Context::warm_up() {
+  if (state_->executor) state_->executor->warm_up();
+}
+
+OutputView Context::output(std::string_view name) const {
+  const int index = find(state_->output_infos, name, "output");
+  if (state_->executor) return state_->executor->output(index);
+  require(!state_->outputs.empty(), Code::invalid_argument, "output '{}' is asked for before the first run", name);
+  const Tensor& tensor = state_->outputs[static_cast<std::size_t>(index)];
+  return {tensor.dtype(), tensor.shape(), tensor.data(), tensor.size_bytes()};
+}
+
+void Context::set_profile(int index) {
+  if (state_->executor) state_->executor->set_profile(index);
+}
+
+void Context::set_profiling(bool on) {
+  require(state_->executor != nullptr, Code::unsupported, "the portable section is not profiled");
+  state_->executor->profiling = on;
+}
+
+const std::vector<StepTime>& Context::step_times() const {
+  require(state_->executor != nullptr, Code::unsupported, "the portable section is not profiled");
+  return state_->executor->step_times;
+}
+
+void Context::set_observer(StepObserver observer) {
+  require(state_->executor != nullptr, Code::unsupported, "the portable section has no steps to observe");
+  state_->executor->observer = std::move(observer);
+}
+
+}  // namespace tenfold

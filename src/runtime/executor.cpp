@@ -1,0 +1,506 @@
+// A run: inputs are bound, dimensions that changed are evaluated again, and the steps follow each other. In the steady
+// state (same shapes as before) nothing here allocates: views, scratch operands and buffers are kept.
+#include "runtime/executor.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "ops/concrete_infer.hpp"
+
+namespace tenfold {
+namespace {
+
+double now_us() {
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// A buffer that is too small is replaced by one half as large again, so that growing sizes do not reallocate each
+/// time.
+constexpr std::size_t kGrowNumerator = 3;
+constexpr std::size_t kGrowDenominator = 2;
+
+}  // namespace
+
+Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Stream> stream, int profile)
+    : program_(std::move(program)), stream_(std::move(stream)), backend_(program_->backend()) {
+  const Plan& plan = program_->plan();
+  symbols_.resize(static_cast<std::size_t>(program_->num_symbols()), 0);
+  dims_.resize(program_->num_dims(), 0);
+  views_.resize(plan.values.size());
+  growable_.resize(plan.values.size());
+  output_index_.resize(plan.values.size(), -1);
+  inputs_.resize(plan.inputs.size());
+  outputs_.resize(plan.outputs.size());
+  for (std::size_t i = 0; i < plan.outputs.size(); ++i) {
+    output_index_[static_cast<std::size_t>(plan.outputs[i])] = static_cast<std::int32_t>(i);
+  }
+  loops_.resize(static_cast<std::size_t>(program_->num_steps()));
+  std::size_t widest = 1;
+  const std::function<void(const std::vector<RunStep>&)> measure = [&](const std::vector<RunStep>& steps) {
+    for (const RunStep& step : steps) {
+      widest = std::max(widest, step.inputs.size() + step.outputs.size());
+      for (const RunBlock& block : step.blocks) measure(block.steps);
+    }
+  };
+  measure(program_->steps());
+  operands_.resize(widest);
+  resize_ = [this](int index, const Shape& dims) -> const TensorView& {
+    const std::int32_t id = current_->outputs.at(static_cast<std::size_t>(index));
+    set_dims(id, dims);
+    make_room(id);
+    return view(id);
+  };
+  if (!backend_.is_host()) {
+    const WeightData& weights = program_->file().weights;
+    device_weights_ = backend_.allocate(std::max<std::size_t>(weights.size, 1));
+    backend_.copy_to_device(device_weights_->data(), weights.data, weights.size, *stream_);
+  }
+  for (std::size_t i = 0; i < plan.values.size(); ++i) {
+    const auto id = static_cast<std::int32_t>(i);
+    views_[i].dtype = plan.values[i].type.dtype;
+    views_[i].dims = dims_of(id);
+    update_dims(id);
+  }
+  set_profile(profile);
+}
+
+Executor::~Executor() = default;
+
+std::size_t Executor::bytes_of(std::int32_t id) const {
+  const TensorView& tensor = views_[static_cast<std::size_t>(id)];
+  return static_cast<std::size_t>(tensor.num_elements()) * size_of(tensor.dtype);
+}
+
+void Executor::set_profile(int profile) {
+  const Plan& plan = program_->plan();
+  require(profile >= 0 && profile < static_cast<int>(plan.profiles.size()), Code::invalid_argument,
+          "profile {} does not exist; the engine has {}", profile, plan.profiles.size());
+  profile_ = profile;
+  const PlanProfile& chosen = plan.profiles[static_cast<std::size_t>(profile)];
+  if (!arena_ || arena_->size_bytes() < chosen.arena_bytes) {
+    arena_.reset();  // the old one first: both may not fit
+    arena_ = backend_.allocate(std::max<std::size_t>(chosen.arena_bytes, 64));
+  }
+  auto* arena = static_cast<std::byte*>(arena_->data());
+  const std::byte* weights =
+      backend_.is_host() ? program_->weights() : static_cast<const std::byte*>(device_weights_->data());
+  for (std::size_t i = 0; i < plan.values.size(); ++i) {
+    const auto id = static_cast<std::int32_t>(i);
+    switch (plan.values[i].storage) {
+      case Storage::arena:
+        place(id, arena + chosen.arena_offsets[i]);
+        break;
+      case Storage::constant:
+        place(id, const_cast<std::byte*>(weights) + plan.values[i].constant_offset);
+        break;
+      default:
+        break;
+    }
+  }
+  for (InputState& input : inputs_) input.is_set = false;
+}
+
+// --- Shapes ---------------------------------------------------------------------------------------------------------
+
+std::span<std::int64_t> Executor::dims_of(std::int32_t id) {
+  const RunValue& value = run_value(id);
+  return {dims_.data() + value.first_dim, value.dims.size()};
+}
+
+void Executor::update_dims(std::int32_t id) {
+  const RunValue& value = run_value(id);
+  const std::span<std::int64_t> dims = dims_of(id);
+  for (std::size_t i = 0; i < dims.size(); ++i) dims[i] = std::max<std::int64_t>(0, value.dims[i].evaluate(symbols_));
+  view(id).pitch = value.pitch.evaluate(symbols_);
+}
+
+void Executor::bind(const BindingGroup& group) {
+  bool changed = false;
+  for (const SymbolBinding& binding : group.bindings) {
+    const std::int64_t size = dims_of(binding.value)[static_cast<std::size_t>(binding.axis)];
+    std::int64_t& symbol = symbols_[static_cast<std::size_t>(binding.slot)];
+    changed = changed || symbol != size;
+    symbol = size;
+  }
+  if (!changed) return;
+  for (const std::int32_t id : group.dependents) {
+    update_dims(id);
+    if (plan_value(id).storage == Storage::view) update_view(id);
+  }
+}
+
+void Executor::set_dims(std::int32_t id, std::span<const std::int64_t> dims) {
+  const std::span<std::int64_t> target = dims_of(id);
+  ensure(target.size() == dims.size(), "value '{}' should have rank {}, but its producer gave {}", plan_value(id).name,
+         target.size(), dims.size());
+  std::copy(dims.begin(), dims.end(), target.begin());
+  view(id).pitch = dims.empty() ? 1 : dims.back();
+}
+
+void Executor::set_input(int index, std::span<const std::int64_t> dims, const void* data) {
+  const Plan& plan = program_->plan();
+  const std::int32_t id = plan.inputs.at(static_cast<std::size_t>(index));
+  InputState& input = inputs_[static_cast<std::size_t>(index)];
+  const std::span<std::int64_t> current = dims_of(id);
+  const bool same_shape = input.is_set && std::equal(dims.begin(), dims.end(), current.begin(), current.end());
+  if (!same_shape) {
+    const PlanRange& range = plan.profiles[static_cast<std::size_t>(profile_)].inputs[static_cast<std::size_t>(index)];
+    const std::string& name = plan_value(id).name;
+    require(dims.size() == range.min.size(), Code::invalid_argument,
+            "input '{}' has {} axes ({}), but a shape with {} was given: [{}]", name, range.min.size(),
+            to_string(plan_value(id).type.dims), dims.size(), fmt::join(dims, ", "));
+    for (std::size_t axis = 0; axis < dims.size(); ++axis) {
+      require(range.min[axis] <= dims[axis] && dims[axis] <= range.max[axis], Code::invalid_argument,
+              "input '{}' axis {} is {}, but profile {} accepts {}..{}; build the engine with a profile that covers it",
+              name, axis, dims[axis], profile_, range.min[axis], range.max[axis]);
+    }
+    std::copy(dims.begin(), dims.end(), current.begin());
+    view(id).pitch = dims.empty() ? 1 : dims.back();
+  }
+  std::size_t count = 1;
+  for (const std::int64_t dim : dims) count *= static_cast<std::size_t>(dim);
+  require(data != nullptr || count == 0, Code::invalid_argument, "input '{}' has no data", plan_value(id).name);
+  input.data = data;
+  input.is_set = true;
+}
+
+void Executor::check_inputs() {
+  const Plan& plan = program_->plan();
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    require(inputs_[i].is_set, Code::invalid_argument, "input '{}' is not set", plan_value(plan.inputs[i]).name);
+  }
+  // Two inputs may share a dimension: binding takes it from the first, and the other must agree.
+  std::vector<std::int64_t>& symbols = symbols_;
+  bind(program_->input_bindings());
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    const std::int32_t id = plan.inputs[i];
+    const RunValue& value = run_value(id);
+    const std::span<const std::int64_t> dims = dims_of(id);
+    for (std::size_t axis = 0; axis < dims.size(); ++axis) {
+      const std::int64_t expected = value.dims[axis].evaluate(symbols);
+      if (expected == dims[axis]) continue;
+      const std::int64_t got = dims[axis];
+      inputs_[i].is_set = false;
+      throw Error(Code::invalid_argument,
+                  fmt::format("input '{}' axis {} is {}, but '{}' is {} by the shapes of the inputs before it",
+                              plan_value(id).name, axis, got, plan_value(id).type.dims[axis].to_string(), expected));
+    }
+  }
+}
+
+// --- Memory ---------------------------------------------------------------------------------------------------------
+
+void Executor::update_view(std::int32_t id) {
+  const TensorView& owner = view(plan_value(id).view_of);
+  if (owner.data == nullptr) {
+    view(id).data = nullptr;
+    return;
+  }
+  const std::int64_t offset = run_value(id).view_offset.evaluate(symbols_);
+  view(id).data = static_cast<std::byte*>(owner.data) + offset * static_cast<std::int64_t>(size_of(owner.dtype));
+}
+
+void Executor::place(std::int32_t id, void* data) {
+  view(id).data = data;
+  for (const std::int32_t inner : run_value(id).views) update_view(inner);
+}
+
+void Executor::make_room(std::int32_t id) {
+  const Storage storage = plan_value(id).storage;
+  const std::size_t bytes = bytes_of(id);
+  const auto grow = [&](std::unique_ptr<Buffer>& buffer) {
+    if (!buffer || buffer->size_bytes() < bytes) {
+      buffer.reset();
+      buffer = backend_.allocate(std::max<std::size_t>(bytes / kGrowDenominator * kGrowNumerator, 64));
+    }
+    if (view(id).data != buffer->data()) place(id, buffer->data());
+  };
+  if (storage == Storage::growable) {
+    grow(growable_[static_cast<std::size_t>(id)]);
+  } else if (storage == Storage::output) {
+    OutputState& output = outputs_[static_cast<std::size_t>(output_index_[static_cast<std::size_t>(id)])];
+    if (output.user_data != nullptr && backend_.is_host()) {
+      require(bytes <= output.user_capacity, Code::invalid_argument,
+              "output '{}' of shape [{}] needs {} bytes, but the buffer given has {}", plan_value(id).name,
+              fmt::join(dims_of(id), ", "), bytes, output.user_capacity);
+      if (view(id).data != output.user_data) place(id, output.user_data);
+    } else {
+      grow(output.buffer);
+    }
+  } else if (storage == Storage::arena) {
+    // The bound that the plan reserved holds for every shape of the profile.
+    const PlanProfile& profile = program_->plan().profiles[static_cast<std::size_t>(profile_)];
+    ensure(profile.arena_offsets[static_cast<std::size_t>(id)] + bytes <= profile.arena_bytes,
+           "value '{}' of {} bytes does not fit in its place", plan_value(id).name, bytes);
+  }
+}
+
+void Executor::copy_value(std::int32_t from, std::int32_t to) {
+  const std::size_t bytes = bytes_of(from);
+  if (bytes == 0 || view(from).data == view(to).data) return;
+  if (backend_.is_host()) {
+    std::memcpy(view(to).data, view(from).data, bytes);
+    return;
+  }
+  const void* data = host_data(from, scratch_);
+  store_from_host(to, data, bytes);
+}
+
+const void* Executor::host_data(std::int32_t id, std::vector<std::byte>& scratch) {
+  if (backend_.is_host()) return view(id).data;
+  scratch.resize(bytes_of(id));
+  backend_.copy_to_host(scratch.data(), view(id).data, scratch.size(), *stream_);
+  stream_->synchronize();
+  return scratch.data();
+}
+
+void Executor::store_from_host(std::int32_t id, const void* data, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (backend_.is_host()) {
+    std::memcpy(view(id).data, data, bytes);
+  } else {
+    backend_.copy_to_device(view(id).data, data, bytes, *stream_);
+    stream_->synchronize();
+  }
+}
+
+// --- Running --------------------------------------------------------------------------------------------------------
+
+void Executor::set_output(int index, void* data, std::size_t capacity_bytes) {
+  OutputState& output = outputs_.at(static_cast<std::size_t>(index));
+  output.user_data = data;
+  output.user_capacity = capacity_bytes;
+}
+
+void Executor::run() {
+  check_inputs();
+  const Plan& plan = program_->plan();
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    const std::int32_t id = plan.inputs[i];
+    if (backend_.is_host()) {
+      auto* data = const_cast<void*>(inputs_[i].data);  // kernels only read inputs
+      if (view(id).data != data) place(id, data);
+      continue;
+    }
+    const std::size_t bytes = bytes_of(id);
+    std::unique_ptr<Buffer>& staging = inputs_[i].staging;
+    if (!staging || staging->size_bytes() < bytes) staging = backend_.allocate(std::max<std::size_t>(bytes, 64));
+    if (view(id).data != staging->data()) place(id, staging->data());
+    backend_.copy_to_device(staging->data(), inputs_[i].data, bytes, *stream_);
+  }
+  if (profiling) {
+    step_times.clear();
+    run_start_us_ = now_us();
+  }
+  run_steps(program_->steps());
+  if (!backend_.is_host()) {
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      const std::int32_t id = plan.outputs[i];
+      OutputState& output = outputs_[i];
+      const std::size_t bytes = bytes_of(id);
+      if (output.user_data != nullptr) {
+        require(bytes <= output.user_capacity, Code::invalid_argument,
+                "output '{}' needs {} bytes, but the buffer given has {}", plan_value(id).name, bytes,
+                output.user_capacity);
+        backend_.copy_to_host(output.user_data, view(id).data, bytes, *stream_);
+      } else {
+        output.host_copy.resize(bytes);
+        backend_.copy_to_host(output.host_copy.data(), view(id).data, bytes, *stream_);
+      }
+    }
+  }
+  stream_->synchronize();
+}
+
+void Executor::warm_up() {
+  const Plan& plan = program_->plan();
+  const PlanProfile& profile = plan.profiles[static_cast<std::size_t>(profile_)];
+  std::vector<std::vector<std::byte>> zeros;
+  std::vector<std::size_t> borrowed;
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    if (inputs_[i].is_set) continue;
+    const Shape& opt = profile.inputs[i].opt;
+    zeros.emplace_back(static_cast<std::size_t>(num_elements(opt)) * size_of(plan_value(plan.inputs[i]).type.dtype) +
+                       64);
+    set_input(static_cast<int>(i), opt, zeros.back().data());
+    borrowed.push_back(i);
+  }
+  run();
+  for (const std::size_t i : borrowed) inputs_[i].is_set = false;
+}
+
+OutputView Executor::output(int index) const {
+  const std::int32_t id = program_->plan().outputs.at(static_cast<std::size_t>(index));
+  const TensorView& tensor = views_[static_cast<std::size_t>(id)];
+  const OutputState& state = outputs_[static_cast<std::size_t>(index)];
+  OutputView result;
+  result.dtype = tensor.dtype;
+  result.dims.assign(tensor.dims.begin(), tensor.dims.end());
+  result.size_bytes = bytes_of(id);
+  result.data = backend_.is_host()           ? tensor.data
+                : state.user_data != nullptr ? state.user_data
+                                             : state.host_copy.data();
+  return result;
+}
+
+void Executor::run_steps(const std::vector<RunStep>& steps) {
+  if (!profiling && !observer) {
+    for (const RunStep& step : steps) run_step(step);
+    return;
+  }
+  for (const RunStep& step : steps) {
+    const double start = now_us();
+    run_step(step);
+    if (profiling) {
+      stream_->synchronize();
+      record(step, start - run_start_us_, now_us() - start);
+    }
+    if (observer) observe(step);
+  }
+}
+
+void Executor::run_step(const RunStep& step) {
+  switch (step.kind) {
+    case StepKind::kernel:
+      run_kernel(step);
+      break;
+    case StepKind::dim_values:
+      run_dim_values(step);
+      break;
+    case StepKind::branch:
+      run_branch(step);
+      break;
+    case StepKind::loop:
+      run_loop(step);
+      break;
+    case StepKind::scan:
+      run_scan(step);
+      break;
+  }
+}
+
+void Executor::run_kernel(const RunStep& step) {
+  current_ = &step;
+  if (step.infer_at_run_time) infer_outputs(step);
+  if (!step.sets_output_shape) {
+    for (const std::int32_t id : step.growable_outputs) make_room(id);
+  }
+  const std::size_t num_inputs = step.inputs.size();
+  for (std::size_t i = 0; i < num_inputs; ++i) {
+    operands_[i] = step.inputs[i] < 0 ? TensorView{} : view(step.inputs[i]);
+  }
+  for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+    operands_[num_inputs + i] = step.outputs[i] < 0 ? TensorView{} : view(step.outputs[i]);
+  }
+  const PlanChoice& choice = step.plan->choices[static_cast<std::size_t>(profile_)];
+  Launch launch;
+  launch.inputs = {operands_.data(), num_inputs};
+  launch.outputs = {operands_.data() + num_inputs, step.outputs.size()};
+  launch.workspace = {static_cast<std::byte*>(arena_->data()) + choice.workspace_offset, choice.workspace_bytes};
+  launch.stream = stream_.get();
+  launch.resize = &resize_;
+  try {
+    step.kernels[static_cast<std::size_t>(profile_)]->run(launch);
+  } catch (const Error& error) {
+    throw error.in_context(fmt::format("step '{}' ({})", step.plan->name, step.plan->op_type));
+  }
+  if (!step.bindings.bindings.empty()) bind(step.bindings);
+}
+
+void Executor::infer_outputs(const RunStep& step) {
+  // Shapes that depend on values: the operator's own rule, now with numbers.
+  std::vector<TensorView> inputs;
+  std::vector<std::vector<std::byte>> copies(step.inputs.size());
+  for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+    inputs.push_back(step.inputs[i] < 0 ? TensorView{} : view(step.inputs[i]));
+  }
+  const std::vector<int> shape_inputs = step.op->shape_inputs();
+  for (const int i : shape_inputs) {
+    if (i < static_cast<int>(inputs.size()) && step.inputs[static_cast<std::size_t>(i)] >= 0) {
+      inputs[static_cast<std::size_t>(i)].data =
+          const_cast<void*>(host_data(step.inputs[static_cast<std::size_t>(i)], copies[static_cast<std::size_t>(i)]));
+    }
+  }
+  std::vector<TensorType> types;
+  try {
+    types = infer_concrete(*step.op, inputs, static_cast<int>(step.outputs.size()));
+  } catch (const Error& error) {
+    throw error.in_context(fmt::format("step '{}' ({})", step.plan->name, step.plan->op_type));
+  }
+  for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+    if (step.outputs[i] >= 0) set_dims(step.outputs[i], types[i].static_shape());
+  }
+  bind(step.bindings);
+}
+
+void Executor::run_dim_values(const RunStep& step) {
+  const std::int32_t id = step.outputs[0];
+  for (const std::int32_t output : step.growable_outputs) make_room(output);
+  const bool narrow = view(id).dtype == DType::int32;
+  const std::size_t size = narrow ? sizeof(std::int32_t) : sizeof(std::int64_t);
+  scratch_.resize(step.elements.size() * size);
+  for (std::size_t i = 0; i < step.elements.size(); ++i) {
+    const std::int64_t value = step.elements[i].evaluate(symbols_);
+    const auto value32 = static_cast<std::int32_t>(value);
+    std::memcpy(scratch_.data() + i * size, narrow ? static_cast<const void*>(&value32) : &value, size);
+  }
+  store_from_host(id, scratch_.data(), scratch_.size());
+}
+
+void Executor::record(const RunStep& step, double start_us, double duration_us) {
+  StepTime time;
+  time.name = step.plan->name;
+  time.origins = step.plan->origins;
+  time.op_type = step.plan->op_type;
+  if (!step.plan->choices.empty()) time.tactic = step.plan->choices[static_cast<std::size_t>(profile_)].tactic;
+  time.start_us = start_us;
+  time.duration_us = duration_us;
+  std::vector<TensorType> inputs;
+  std::vector<TensorType> outputs;
+  for (const auto& [ids, types] : {std::pair{&step.inputs, &inputs}, std::pair{&step.outputs, &outputs}}) {
+    for (const std::int32_t id : *ids) {
+      if (id < 0) {
+        types->emplace_back();
+        continue;
+      }
+      const TensorView& tensor = view(id);
+      types->push_back({tensor.dtype, std::vector<Dim>(tensor.dims.begin(), tensor.dims.end())});
+      time.bytes += static_cast<double>(bytes_of(id));
+    }
+  }
+  time.flops = step.op->flops(inputs, outputs);
+  step_times.push_back(std::move(time));
+}
+
+void Executor::observe(const RunStep& step) {
+  std::vector<std::string> names;
+  std::vector<OutputView> outputs;
+  std::vector<std::vector<std::byte>> copies(step.outputs.size());
+  for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+    const std::int32_t id = step.outputs[i];
+    if (id < 0) continue;
+    const TensorView& tensor = view(id);
+    OutputView output;
+    output.dtype = tensor.dtype;
+    output.dims.assign(tensor.dims.begin(), tensor.dims.end());
+    output.size_bytes = bytes_of(id);
+    output.data = host_data(id, copies[i]);
+    if (!tensor.is_contiguous()) {
+      // The observer gets rows without the gaps.
+      const std::size_t row = static_cast<std::size_t>(tensor.dims.back()) * size_of(tensor.dtype);
+      const std::size_t stride = static_cast<std::size_t>(tensor.pitch) * size_of(tensor.dtype);
+      std::vector<std::byte> packed(output.size_bytes);
+      for (std::size_t r = 0; row > 0 && r < packed.size() / row; ++r) {
+        std::memcpy(packed.data() + r * row, static_cast<const std::byte*>(output.data) + r * stride, row);
+      }
+      copies[i] = std::move(packed);
+      output.data = copies[i].data();
+    }
+    names.push_back(plan_value(id).name);
+    outputs.push_back(std::move(output));
+  }
+  observer(step.plan->name, names, outputs);
+}
+
+}  // namespace tenfold

@@ -1,0 +1,122 @@
+// One place to run a program: its memory, the shapes it has now, and the walk over the steps.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/program.hpp"
+#include "tenfold/tenfold.hpp"
+
+namespace tenfold {
+
+class Executor {
+ public:
+  /// `stream` may be shared by executors of a host backend: its kernels run in the calling thread.
+  Executor(std::shared_ptr<const Program> program, std::shared_ptr<Stream> stream, int profile);
+  ~Executor();
+
+  void set_profile(int profile);
+  /// Throws Error(invalid_argument) naming input, axis, range and value. Cheap when the shape is as before.
+  void set_input(int index, std::span<const std::int64_t> dims, const void* data);
+  void set_output(int index, void* data, std::size_t capacity_bytes);
+  void run();
+  /// Runs once on zeros for inputs without data, at the shapes that are set, else at the profile's optimum.
+  void warm_up();
+  OutputView output(int index) const;
+
+  bool profiling = false;
+  std::vector<StepTime> step_times;
+  Context::StepObserver observer;
+
+ private:
+  struct InputState {
+    const void* data = nullptr;
+    bool is_set = false;
+    std::unique_ptr<Buffer> staging;  // on a device that cannot read the caller's memory
+  };
+  struct OutputState {
+    void* user_data = nullptr;
+    std::size_t user_capacity = 0;
+    std::unique_ptr<Buffer> buffer;
+    std::vector<std::byte> host_copy;
+  };
+
+  const PlanValue& plan_value(std::int32_t id) const { return program_->plan().values[static_cast<std::size_t>(id)]; }
+  const RunValue& run_value(std::int32_t id) const { return program_->values()[static_cast<std::size_t>(id)]; }
+  TensorView& view(std::int32_t id) { return views_[static_cast<std::size_t>(id)]; }
+  std::size_t bytes_of(std::int32_t id) const;
+
+  // --- Shapes
+  std::span<std::int64_t> dims_of(std::int32_t id);
+  void update_dims(std::int32_t id);
+  /// Reads the symbols from the values' dimensions; updates what depends on them if one changed.
+  void bind(const BindingGroup& group);
+  /// Gives a value the dimensions that its producer decided; they must agree with what is known.
+  void set_dims(std::int32_t id, std::span<const std::int64_t> dims);
+  void check_inputs();
+
+  // --- Memory
+  void place(std::int32_t id, void* data);  ///< and the views that lie in it
+  void update_view(std::int32_t id);
+  /// Memory for a value whose size is now known: a growable one, or a network output.
+  void make_room(std::int32_t id);
+  void copy_value(std::int32_t from, std::int32_t to);
+  /// The value's bytes on the host; on a device copied to `scratch`.
+  const void* host_data(std::int32_t id, std::vector<std::byte>& scratch);
+  void store_from_host(std::int32_t id, const void* data, std::size_t bytes);
+
+  // --- Steps
+  void run_steps(const std::vector<RunStep>& steps);
+  void run_step(const RunStep& step);
+  void run_kernel(const RunStep& step);
+  void infer_outputs(const RunStep& step);
+  void run_dim_values(const RunStep& step);
+  void run_branch(const RunStep& step);
+  void run_loop(const RunStep& step);
+  void run_scan(const RunStep& step);
+  void finish_outputs(const RunStep& step);
+  void record(const RunStep& step, double start_us, double duration_us);
+  void observe(const RunStep& step);
+
+  /// Elements of scan outputs while a loop runs; kept between runs.
+  struct Accumulator {
+    std::vector<std::byte> bytes;
+    Shape element;
+    std::int64_t count = 0;
+  };
+  struct LoopState {
+    std::vector<Accumulator> accumulators;
+    std::vector<std::vector<std::byte>> carried;
+    std::vector<Shape> carried_dims;
+  };
+  void fill_block_input(std::int32_t target, std::int32_t source);
+  void append(Accumulator& accumulator, std::int32_t value);
+  void finish_scan_output(const Accumulator& accumulator, std::int32_t output, std::int64_t axis, bool reversed);
+  void carry_over(const RunBlock& block, std::size_t first_output, std::size_t first_input, std::size_t count,
+                  LoopState& state);
+
+  std::shared_ptr<const Program> program_;
+  std::shared_ptr<Stream> stream_;
+  const Backend& backend_;
+  int profile_ = 0;
+  std::vector<std::int64_t> symbols_;
+  std::vector<std::int64_t> dims_;
+  std::vector<TensorView> views_;
+  std::vector<InputState> inputs_;
+  std::vector<OutputState> outputs_;
+  std::vector<std::int32_t> output_index_;         // by value; -1: no network output
+  std::vector<std::unique_ptr<Buffer>> growable_;  // by value
+  std::unique_ptr<Buffer> arena_;
+  std::unique_ptr<Buffer> device_weights_;
+  std::vector<LoopState> loops_;      // by step
+  std::vector<TensorView> operands_;  // scratch for launches, sized for the widest step
+  std::vector<std::byte> scratch_;
+  std::function<const TensorView&(int, const Shape&)> resize_;
+  const RunStep* current_ = nullptr;
+  double run_start_us_ = 0;
+};
+
+}  // namespace tenfold

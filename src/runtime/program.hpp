@@ -1,0 +1,99 @@
+// An engine made ready to run: the plan with operators, kernels and dimension programs in place of names and texts.
+// Immutable; shared by all contexts.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "engine/engine_file.hpp"
+#include "runtime/dim_program.hpp"
+
+namespace tenfold {
+
+/// "Symbol `slot` is the size of `value` along `axis`."
+struct SymbolBinding {
+  int slot = 0;
+  std::int32_t value = -1;
+  int axis = 0;
+};
+
+/// Symbols that become known at one place, and the values whose dimensions depend on them.
+struct BindingGroup {
+  std::vector<SymbolBinding> bindings;
+  std::vector<std::int32_t> dependents;
+};
+
+struct RunStep;
+struct RunBlock {
+  std::vector<std::int32_t> inputs;
+  std::vector<std::int32_t> outputs;
+  BindingGroup bindings;
+  std::vector<RunStep> steps;
+};
+
+enum class StepKind : std::uint8_t { kernel, dim_values, branch, loop, scan };
+
+struct RunStep {
+  StepKind kind = StepKind::kernel;
+  const PlanStep* plan = nullptr;
+  OpPtr op;
+  std::vector<std::int32_t> inputs;
+  std::vector<std::int32_t> outputs;
+  std::vector<std::shared_ptr<const Kernel>> kernels;  ///< by profile
+  bool infer_at_run_time = false;
+  bool sets_output_shape = false;
+  std::vector<std::int32_t> growable_outputs;  ///< outputs whose memory must be checked before the kernel runs
+  BindingGroup bindings;
+  std::vector<DimProgram> elements;  ///< of dim_values
+  std::vector<RunBlock> blocks;
+  int index = 0;  ///< position among all steps, blocks included
+};
+
+/// The dimensions, offset and pitch of a value as programs.
+struct RunValue {
+  std::vector<DimProgram> dims;
+  DimProgram view_offset;
+  DimProgram pitch;
+  std::size_t first_dim = 0;        ///< where its dimensions lie in a context's flat array
+  std::vector<std::int32_t> views;  ///< values that lie in this one
+};
+
+class Program {
+ public:
+  /// Makes operators and kernels. Throws Error(incompatible_engine) with the step's name if one cannot be made.
+  Program(EngineFile file, const Backend& backend);
+
+  const Plan& plan() const { return file_.plan; }
+  const EngineFile& file() const { return file_; }
+  const Backend& backend() const { return backend_; }
+  const std::vector<RunValue>& values() const { return values_; }
+  const std::vector<RunStep>& steps() const { return steps_; }
+  const BindingGroup& input_bindings() const { return input_bindings_; }
+  int num_symbols() const { return static_cast<int>(symbols_.size()); }
+  std::size_t num_dims() const { return num_dims_; }
+  int num_steps() const { return num_steps_; }
+  const std::byte* weights() const { return file_.weights.data; }
+
+ private:
+  int slot_of(const std::string& symbol) const;
+  BindingGroup make_bindings(const std::vector<PlanBinding>& bindings) const;
+  std::vector<RunStep> make_steps(const std::vector<PlanStep>& steps);
+  RunStep make_step(const PlanStep& step);
+  void collect_symbols(const std::vector<PlanBinding>& bindings);
+  void collect_symbols(const std::vector<PlanStep>& steps);
+
+  EngineFile file_;
+  const Backend& backend_;
+  std::map<std::string, int, std::less<>> symbols_;
+  std::vector<std::vector<std::int32_t>> dependents_;  // by symbol
+  std::vector<RunValue> values_;
+  std::vector<RunStep> steps_;
+  BindingGroup input_bindings_;
+  std::size_t num_dims_ = 0;
+  int num_steps_ = 0;
+};
+
+}  // namespace tenfold
