@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "ops/control_flow.hpp"
+
 namespace tenfold {
 namespace {
 
@@ -121,10 +123,8 @@ class Lowering {
 
   /// Block inputs: the step's own operands become values of the block; captured ones are the outer values themselves.
   PlanBlock lower_block(const Node& node, const Graph& block, const std::vector<std::int32_t>& operands) {
-    // If: cond, captured...   Loop: M, cond, carried..., captured...   Scan: the operator's inputs, captured...
-    const bool is_if = node.op->type() == "If";
-    const std::size_t own_operands = is_if ? 1 : operands.size() - num_captured(node, block);
-    const std::size_t own_inputs = is_if ? 0 : own_operands;
+    const std::size_t own_operands = operands.size() - num_captured(node, operands);
+    const std::size_t own_inputs = op_cast<If>(&node) != nullptr ? 0 : own_operands;
     PlanBlock result;
     std::vector<std::int32_t> index(static_cast<std::size_t>(block.value_limit()), -1);
     for (std::size_t i = 0; i < block.inputs().size(); ++i) {
@@ -143,14 +143,13 @@ class Lowering {
     return result;
   }
 
-  static std::size_t num_captured(const Node& node, const Graph& block) {
-    // Loop and Scan bodies have one input for each operand, so what both lists share at the end is captured; the
-    // operator says how many operands are its own.
-    const Attributes attributes = node.op->attributes();
-    const std::int64_t own = attributes.get_int("num_own_inputs", static_cast<std::int64_t>(block.inputs().size()));
-    return block.inputs().size() -
-           static_cast<std::size_t>(std::min<std::int64_t>(std::max<std::int64_t>(own, 0),
-                                                           static_cast<std::int64_t>(block.inputs().size())));
+  /// The node's last operands are what its blocks use from outside.
+  static std::size_t num_captured(const Node& node, const std::vector<std::int32_t>& operands) {
+    std::size_t own = 1;  // If: the condition
+    if (const auto* loop = op_cast<Loop>(&node)) own = 2 + static_cast<std::size_t>(loop->num_carried());
+    if (const auto* scan = op_cast<Scan>(&node)) own = static_cast<std::size_t>(scan->num_carried() + scan->num_scanned());
+    ensure(own <= operands.size(), "{} has {} operands of at least {}", describe(node), operands.size(), own);
+    return operands.size() - own;
   }
 
   void lower_outputs(const Graph& graph, std::vector<std::int32_t>& index) {

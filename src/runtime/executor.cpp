@@ -6,8 +6,6 @@
 #include <chrono>
 #include <cstring>
 
-#include "ops/concrete_infer.hpp"
-
 namespace tenfold {
 namespace {
 
@@ -23,7 +21,10 @@ constexpr std::size_t kGrowDenominator = 2;
 }  // namespace
 
 Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Stream> stream, int profile)
-    : program_(std::move(program)), stream_(std::move(stream)), backend_(program_->backend()) {
+    : program_(std::move(program)),
+      stream_(std::move(stream)),
+      backend_(program_->backend()),
+      inference_([this](const std::string& symbol) { return symbols_[static_cast<std::size_t>(program_->slot_of(symbol))]; }) {
   const Plan& plan = program_->plan();
   symbols_.resize(static_cast<std::size_t>(program_->num_symbols()), 0);
   dims_.resize(program_->num_dims(), 0);
@@ -414,6 +415,7 @@ void Executor::infer_outputs(const RunStep& step) {
   std::vector<std::vector<std::byte>> copies(step.inputs.size());
   for (std::size_t i = 0; i < step.inputs.size(); ++i) {
     inputs.push_back(step.inputs[i] < 0 ? TensorView{} : view(step.inputs[i]));
+    if (!backend_.is_host()) inputs.back().data = nullptr;
   }
   const std::vector<int> shape_inputs = step.op->shape_inputs();
   for (const int i : shape_inputs) {
@@ -422,14 +424,18 @@ void Executor::infer_outputs(const RunStep& step) {
           const_cast<void*>(host_data(step.inputs[static_cast<std::size_t>(i)], copies[static_cast<std::size_t>(i)]));
     }
   }
-  std::vector<TensorType> types;
+  std::vector<std::uint8_t> wanted;
+  for (const std::int32_t id : step.outputs) wanted.push_back(id >= 0 ? 1 : 0);
   try {
-    types = infer_concrete(*step.op, inputs, static_cast<int>(step.outputs.size()));
+    inference_.run(*step.op, inputs, wanted);
   } catch (const Error& error) {
     throw error.in_context(fmt::format("step '{}' ({})", step.plan->name, step.plan->op_type));
   }
   for (std::size_t i = 0; i < step.outputs.size(); ++i) {
-    if (step.outputs[i] >= 0) set_dims(step.outputs[i], types[i].static_shape());
+    if (step.outputs[i] < 0) continue;
+    const ConcreteInfer::Output& output = inference_.output(static_cast<int>(i));
+    ensure(output.is_known(), "step '{}': the shape of output {} is still not known", step.plan->name, i);
+    set_dims(step.outputs[i], output.dims);
   }
   bind(step.bindings);
 }

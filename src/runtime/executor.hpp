@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/concrete_infer.hpp"
 #include "runtime/program.hpp"
 #include "tenfold/tenfold.hpp"
 
@@ -101,6 +102,7 @@ class Executor {
   std::shared_ptr<const Program> program_;
   std::shared_ptr<Stream> stream_;
   const Backend& backend_;
+  ConcreteInfer inference_;
   int profile_ = 0;
   std::vector<std::int64_t> symbols_;
   std::vector<std::int64_t> dims_;

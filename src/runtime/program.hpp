@@ -75,10 +75,11 @@ class Program {
   int num_symbols() const { return static_cast<int>(symbols_.size()); }
   std::size_t num_dims() const { return num_dims_; }
   int num_steps() const { return num_steps_; }
+  /// The symbol's index. Throws Error(incompatible_engine) if nothing in the plan binds it.
+  int slot_of(const std::string& symbol) const;
   const std::byte* weights() const { return file_.weights.data; }
 
  private:
-  int slot_of(const std::string& symbol) const;
   BindingGroup make_bindings(const std::vector<PlanBinding>& bindings) const;
   std::vector<RunStep> make_steps(const std::vector<PlanStep>& steps);
   RunStep make_step(const PlanStep& step);
