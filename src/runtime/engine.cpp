@@ -80,46 +80,11 @@ const EngineFile& EngineAccess::file(const Engine& engine) {
   return engine.state_->program->file();
 }
 
-namespace {
-
-template <typename Source>
-EngineFile read_for(const Source& source, const LoadOptions& options, bool& portable) {
-  EngineReadOptions read;
-  read.verify_hashes = options.verify;
-  read.backend = &cpu_backend();
-  portable = false;
-  try {
-    return read_engine(source, read);
-  } catch (const Error& error) {
-    if (error.code() != Code::incompatible_engine || options.on_mismatch != LoadOptions::OnMismatch::portable) throw;
-    read.backend = nullptr;
-    read.read_portable = true;
-    EngineFile file = read_engine(source, read);
-    if (!file.portable) throw Error(error.code(), error.message() + "; it has no portable section either");
-    portable = true;
-    return file;
-  }
-}
-
-}  // namespace
-
 Engine EngineAccess::make_portable(EngineFile file) {
   Engine engine;
   engine.state_ = std::make_shared<Engine::State>();
   engine.state_->portable = std::move(file);
   return engine;
-}
-
-Engine Engine::load(const std::string& path, const LoadOptions& options) {
-  bool portable = false;
-  EngineFile file = read_for(path, options, portable);
-  return portable ? EngineAccess::make_portable(std::move(file)) : EngineAccess::make(std::move(file), options);
-}
-
-Engine Engine::load(std::span<const std::byte> bytes, const LoadOptions& options) {
-  bool portable = false;
-  EngineFile file = read_for(bytes, options, portable);
-  return portable ? EngineAccess::make_portable(std::move(file)) : EngineAccess::make(std::move(file), options);
 }
 
 std::vector<TensorInfo> Engine::inputs() const {
