@@ -38,7 +38,7 @@ install_python() {
   if [ -x .venv/bin/python ] && cmp -s "$list" "$stamp"; then return; fi
   [ -x .venv/bin/python ] || python3 -m venv .venv
   say "installing Python packages of $list"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$list" >&2
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r "$list" >&2
   cp "$list" "$stamp"
 }
 
