@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "base/error.hpp"
@@ -115,8 +116,23 @@ std::optional<Term> divide(const Term& a, const Term& b) {
   return quotient;
 }
 
+/// The atom as a dimension of its own.
+Dim dim_of(const Atom& atom) {
+  switch (atom.kind) {
+    case Dim::AtomKind::floordiv:
+      return Dim::floordiv(atom.arguments[0], atom.arguments[1]);
+    case Dim::AtomKind::max:
+      return Dim::max(atom.arguments[0], atom.arguments[1]);
+    case Dim::AtomKind::min:
+      return Dim::min(atom.arguments[0], atom.arguments[1]);
+    case Dim::AtomKind::symbol:
+      break;
+  }
+  return Dim::symbol(atom.name);
+}
+
 /// Symbols are sizes, so they are not negative; true only if that settles the sign.
-bool provably_nonnegative(const Dim& dim);
+bool provably_nonnegative(const Dim& dim, int depth = 0);
 bool provably_nonnegative(const Atom& atom) {
   switch (atom.kind) {
     case Dim::AtomKind::symbol:
@@ -129,12 +145,52 @@ bool provably_nonnegative(const Atom& atom) {
   }
   return false;
 }
-bool provably_nonnegative(const Dim& dim) {
+bool are_provably_nonnegative(const std::vector<AtomPtr>& factors) {
+  return std::all_of(factors.begin(), factors.end(), [](const AtomPtr& f) { return provably_nonnegative(*f); });
+}
+/// What the atom cannot exceed: an argument of min, the dividend of a division by 1 or more.
+std::vector<Dim> upper_bounds(const Atom& atom) {
+  if (atom.kind == Dim::AtomKind::min) return atom.arguments;
+  if (atom.kind == Dim::AtomKind::floordiv && atom.arguments[1].is_constant() && atom.arguments[1].constant() >= 1 &&
+      provably_nonnegative(atom.arguments[0])) {
+    return {atom.arguments[0]};
+  }
+  return {};
+}
+bool provably_nonnegative(const Dim& dim, int depth) {
   if (dim.is_constant()) return dim.constant() >= 0;
-  return std::all_of(dim.terms().begin(), dim.terms().end(), [](const Term& term) {
-    return term.coefficient >= 0 && std::all_of(term.factors.begin(), term.factors.end(),
-                                                [](const AtomPtr& f) { return provably_nonnegative(*f); });
-  });
+  if (std::all_of(dim.terms().begin(), dim.terms().end(),
+                  [](const Term& term) { return term.coefficient >= 0 && are_provably_nonnegative(term.factors); })) {
+    return true;
+  }
+  // A term below 0 does not fall further when a factor gives way to its upper bound: n - min(n, 5) >= n - n.
+  constexpr int kMaxDepth = 3;
+  if (depth == kMaxDepth) return false;
+  for (const Term& term : dim.terms()) {
+    if (term.coefficient >= 0 || !are_provably_nonnegative(term.factors)) continue;
+    for (std::size_t i = 0; i < term.factors.size(); ++i) {
+      for (const Dim& bound : upper_bounds(*term.factors[i])) {
+        Dim change = bound - dim_of(*term.factors[i]);
+        for (std::size_t j = 0; j < term.factors.size(); ++j) {
+          if (j != i) change = change * dim_of(*term.factors[j]);
+        }
+        if (provably_nonnegative(dim + change * Dim(term.coefficient), depth + 1)) return true;
+      }
+    }
+  }
+  return false;
+}
+
+/// `dim` if it is exactly one function of that kind.
+const Atom* as_atom(const Dim& dim, Dim::AtomKind kind) {
+  if (dim.is_constant() || dim.terms().size() != 1) return nullptr;
+  const Term& term = dim.terms()[0];
+  if (term.coefficient != 1 || term.factors.size() != 1 || term.factors[0]->kind != kind) return nullptr;
+  return term.factors[0].get();
+}
+bool has_argument(const Dim& dim, Dim::AtomKind kind, const Dim& argument) {
+  const Atom* atom = as_atom(dim, kind);
+  return atom != nullptr && (atom->arguments[0] == argument || atom->arguments[1] == argument);
 }
 
 }  // namespace
@@ -244,12 +300,25 @@ Dim Dim::floordiv(const Dim& a, const Dim& b) {
     whole = from_terms(std::move(quotient));
     rest = from_terms(std::move(remainder));
     if (rest.is_constant()) return whole + Dim(floor_divide(rest.value_, b.value_));
-    // floordiv(floordiv(x, d), c) = floordiv(x, d*c) for positive constants.
+    // A common factor cancels, and takes a smaller constant with it: floordiv(2*n + 1, 4) = floordiv(n, 2).
+    std::int64_t common = b.value_;
+    for (const Term& term : rest.terms()) {
+      if (!term.factors.empty()) common = std::gcd(common, term.coefficient);
+    }
+    if (common > 1) {
+      std::vector<Term> reduced = rest.terms();
+      for (Term& term : reduced) term.coefficient = floor_divide(term.coefficient, common);
+      return whole + floordiv(from_terms(std::move(reduced)), Dim(b.value_ / common));
+    }
+    // floordiv(floordiv(x, d) + k, c) = floordiv(x + k*d, d*c) for positive constants c, d.
     const std::vector<Term>& terms = rest.terms();
-    if (terms.size() == 1 && terms[0].coefficient == 1 && terms[0].factors.size() == 1) {
+    if (terms.size() <= 2 && terms[0].coefficient == 1 && terms[0].factors.size() == 1 &&
+        (terms.size() == 1 || terms[1].factors.empty())) {
       const Atom& inner = *terms[0].factors[0];
       if (inner.kind == AtomKind::floordiv && inner.arguments[1].is_constant() && inner.arguments[1].value_ > 0) {
-        return whole + floordiv(inner.arguments[0], inner.arguments[1] * b);
+        const Dim& divisor = inner.arguments[1];
+        const Dim shift(terms.size() == 2 ? terms[1].coefficient : 0);
+        return whole + floordiv(inner.arguments[0] + shift * divisor, divisor * b);
       }
     }
   } else if (!b.is_constant()) {
@@ -281,6 +350,10 @@ Dim Dim::floordiv(const Dim& a, const Dim& b) {
 }
 
 Dim Dim::max(const Dim& a, const Dim& b) {
+  for (const auto& [one, other] : {std::pair(&a, &b), std::pair(&b, &a)}) {
+    if (has_argument(*one, AtomKind::min, *other)) return *other;
+    if (has_argument(*one, AtomKind::max, *other)) return *one;
+  }
   if (provably_nonnegative(a - b)) return a;
   if (provably_nonnegative(b - a)) return b;
   const bool ordered = a < b;
@@ -292,6 +365,10 @@ Dim Dim::max(const Dim& a, const Dim& b) {
 }
 
 Dim Dim::min(const Dim& a, const Dim& b) {
+  for (const auto& [one, other] : {std::pair(&a, &b), std::pair(&b, &a)}) {
+    if (has_argument(*one, AtomKind::max, *other)) return *other;
+    if (has_argument(*one, AtomKind::min, *other)) return *one;
+  }
   if (provably_nonnegative(a - b)) return b;
   if (provably_nonnegative(b - a)) return a;
   const bool ordered = a < b;

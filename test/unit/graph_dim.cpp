@@ -40,6 +40,25 @@ TEST(Dim, MaxAndMinDecideWhereTheSignIsKnown) {
   EXPECT_EQ(Dim::max(n(), h()), Dim::max(h(), n()));
 }
 
+TEST(Dim, DivisionCancelsCommonFactors) {
+  EXPECT_EQ(Dim::floordiv(n() * Dim(2) + Dim(1), Dim(4)), Dim::floordiv(n(), Dim(2)));
+  EXPECT_EQ(Dim::floordiv(n() * Dim(6), Dim(4)), n() + Dim::floordiv(n(), Dim(2)));
+  // Halving twice, rounded up, is a quarter rounded up.
+  const Dim half = Dim::floordiv(h() + Dim(1), Dim(2));
+  EXPECT_EQ(Dim::floordiv(half + Dim(1), Dim(2)), Dim::floordiv(h() + Dim(3), Dim(4)));
+}
+
+TEST(Dim, MaxAndMinAbsorbEachOther) {
+  const Dim limited = Dim::min(n(), Dim(512));
+  EXPECT_EQ(Dim::max(limited, n()), n());
+  EXPECT_EQ(Dim::min(n(), Dim::max(n(), h())), n());
+  EXPECT_EQ(Dim::max(Dim::max(n(), h()), h()), Dim::max(n(), h()));
+  EXPECT_EQ(Dim::max(n() - limited, Dim(0)), n() - limited);
+  EXPECT_EQ(Dim::max(n() * h() - Dim::floordiv(n(), Dim(2)) * h(), Dim(0)),
+            n() * h() - Dim::floordiv(n(), Dim(2)) * h());
+  EXPECT_FALSE(Dim::max(n() - h(), Dim(0)) == n() - h());
+}
+
 TEST(Dim, TextRoundTrips) {
   const Dim odd = Dim::symbol("x:0 \"quoted\"");
   for (const Dim& dim : {Dim(0), Dim(-7), n(), n() * Dim(-2) + Dim(3), Dim::floordiv(n() + Dim(1), h()) * odd,
@@ -59,7 +78,9 @@ TEST(Dim, EvaluatesAndBounds) {
   const Dim dim = Dim::floordiv(n() + Dim(3), Dim(4)) * h() - Dim(1);
   const auto value = [](const std::string& name) -> std::int64_t { return name == "n" ? 10 : 7; };
   EXPECT_EQ(dim.evaluate(value), 20);
-  const Interval bounds = dim.bounds([](const std::string& name) { return name == "n" ? Interval{1, 16} : Interval{2, 8}; });
+  const Interval bounds = dim.bounds([](const std::string& name) {
+    return name == "n" ? Interval{1, 16} : Interval{2, 8};
+  });
   EXPECT_EQ(bounds, (Interval{1, 31}));
 }
 
