@@ -53,7 +53,9 @@ class Range final : public Op {
         return Dim(count_steps(read(0), read(1), read(2)));
       });
     } else if (known[0] && known[1] && known[2] && known[2]->is_constant() && !(*known[2] == Dim(0))) {
-      count = Dim::max(Dim::ceildiv(*known[1] - *known[0], *known[2]), Dim(0));
+      const bool up = known[2]->constant() > 0;
+      const Dim distance = up ? *known[1] - *known[0] : *known[0] - *known[1];
+      count = Dim::max(divided_up(distance, up ? known[2]->constant() : -known[2]->constant()), Dim(0));
     }
     context.set_output(0, {dtype, {count ? *count : context.fresh(0, 0)}});
     if (!count || !count->is_constant() || count->constant() > kMaxKnownIntegers || !known[0] || !known[2]) return;

@@ -33,6 +33,8 @@ std::optional<Dim> truncated_div(const Dim& a, const Dim& b) {
   return Dim::floordiv(Dim::max(a, Dim(0)), b) - Dim::floordiv(Dim::max(-a, Dim(0)), b);
 }
 
+Dim divided_up(const Dim& a, std::int64_t b) { return Dim::floordiv(a + Dim(b - 1), Dim(b)); }
+
 std::vector<Dim> get_dims(const Attributes& attributes, std::string_view name) {
   const AttributeValue* value = attributes.find(name);
   if (value != nullptr && std::holds_alternative<std::vector<std::int64_t>>(*value)) {

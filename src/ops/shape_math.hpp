@@ -24,6 +24,9 @@ std::optional<bool> is_equal(const Dim& a, const Dim& b);
 /// Quotient rounded towards zero, as ONNX divides integers. nullopt when `b` is not proven to be positive.
 std::optional<Dim> truncated_div(const Dim& a, const Dim& b);
 
+/// a / b rounded up, for b >= 1, in the form that sizes of windows have: floordiv(a + b - 1, b).
+Dim divided_up(const Dim& a, std::int64_t b);
+
 /// A list of dimensions as an attribute: a list of texts, ["batch", "12", "64"]. A list of integers is accepted, too.
 std::vector<Dim> get_dims(const Attributes& attributes, std::string_view name);
 void set_dims(Attributes& attributes, std::string_view name, const std::vector<Dim>& dims);

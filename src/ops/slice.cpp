@@ -43,7 +43,7 @@ std::optional<Dim> sliced_size(const Dim& size, const Dim& start, const Dim& end
     if (is_at_least(end, kToTheEnd) || end == size) {
       if (step == 1 && is_proven_negative(start) && !(from == Dim(0)))
         return Dim::min(size, -start);  // the last -start elements
-      return Dim::max(Dim::ceildiv(size - from, step_dim), Dim(0));
+      return Dim::max(divided_up(size - from, step), Dim(0));
     }
     Dim to(0);
     if (is_proven_negative(end)) {
@@ -53,7 +53,7 @@ std::optional<Dim> sliced_size(const Dim& size, const Dim& start, const Dim& end
     } else {
       return std::nullopt;
     }
-    return Dim::max(Dim::ceildiv(to - from, step_dim), Dim(0));
+    return Dim::max(divided_up(to - from, step), Dim(0));
   }
   Dim from(0);
   if (is_at_least(start, kToTheEnd)) {
@@ -76,7 +76,9 @@ std::optional<Dim> sliced_size(const Dim& size, const Dim& start, const Dim& end
     }
   }
   // An empty axis has a `from` that Dim::max may have lifted to 0; the number of elements stays below the size.
-  return Dim::min(Dim::max(Dim::ceildiv(from - to, -step_dim), Dim(0)), size);
+  return Dim::min(
+      Dim::max(divided_up(from - to, step == std::numeric_limits<std::int64_t>::min() ? kUnbounded : -step), Dim(0)),
+      size);
 }
 
 template <typename T>

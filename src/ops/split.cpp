@@ -12,7 +12,7 @@ namespace {
 constexpr int kMaxOutputs = 1 << 20;
 
 std::vector<Dim> equal_parts(const Dim& size, int parts) {
-  const Dim part = Dim::ceildiv(size, Dim(parts));
+  const Dim part = divided_up(size, parts);
   std::vector<Dim> sizes(static_cast<std::size_t>(parts), part);
   if (size.is_constant()) {
     std::int64_t left = size.constant();
