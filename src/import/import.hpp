@@ -13,7 +13,7 @@ namespace tenfold {
 
 /// One thing that keeps a model from being compiled.
 struct ImportProblem {
-  std::string node;     ///< "node 'conv1' (Conv)"; empty for the model as a whole
+  std::string node;  ///< "node 'conv1' (Conv)"; empty for the model as a whole
   Code code = Code::unsupported;
   std::string message;  ///< reason and fix
 };
@@ -23,6 +23,8 @@ struct ImportOptions {
   std::uint64_t max_file_bytes = std::uint64_t{1} << 40;
   std::int64_t max_nodes = 1'000'000;
   int max_subgraph_depth = 16;
+  /// Sparse tensors are expanded; a few bytes of file must not ask for all memory.
+  std::int64_t max_sparse_bytes = std::int64_t{1} << 30;
   /// Read tensors from files beside the model. Off for models that come from memory.
   bool external_data = true;
   /// Fixes the dims of inputs before import: name -> shape; axes of -1 stay symbolic. A fixed rank helps some models.
@@ -31,11 +33,11 @@ struct ImportOptions {
 
 struct ImportedModel {
   Graph graph;
-  std::string producer;                          ///< "pytorch 2.1"
-  std::string hash;                              ///< XXH3-128 of the file, hexadecimal
-  std::map<std::string, std::string> metadata;   ///< the model's key-value pairs
-  std::int32_t num_model_nodes = 0;              ///< nodes in the file, subgraphs included
-  std::vector<ImportProblem> problems;           ///< only filled by check_*; import_* throws instead
+  std::string producer;                         ///< "pytorch 2.1"
+  std::string hash;                             ///< XXH3-128 of the file, hexadecimal
+  std::map<std::string, std::string> metadata;  ///< the model's key-value pairs
+  std::int32_t num_model_nodes = 0;             ///< nodes in the file, subgraphs included
+  std::vector<ImportProblem> problems;          ///< only filled by check_*; import_* throws instead
   std::vector<std::string> warnings;
 };
 
