@@ -7,6 +7,7 @@ namespace {
 
 Tensor constant_from(const Attributes& attributes) {
   if (attributes.has("value")) return attributes.get_tensor("value");
+  if (attributes.has("sparse_value")) return attributes.get_tensor("sparse_value");  // the import expands it
   if (attributes.has("value_float")) return Tensor::scalar(static_cast<float>(attributes.get_float("value_float")));
   if (attributes.has("value_floats")) {
     const std::vector<double> values = attributes.get_floats("value_floats");
@@ -25,8 +26,6 @@ Tensor constant_from(const Attributes& attributes) {
   }
   require(!attributes.has("value_string") && !attributes.has("value_strings"), Code::unsupported,
           "constants of strings are not supported");
-  require(!attributes.has("sparse_value"), Code::unsupported,
-          "sparse constants are not supported; store the tensor densely");
   throw Error(Code::invalid_model, "a constant without a value");
 }
 
