@@ -6,20 +6,16 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "engine/plan.hpp"
 
 namespace tenfold {
 
-/// The first bytes of every engine file.
-inline constexpr std::string_view kEngineMagic = "TENFOLD\x1a";
-
 struct EngineWriteOptions {
-  const Graph* portable = nullptr;   ///< adds the portable section: this graph with its constants
+  const Graph* portable = nullptr;  ///< adds the portable section: this graph with its constants
 };
-/// The whole file as bytes. Deterministic.
+/// The whole file as bytes. Deterministic. Throws Error(unsupported) for a plan beyond the limits of the format.
 std::vector<std::byte> serialize_engine(const Plan& plan, std::span<const std::byte> weights,
                                         const EngineWriteOptions& options = {});
 /// Writes beside `path` and renames: `path` holds either the old file or the whole new one, whatever happens.
@@ -30,26 +26,31 @@ void write_engine(const std::string& path, const Plan& plan, std::span<const std
 struct EngineSection {
   std::string name;
   std::uint64_t offset = 0, size = 0;
-  std::string hash;  ///< XXH3-128, hexadecimal
+  std::string hash;    ///< XXH3-128, hexadecimal
+  std::string sha256;  ///< hexadecimal
 };
 
 struct EngineFile {
   Plan plan;
-  WeightData weights;                     ///< keeps the mapping alive
-  std::optional<Graph> portable;          ///< only read when asked for
+  WeightData weights;             ///< keeps the mapping alive
+  std::optional<Graph> portable;  ///< only read when asked for
   std::vector<EngineSection> sections;
   std::string tenfold_version;
   std::uint32_t format_version = 0;
 };
 struct EngineReadOptions {
+  /// XXH3-128 of every section. Without it, a damaged file may give wrong answers, but is as safe to run.
   bool verify_hashes = true;
+  bool verify_sha256 = false;  ///< much slower; for files whose origin matters
   bool read_portable = false;
   /// Refuse engines of another version or target, asking `backend`. nullptr: read whatever is structurally sound.
   const Backend* backend = nullptr;
 };
 /// Maps and validates: structure, hashes, semantics (indices, types, ranges). Throws Error(incompatible_engine) with
-/// section, offset and rule; Error(io_failure) if the file cannot be read.
+/// section, offset and rule; Error(io_failure) if the file cannot be read. Messages start with the path.
+/// A file that others can shorten while it is in use must be read into memory first: see base/mapped_file.hpp.
 EngineFile read_engine(const std::string& path, const EngineReadOptions& options = {});
+/// The same from memory; `bytes` is copied.
 EngineFile read_engine(std::span<const std::byte> bytes, const EngineReadOptions& options = {});
 
 }  // namespace tenfold

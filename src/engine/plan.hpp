@@ -89,9 +89,9 @@ struct PlanRange {
 
 struct PlanProfile {
   std::vector<PlanRange> inputs;               ///< one a network input
-  /// min/opt/max contents of integer inputs that shapes depend on; empty for the others.
   std::uint64_t arena_bytes = 0;
-  std::vector<std::uint64_t> arena_offsets;    ///< by value; only meaningful for Storage::arena
+  std::vector<std::uint64_t> arena_offsets;    ///< by value; 0 for other storages than arena
+  std::vector<std::uint64_t> arena_sizes;      ///< by value: bytes reserved, which no shape of the profile exceeds
 };
 
 /// One line of the build report: a candidate that was timed or that refused.
