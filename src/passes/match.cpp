@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "ops/registry.hpp"
+#include "ops/shape_math.hpp"
 
 namespace tenfold {
 
@@ -92,6 +94,15 @@ OpPtr with_attributes(const Op& op, std::initializer_list<std::pair<std::string,
   Attributes attributes = op.attributes();
   for (const auto& [name, value] : changes) attributes.set(name, value);
   return make_op(op.type(), attributes);
+}
+
+bool can_be_stored(const GraphView& graph, const std::vector<Dim>& dims) {
+  if (!are_storable(graph, dims)) return false;
+  std::set<std::string> symbols;
+  for (const Dim& dim : dims) dim.collect_symbols(symbols);
+  // Inside a block, the fresh symbols of the graph around it are only recognisable by their form.
+  return std::none_of(symbols.begin(), symbols.end(),
+                      [](const std::string& symbol) { return symbol.find('#') != std::string::npos; });
 }
 
 double estimated_size(const Dim& dim) {

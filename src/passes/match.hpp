@@ -41,6 +41,10 @@ bool is_scalar(const GraphView& graph, ValueId value, double wanted);
 /// Elements of a constant or known integer value, if all are numbers.
 std::optional<std::vector<std::int64_t>> known_integers(const GraphView& graph, ValueId value);
 
+/// May these dims become an attribute? Only with symbols of network inputs: sizes that a kernel decides get other names
+/// when their nodes are rewritten.
+bool can_be_stored(const GraphView& graph, const std::vector<Dim>& dims);
+
 /// The same operator with some attributes set to other values.
 OpPtr with_attributes(const Op& op, std::initializer_list<std::pair<std::string, AttributeValue>> changes);
 
