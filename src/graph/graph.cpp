@@ -157,6 +157,15 @@ ValueId Graph::add_constant(const std::string& constant_name, Tensor tensor) {
   return add_value(std::move(value));
 }
 
+void Graph::remove_input(std::size_t position) {
+  ensure(position < inputs_.size(), "graph '{}' has no input {}", name, position);
+  const auto i = static_cast<std::size_t>(inputs_[position]);
+  value_names_.erase(values_[i].name);
+  value_alive_[i] = false;
+  values_[i] = Value{};
+  inputs_.erase(inputs_.begin() + static_cast<std::ptrdiff_t>(position));
+}
+
 void Graph::set_outputs(std::vector<ValueId> outputs, std::vector<std::string> names) {
   for (const ValueId id : outputs) ensure(is_alive_value(id), "output {} is no value of graph '{}'", id, name);
   if (names.empty()) {

@@ -54,6 +54,8 @@ class Graph {
   /// `name` is made unique by a suffix if it is taken.
   ValueId add_input(const std::string& name, TensorType type);
   ValueId add_constant(const std::string& name, Tensor tensor);
+  /// Removes the input at `position`, which must have no readers and be no output.
+  void remove_input(std::size_t position);
   /// `names`: what the caller knows the outputs by; empty: the values' names. They stay through every rewrite, also
   /// when an output becomes an input, a constant, or the same value as another output.
   void set_outputs(std::vector<ValueId> outputs, std::vector<std::string> names = {});

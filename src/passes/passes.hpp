@@ -7,6 +7,14 @@
 
 namespace tenfold {
 
-extern const std::span<const Rewrite> kFusionRewrites;  // fusion.cpp
+extern const std::span<const Rewrite> kFoldingRewrites;    // folding.cpp
+extern const std::span<const Rewrite> kSimplifyRewrites;   // simplify.cpp
+extern const std::span<const Rewrite> kAffineRewrites;     // fold_affine.cpp
+extern const std::span<const Rewrite> kRecogniseRewrites;  // recognise.cpp
+extern const std::span<const Rewrite> kFusionRewrites;     // fusion.cpp
+
+int remove_dead_code(Graph& graph);             // cse.cpp
+int merge_common_subexpressions(Graph& graph);  // cse.cpp
+int simplify_control_flow(Graph& graph);        // control_flow.cpp
 
 }  // namespace tenfold

@@ -1,17 +1,57 @@
 // The passes in the order they run, each with the reason for its place.
 #include <array>
+#include <initializer_list>
+#include <vector>
 
 #include "passes/passes.hpp"
 
 namespace tenfold {
 
+namespace {
+
+/// The rewrites of several files, as one set that runs to a common fixpoint.
+std::vector<Rewrite> joined(std::initializer_list<std::span<const Rewrite>> sets) {
+  std::vector<Rewrite> all;
+  for (const std::span<const Rewrite> set : sets) all.insert(all.end(), set.begin(), set.end());
+  return all;
+}
+
+}  // namespace
+
 std::span<const Pass> pipeline() {
-  static const std::array kPasses{
+  static const std::vector<Rewrite> simplify = joined({kFoldingRewrites, kSimplifyRewrites});
+  static const std::vector<Rewrite> recognise = joined({kRecogniseRewrites, kFoldingRewrites});
+  static const std::vector<Rewrite> affine = joined({kAffineRewrites, kFoldingRewrites, kSimplifyRewrites});
+  static const std::array passes{
+      Pass{.name = "dead_code",
+           .whole = remove_dead_code,
+           .reason = "First, so that nothing is spent on what nobody reads."},
+      Pass{.name = "simplify",
+           .rewrites = simplify,
+           .reason = "Shapes and scalars become plain constants, which all later rules look for."},
+      Pass{.name = "control_flow",
+           .whole = simplify_control_flow,
+           .reason = "Behind simplify, which computes conditions; what it moves into blocks is simplified next."},
+      Pass{.name = "common_subexpressions",
+           .whole = merge_common_subexpressions,
+           .reason = "Patterns such as x - mean(x) are recognised only if their x is one value."},
+      Pass{.name = "simplify_blocks",
+           .rewrites = simplify,
+           .reason = "Folds what control_flow moved into blocks and what is equal only since the merge."},
+      Pass{.name = "recognise",
+           .rewrites = recognise,
+           .reason = "Before scales are folded into weights, which would hide parts of the patterns."},
+      Pass{.name = "affine",
+           .rewrites = affine,
+           .reason = "Behind recognise; before layouts, because scales are then broadcast along one known axis."},
       Pass{.name = "fusion",
            .rewrites = kFusionRewrites,
            .reason = "Last, because a program is opaque to every rule that looks for operators."},
+      Pass{.name = "merge_after_fusion",
+           .whole = merge_common_subexpressions,
+           .reason = "Constants that were copied while they were changed may be equal again."},
   };
-  return kPasses;
+  return passes;
 }
 
 }  // namespace tenfold
