@@ -21,6 +21,26 @@ inline Mask is_nan(Vec a) { return _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q); }
 inline Mask is_nan(Vec a) { return _mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q); }
 #endif
 
+/// Lanes below `n` from memory, the others from `fill`; touches no memory beyond them.
+inline Vec load_first_or(const float* p, int n, Vec fill) {
+#if defined(__AVX512F__)
+  return _mm512_mask_loadu_ps(fill.v, static_cast<__mmask16>((1U << n) - 1U), p);
+#else
+  const __m256i first = _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return _mm256_blendv_ps(fill.v, _mm256_maskload_ps(p, first), _mm256_castsi256_ps(first));
+#endif
+}
+inline float horizontal_max(Vec a) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(a.v);
+#else
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+#endif
+}
+inline float horizontal_min(Vec a) { return -horizontal_max(-a); }
+
 namespace math {
 
 /// 32-bit integers, one for each float lane.
