@@ -1,0 +1,141 @@
+// Runs one conformance case of the onnx package: imports the model for the inputs' shapes, runs it, compares.
+//   tenfold_conformance CASE_FOLDER [--rtol R] [--atol A]
+// CASE_FOLDER holds model.onnx and test_data_set_*/{input,output}_*.pb. Prints one line, "STATUS<tab>detail":
+//   pass      every output of every data set agrees
+//   refused   the importer says that something is unsupported
+//   wrong     an output differs: in dtype, shape or value
+//   failed    any other error; the models are valid, so this is a defect
+// Ends with 0 whatever the status: anything else is a crash.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <onnx.pb.h>
+#include <string>
+#include <vector>
+
+#include "import/import.hpp"
+#include "import/onnx/tensors.hpp"
+#include "ops/interpreter.hpp"
+
+namespace tenfold {
+namespace {
+
+std::string read_text(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), Code::io_failure, "'{}' cannot be opened", path.string());
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+Tensor read_tensor(const std::filesystem::path& path) {
+  onnx::TensorProto proto;
+  require(proto.ParseFromString(read_text(path)), Code::unsupported, "'{}' is no tensor", path.filename().string());
+  onnx::TensorReader reader({"", 0}, std::int64_t{1} << 30);
+  return reader.read(proto);
+}
+
+std::vector<Tensor> read_tensors(const std::filesystem::path& folder, const std::string& kind) {
+  std::vector<Tensor> tensors;
+  for (int i = 0;; ++i) {
+    const std::filesystem::path path = folder / fmt::format("{}_{}.pb", kind, i);
+    if (!std::filesystem::exists(path)) return tensors;
+    tensors.push_back(read_tensor(path));
+  }
+}
+
+/// |actual - expected| <= atol + rtol * |expected|, NaN equals NaN: numpy's assert_allclose, which onnx's runner uses.
+std::string difference(const Tensor& actual, const Tensor& expected, double rtol, double atol) {
+  if (actual.dtype() != expected.dtype()) {
+    return fmt::format("is {}, expected {}", to_string(actual.dtype()), to_string(expected.dtype()));
+  }
+  if (actual.shape() != expected.shape()) {
+    return fmt::format("has shape {}, expected {}", to_string(actual.shape()), to_string(expected.shape()));
+  }
+  const std::vector<double> a = actual.to_double();
+  const std::vector<double> e = expected.to_double();
+  std::size_t wrong = 0;
+  std::size_t worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == e[i] || (std::isnan(a[i]) && std::isnan(e[i]))) continue;
+    if (std::abs(a[i] - e[i]) <= atol + rtol * std::abs(e[i])) continue;
+    if (wrong++ == 0 || std::abs(a[i] - e[i]) > std::abs(a[worst] - e[worst])) worst = i;
+  }
+  if (wrong == 0) return {};
+  return fmt::format("differs in {} of {} elements; element {} is {}, expected {}", wrong, a.size(), worst, a[worst],
+                     e[worst]);
+}
+
+struct Outcome {
+  std::string status;
+  std::string detail;
+};
+
+Outcome run_set(const std::filesystem::path& folder, const onnx::ModelProto& model, const std::filesystem::path& data,
+                double rtol, double atol) {
+  const std::vector<Tensor> given = read_tensors(data, "input");
+  const std::vector<Tensor> expected = read_tensors(data, "output");
+  ImportOptions options;
+  std::map<std::string, Tensor> by_name;
+  for (std::size_t i = 0; i < given.size() && static_cast<int>(i) < model.graph().input_size(); ++i) {
+    const std::string& name = model.graph().input(static_cast<int>(i)).name();
+    by_name[name] = given[i];
+    options.input_shapes[name] = given[i].shape();
+  }
+  const ImportedModel imported = import_onnx((folder / "model.onnx").string(), options);
+  imported.graph.verify();
+  std::vector<Tensor> inputs;
+  for (const ValueId id : imported.graph.inputs()) {
+    const auto found = by_name.find(imported.graph.value(id).name);
+    require(found != by_name.end(), Code::unsupported, "the case gives no data for input '{}'",
+            imported.graph.value(id).name);
+    inputs.push_back(found->second);
+  }
+  const std::vector<Tensor> outputs = interpret(imported.graph, inputs);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (i >= outputs.size()) return {"wrong", fmt::format("output {} is missing", i)};
+    const std::string reason = difference(outputs[i], expected[i], rtol, atol);
+    if (!reason.empty()) return {"wrong", fmt::format("output '{}' {}", imported.graph.output_names()[i], reason)};
+  }
+  return {"pass", ""};
+}
+
+Outcome run_case(const std::filesystem::path& folder, double rtol, double atol) {
+  try {
+    onnx::ModelProto model;
+    require(model.ParseFromString(read_text(folder / "model.onnx")), Code::invalid_model, "model.onnx does not decode");
+    for (int i = 0; std::filesystem::exists(folder / fmt::format("test_data_set_{}", i)); ++i) {
+      Outcome outcome = run_set(folder, model, folder / fmt::format("test_data_set_{}", i), rtol, atol);
+      if (outcome.status != "pass") return outcome;
+    }
+    return {"pass", ""};
+  } catch (const Error& error) {
+    return {error.code() == Code::unsupported ? "refused" : "failed",
+            fmt::format("{}: {}", to_string(error.code()), error.message())};
+  } catch (const std::exception& error) {
+    return {"failed", error.what()};
+  }
+}
+
+}  // namespace
+}  // namespace tenfold
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::fputs("usage: tenfold_conformance CASE_FOLDER [--rtol R] [--atol A]\n", stderr);
+    return 2;
+  }
+  double rtol = 1e-3;
+  double atol = 1e-7;
+  for (int i = 2; i + 1 < argc; i += 2) {
+    (std::string(argv[i]) == "--rtol" ? rtol : atol) = std::atof(argv[i + 1]);
+  }
+  tenfold::Outcome outcome = tenfold::run_case(argv[1], rtol, atol);
+  for (char& c : outcome.detail) {
+    if (c == '\n' || c == '\t') c = ' ';
+  }
+  std::printf("%s\t%s\n", outcome.status.c_str(), outcome.detail.c_str());
+  return 0;
+}

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""Runs the operator test cases of the onnx package and writes docs/conformance.md.
+
+Needs the packages onnx and numpy. The package generates its cases in Python; they are written once to CASES.
+
+    test/conformance/run.py --driver build/dev/bin/tenfold_conformance [--cases build/conformance] [--only SUBSTRING]
+        [--report docs/conformance.md]
+
+Exit code: 1 if a case crashes, fails for another reason than "unsupported", or gives a wrong answer.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import warnings
+
+STATUSES = ("pass", "refused", "wrong", "failed", "crashed")
+
+
+def generate(folder):
+    """Writes model.onnx and the data of every case below `folder`, and index.json with what the table needs."""
+    warnings.filterwarnings("ignore")
+    import onnx
+    from onnx import numpy_helper
+    from onnx.backend.test.case.node import collect_testcases
+
+    def encode(value, info):
+        if info.type.HasField("sequence_type"):
+            return numpy_helper.from_list(value, info.name)
+        if info.type.HasField("optional_type"):
+            return numpy_helper.from_optional(value, info.name)
+        return value if isinstance(value, onnx.TensorProto) else numpy_helper.from_array(value, info.name)
+
+    index = {}
+    for case in collect_testcases(None):
+        target = folder / case.name
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "model.onnx").write_bytes(case.model.SerializeToString())
+        for number, (inputs, outputs) in enumerate(case.data_sets or []):
+            data = target / f"test_data_set_{number}"
+            data.mkdir(exist_ok=True)
+            for kind, values, infos in (("input", inputs, case.model.graph.input),
+                                        ("output", outputs, case.model.graph.output)):
+                for i, (value, info) in enumerate(zip(values, infos)):
+                    try:
+                        encoded = encode(value, info).SerializeToString()
+                    except Exception:  # numpy has no name for some of the small types
+                        encoded = b"\xff"
+                    (data / f"{kind}_{i}.pb").write_bytes(encoded)
+        versions = {entry.domain or "ai.onnx": entry.version for entry in case.model.opset_import}
+        index[case.name] = {
+            "opset": versions.get("ai.onnx", 0),
+            "domains": sorted(versions),
+            "ops": sorted({node.op_type for node in case.model.graph.node}),
+            "rtol": case.rtol,
+            "atol": case.atol,
+        }
+    index["package"] = onnx.__version__
+    (folder / "index.json").write_text(json.dumps(index, indent=1, sort_keys=True))
+    return index
+
+
+def run(driver, folder, name, case):
+    command = [driver, str(folder / name), "--rtol", str(case["rtol"]), "--atol", str(case["atol"])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
+    except subprocess.TimeoutExpired:
+        return "crashed", "ran longer than 120 s"
+    if done.returncode != 0:
+        return "crashed", f"exit code {done.returncode} {done.stderr[-300:]}"
+    status, _, detail = done.stdout.rstrip("\n").partition("\t")
+    return status, detail
+
+
+def reason_of(detail):
+    """The part of a message that many cases share."""
+    detail = re.sub(r"^unsupported: ", "", detail)
+    found = re.search(r"operator (\w+) of (\S+) opset \d+ is not supported", detail)
+    if found:
+        return f"operator {found.group(1)} of {found.group(2)}"
+    found = re.search(r"element type (\w+) is not supported", detail)
+    if found:
+        return f"element type {found.group(1)}"
+    detail = re.sub(r"^'.*?model.onnx' cannot be compiled: \d+ problems? *", "", detail)
+    detail = re.sub(r"node '[^']*' \((\w+)\): ", r"\1: ", detail)
+    return detail[:140]
+
+
+def write_report(path, index, results):
+    by_opset = collections.defaultdict(collections.Counter)
+    for name, (status, _) in results.items():
+        by_opset[index[name]["opset"]][status] += 1
+    total = collections.Counter(status for status, _ in results.values())
+    lines = [
+        "# Conformance with ONNX",
+        "",
+        f"The operator test cases that the onnx package {index['package']} generates, imported with the shapes of their "
+        "inputs, run by the reference interpreter and compared with the package's own tolerances. "
+        "Regenerate with `test/conformance/run.py`.",
+        "",
+        "- *passed*: every output agrees in type, shape and value.",
+        "- *refused*: the importer says which node is unsupported, and why.",
+        "- *wrong*: an output differs. *failed*: another error. *crashed*: the process died. These are defects.",
+        "",
+        "| opset | cases | passed | refused | wrong | failed | crashed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+
+    def row(label, counts):
+        cells = [label, sum(counts.values())] + [counts[status] for status in STATUSES]
+        return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+    lines += [row(str(opset) if opset else "other domain", by_opset[opset]) for opset in sorted(by_opset)]
+    lines.append(row("**all**", total))
+    for status, title in (("wrong", "Wrong"), ("failed", "Failed"), ("crashed", "Crashed")):
+        found = {name: detail for name, (kind, detail) in sorted(results.items()) if kind == status}
+        if found:
+            lines += ["", f"## {title}", ""]
+            lines += [f"- `{name}`: {reason_of(detail)}" for name, detail in found.items()]
+    refused = collections.defaultdict(list)
+    for name, (status, detail) in sorted(results.items()):
+        if status == "refused":
+            refused[reason_of(detail)].append(name)
+    lines += ["", "## Refused", "", "| reason | cases |", "|---|---|"]
+    for reason, names in sorted(refused.items(), key=lambda item: (-len(item[1]), item[0])):
+        shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        lines.append(f"| {reason.replace('|', '/')} | {len(names)}: {shown} |")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--driver", required=True)
+    parser.add_argument("--cases", type=pathlib.Path, default=pathlib.Path("build/conformance"))
+    parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    parser.add_argument("--report", type=pathlib.Path)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--verbose", action="store_true", help="print every case that does not pass")
+    arguments = parser.parse_args()
+
+    known = arguments.cases / "index.json"
+    index = json.loads(known.read_text()) if known.exists() else generate(arguments.cases)
+    names = [name for name in sorted(index) if name != "package" and arguments.only in name]
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        outcomes = pool.map(lambda name: run(arguments.driver, arguments.cases, name, index[name]), names)
+        results = dict(zip(names, outcomes))
+    counts = collections.Counter(status for status, _ in results.values())
+    for name, (status, detail) in results.items():
+        if status in ("wrong", "failed", "crashed") or (arguments.verbose and status != "pass"):
+            print(f"{status}  {name}: {detail[:400]}")
+    print(", ".join(f"{counts[status]} {status}" for status in STATUSES), "of", len(results))
+    if arguments.report:
+        write_report(arguments.report, index, results)
+    return 1 if counts["wrong"] + counts["failed"] + counts["crashed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
