@@ -390,7 +390,11 @@ class Builder {
       stored.inputs = profile.inputs();
       stored.arena_bytes = arena_size(lifetimes, offsets, kAlignment);
       stored.arena_offsets.assign(plan.values.size(), 0);
-      for (std::size_t i = 0; i < value_of.size(); ++i) stored.arena_offsets[value_of[i]] = offsets[i];
+      stored.arena_sizes.assign(plan.values.size(), 0);
+      for (std::size_t i = 0; i < value_of.size(); ++i) {
+        stored.arena_offsets[value_of[i]] = offsets[i];
+        stored.arena_sizes[value_of[i]] = lifetimes[i].bytes;
+      }
       for (std::size_t i = 0; i < choice_of.size(); ++i) choice_of[i]->workspace_offset = offsets[value_of.size() + i];
       require(stored.arena_bytes <= options_.workspace_bytes, Code::out_of_memory,
               "profile {} needs {} bytes of activations and scratch memory, but the workspace limit is {}", p,

@@ -92,7 +92,4 @@ class RecordReader {
   std::size_t text_budget_;            // bytes of texts that may still be handed out: each can be referred to often
 };
 
-/// Why this text is no dimension that an engine may hold; nullopt if it is one.
-std::optional<std::string> refuses_dim_text(std::string_view text);
-
 }  // namespace tenfold

@@ -199,12 +199,14 @@ Container read_container(std::span<const std::byte> file) {
     section.hash.high = in.u64();
     const std::span<const std::byte> sha = in.bytes(section.sha256.size());
     std::copy(sha.begin(), sha.end(), section.sha256.begin());
-    if (section.offset != align(end)) in.fail(fmt::format("section '{}' is not where the one before it ends", to_string(section.id)));
+    if (section.offset != align(end))
+      in.fail(fmt::format("section '{}' is not where the one before it ends", to_string(section.id)));
     if (!fits(section.offset, size, file.size())) {
       in.fail(fmt::format("section '{}' does not lie in the file", to_string(section.id)));
     }
     for (const std::byte byte : file.subspan(end, section.offset - end)) {
-      if (byte != std::byte{0}) refuse(fmt::format("before section '{}'", to_string(section.id)), "padding is not zero");
+      if (byte != std::byte{0})
+        refuse(fmt::format("before section '{}'", to_string(section.id)), "padding is not zero");
     }
     section.bytes = file.subspan(section.offset, size);
     end = section.offset + size;

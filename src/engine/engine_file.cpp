@@ -87,7 +87,7 @@ EngineFile read(std::span<const std::byte> bytes, const std::shared_ptr<const vo
   decode_plan(need(container, SectionId::plan).bytes, file.plan);
   file.plan.provenance = decode_provenance(need(container, SectionId::provenance).bytes);
   file.plan.report = decode_report(need(container, SectionId::report).bytes);
-  validate_plan(file.plan, file.weights.size);
+  validate_plan(file.plan, file.weights);
   if (const Section* portable = container.find(SectionId::portable); options.read_portable && portable != nullptr) {
     file.portable = decode_graph(portable->bytes, owner);
   }

@@ -24,9 +24,6 @@ inline constexpr std::size_t kMaxBlocks = 2;
 inline constexpr int kMaxBlockDepth = 16;
 inline constexpr std::int64_t kMaxDimension = std::int64_t{1} << 40;
 
-/// A dimension's text. What it costs to bring an expression into canonical form grows faster than its length.
-inline constexpr std::size_t kMaxDimBytes = 4096;
-inline constexpr std::size_t kMaxDimOperators = 256;
-inline constexpr std::size_t kMaxDims = 65'536;  ///< different ones in a file
+inline constexpr std::size_t kMaxDims = 65'536;  ///< different expressions for dimensions
 
 }  // namespace tenfold::limits

@@ -16,13 +16,13 @@
 namespace tenfold {
 
 enum class Storage : std::uint8_t {
-  none = 0,       ///< omitted, or only present inside packed weights
-  input = 1,      ///< the caller's buffer
-  output = 2,     ///< the caller's buffer, or the engine's where the size is not known beforehand
-  constant = 3,   ///< in the weights section
-  arena = 4,      ///< at a fixed offset of the context's arena; the offset is the profile's
-  growable = 5,   ///< its own buffer, grown when needed: no bound is known at build time
-  view = 6,       ///< part of another value: see view_of
+  none = 0,      ///< omitted, or only present inside packed weights
+  input = 1,     ///< the caller's buffer
+  output = 2,    ///< the caller's buffer, or the engine's where the size is not known beforehand
+  constant = 3,  ///< in the weights section
+  arena = 4,     ///< at a fixed offset of the context's arena; the offset is the profile's
+  growable = 5,  ///< its own buffer, grown when needed: no bound is known at build time
+  view = 6,      ///< part of another value: see view_of
 };
 
 struct PlanValue {
@@ -53,8 +53,8 @@ struct PlanChoice {
   std::string tactic;
   std::vector<std::int64_t> parameters;
   std::vector<PlanWeight> weights;
-  std::uint64_t workspace_bytes = 0;  ///< at the profile's maximum
-  std::uint64_t workspace_offset = 0; ///< in the arena
+  std::uint64_t workspace_bytes = 0;   ///< at the profile's maximum
+  std::uint64_t workspace_offset = 0;  ///< in the arena
 };
 
 struct PlanStep;
@@ -71,16 +71,16 @@ struct PlanBlock {
 
 struct PlanStep {
   std::string name;
-  std::vector<std::string> origins;       ///< names of the model's nodes
+  std::vector<std::string> origins;  ///< names of the model's nodes
   std::string op_type;
   Attributes attributes;
-  std::vector<std::int32_t> inputs;       ///< -1: omitted
-  std::vector<std::int32_t> outputs;      ///< -1: not wanted
-  std::vector<PlanBinding> bindings;      ///< symbols that this step's outputs decide
-  bool infer_at_run_time = false;         ///< call Op::infer with actual values to get the output shapes
+  std::vector<std::int32_t> inputs;   ///< -1: omitted
+  std::vector<std::int32_t> outputs;  ///< -1: not wanted
+  std::vector<PlanBinding> bindings;  ///< symbols that this step's outputs decide
+  bool infer_at_run_time = false;     ///< call Op::infer with actual values to get the output shapes
   /// One a profile. Empty for what the runtime itself does: If, Loop, Scan, DimValues. Views need no step at all.
   std::vector<PlanChoice> choices;
-  std::vector<PlanBlock> blocks;          ///< If: then, else. Loop, Scan: body
+  std::vector<PlanBlock> blocks;  ///< If: then, else. Loop, Scan: body
 };
 
 struct PlanRange {
@@ -88,10 +88,10 @@ struct PlanRange {
 };
 
 struct PlanProfile {
-  std::vector<PlanRange> inputs;               ///< one a network input
+  std::vector<PlanRange> inputs;  ///< one a network input
   std::uint64_t arena_bytes = 0;
-  std::vector<std::uint64_t> arena_offsets;    ///< by value; 0 for other storages than arena
-  std::vector<std::uint64_t> arena_sizes;      ///< by value: bytes reserved, which no shape of the profile exceeds
+  std::vector<std::uint64_t> arena_offsets;  ///< by value; 0 for other storages than arena
+  std::vector<std::uint64_t> arena_sizes;    ///< by value: bytes reserved, which no shape of the profile exceeds
 };
 
 /// One line of the build report: a candidate that was timed or that refused.
@@ -100,8 +100,8 @@ struct PlanCandidate {
   std::int32_t profile = 0;
   std::string tactic;
   std::vector<std::int64_t> parameters;
-  std::string refusal;    ///< empty if it ran
-  double median_us = 0;   ///< 0 if not timed
+  std::string refusal;   ///< empty if it ran
+  double median_us = 0;  ///< 0 if not timed
   bool chosen = false;
 };
 
@@ -109,23 +109,23 @@ struct PlanCandidate {
 struct PlanProvenance {
   std::string model_name;
   std::string model_producer;
-  std::string model_hash;           ///< XXH3-128 of the model file, hexadecimal
-  std::string options;              ///< the build options that matter, as text
+  std::string model_hash;                       ///< XXH3-128 of the model file, hexadecimal
+  std::string options;                          ///< the build options that matter, as text
   std::map<std::string, std::string> metadata;  ///< the model's own key-value metadata
-  std::int32_t model_nodes = 0;     ///< before the passes
-  std::vector<std::string> passes;  ///< "conv_bn_folding: 52", in order of first use
+  std::int32_t model_nodes = 0;                 ///< before the passes
+  std::vector<std::string> passes;              ///< "conv_bn_folding: 52", in order of first use
 };
 
 struct Plan {
-  std::string backend;   ///< "cpu"
-  std::string target;    ///< Backend::target of the builder
+  std::string backend;           ///< "cpu"
+  std::string target;            ///< Backend::target of the builder
   std::int32_t num_threads = 1;  ///< the tactics were timed with so many
   std::vector<PlanValue> values;
   std::vector<std::int32_t> inputs;
   std::vector<std::int32_t> outputs;
-  std::vector<PlanBinding> bindings;      ///< of the network inputs
+  std::vector<PlanBinding> bindings;  ///< of the network inputs
   std::vector<PlanStep> steps;
-  std::vector<PlanProfile> profiles;      ///< at least one
+  std::vector<PlanProfile> profiles;  ///< at least one
   PlanProvenance provenance;
   std::vector<PlanCandidate> report;
 };

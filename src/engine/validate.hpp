@@ -1,7 +1,6 @@
 // The meaning of a plan: what must hold so that the runtime and the kernels need not check it again.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 
 #include "engine/plan.hpp"
@@ -16,12 +15,13 @@ namespace tenfold {
 ///   memory     what lives at the same time does not overlap
 /// What depends on numbers that only a run knows (a size that the expressions leave open) is checked when they are
 /// known.
-/// `weights_bytes`: of the weights section. Throws Error(incompatible_engine) naming value or step, and the rule.
-void validate_plan(const Plan& plan, std::uint64_t weights_bytes);
+/// Throws Error(incompatible_engine) naming value or step, and the rule.
+void validate_plan(const Plan& plan, const WeightData& weights);
 
 /// "Output 0 of `step` may lie where its input `input` lies": what validate_plan took for granted where two values
 /// share their place. Only a kernel can tell whether it is true.
 using InPlaceUse = std::function<void(const PlanStep& step, int profile, int input)>;
+/// Throws Error(incompatible_engine) where values overlap in any other way.
 void visit_in_place(const Plan& plan, const InPlaceUse& visit);
 
 }  // namespace tenfold

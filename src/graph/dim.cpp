@@ -20,6 +20,8 @@ namespace {
 // A model can ask for a product of many sums; beyond this size an expression helps nobody.
 constexpr std::size_t kMaxTerms = 256;
 constexpr int kMaxParseDepth = 64;
+constexpr std::size_t kMaxParseBytes = 4096;
+constexpr int kMaxParseOperators = 256;
 
 std::int64_t saturate(__int128 value) {
   if (value > kUnbounded) return kUnbounded;
@@ -524,6 +526,7 @@ class DimParser {
   explicit DimParser(std::string_view text) : text_(text) {}
 
   Dim parse() {
+    if (text_.size() > kMaxParseBytes) fail(fmt::format("at most {} bytes", kMaxParseBytes));
     Dim dim = expression(0);
     skip_spaces();
     if (at_ != text_.size()) fail("end of text");
@@ -541,6 +544,7 @@ class DimParser {
   bool accept(char c) {
     skip_spaces();
     if (at_ >= text_.size() || text_[at_] != c) return false;
+    if (++operators_ > kMaxParseOperators) fail("fewer operators");
     ++at_;
     return true;
   }
@@ -611,6 +615,7 @@ class DimParser {
 
   std::string_view text_;
   std::size_t at_ = 0;
+  int operators_ = 0;
 };
 
 }  // namespace

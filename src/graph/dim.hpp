@@ -67,7 +67,8 @@ class Dim {
 
   /// "2*batch*floordiv(height + 1, 2) + 3"; a symbol that is not an identifier is printed in double quotes.
   std::string to_string() const;
-  /// The inverse of to_string. Throws Error(invalid_argument) with the offending position.
+  /// The inverse of to_string. Throws Error(invalid_argument) with the offending position, also for a text that is too
+  /// long or has too many operators: bringing it into canonical form costs more than its length.
   static Dim parse(std::string_view text);
 
   /// The canonical terms: empty for 0; a constant is one term without factors. For serialisation and for tests.

@@ -1,0 +1,153 @@
+// Small engines made by hand, without importer, passes and builder: what the tests of the file format and of the
+// runtime need.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "engine/engine_file.hpp"
+#include "ops/registry.hpp"
+
+namespace tenfold::test {
+
+struct SmallEngine {
+  Plan plan;
+  std::vector<std::byte> weights;
+
+  std::vector<std::byte> file(const EngineWriteOptions& options = {}) const {
+    return serialize_engine(plan, weights, options);
+  }
+};
+
+/// Puts a plan together; every intermediate value gets its own place in the arena.
+class PlanMaker {
+ public:
+  PlanMaker() {
+    engine_.plan.backend = "cpu";
+    engine_.plan.target = cpu_backend().target();
+    engine_.plan.provenance.model_name = "small";
+    engine_.plan.provenance.metadata = {{"author", "test"}};
+  }
+
+  std::int32_t value(const std::string& name, TensorType type, Storage storage) {
+    PlanValue entry;
+    entry.name = name;
+    entry.pitch = type.dims.empty() ? Dim(1) : type.dims.back();
+    entry.type = std::move(type);
+    entry.storage = storage;
+    engine_.plan.values.push_back(std::move(entry));
+    most_bytes_.push_back(0);
+    return static_cast<std::int32_t>(engine_.plan.values.size()) - 1;
+  }
+  std::int32_t input(const std::string& name, TensorType type) {
+    const std::int32_t id = value(name, type, Storage::input);
+    for (std::size_t axis = 0; axis < type.dims.size(); ++axis) {
+      const auto symbol = type.dims[axis].as_symbol();
+      if (symbol) engine_.plan.bindings.push_back({*symbol, id, static_cast<std::int32_t>(axis)});
+    }
+    engine_.plan.inputs.push_back(id);
+    return id;
+  }
+  std::int32_t output(const std::string& name, TensorType type) {
+    const std::int32_t id = value(name, std::move(type), Storage::output);
+    engine_.plan.outputs.push_back(id);
+    return id;
+  }
+  /// `most_bytes`: at the largest shapes of any profile.
+  std::int32_t arena(const std::string& name, TensorType type, std::uint64_t most_bytes) {
+    const std::int32_t id = value(name, std::move(type), Storage::arena);
+    most_bytes_.back() = most_bytes;
+    return id;
+  }
+  std::int32_t view(const std::string& name, TensorType type, std::int32_t owner, const Dim& offset = 0) {
+    const std::int32_t id = value(name, std::move(type), Storage::view);
+    PlanValue& entry = engine_.plan.values.back();
+    entry.view_of = owner;
+    entry.view_offset = offset;
+    return id;
+  }
+  template <typename T>
+  std::int32_t constant(const std::string& name, DType dtype, const Shape& shape, const std::vector<T>& elements) {
+    TensorType type{dtype, std::vector<Dim>(shape.begin(), shape.end())};
+    const std::int32_t id = value(name, std::move(type), Storage::constant);
+    std::vector<std::byte>& weights = engine_.weights;
+    engine_.plan.values.back().constant_offset = weights.size();
+    const auto* bytes = reinterpret_cast<const std::byte*>(elements.data());
+    weights.insert(weights.end(), bytes, bytes + elements.size() * sizeof(T));
+    weights.resize((weights.size() + 63) / 64 * 64, std::byte{0});
+    return id;
+  }
+  PlanStep step(const std::string& op_type, std::vector<std::int32_t> inputs, std::vector<std::int32_t> outputs,
+                Attributes attributes = {}) const {
+    PlanStep result;
+    result.name = op_type + std::to_string(outputs.empty() ? 0 : outputs[0]);
+    result.origins = {"model/" + result.name};
+    result.op_type = op_type;
+    result.inputs = std::move(inputs);
+    result.outputs = std::move(outputs);
+    // What the operator itself would list, so that making it anew gives the same.
+    result.attributes = std::move(attributes);
+    return result;
+  }
+  void add(PlanStep step) { engine_.plan.steps.push_back(std::move(step)); }
+  void profile(std::vector<PlanRange> inputs) {
+    PlanProfile profile;
+    profile.inputs = std::move(inputs);
+    engine_.plan.profiles.push_back(std::move(profile));
+  }
+  /// Gives kernels and places; no further values afterwards.
+  SmallEngine finish() {
+    give_kernels(engine_.plan.steps);
+    for (PlanProfile& profile : engine_.plan.profiles) {
+      profile.arena_offsets.assign(most_bytes_.size(), 0);
+      profile.arena_sizes = most_bytes_;
+      for (std::size_t i = 0; i < most_bytes_.size(); ++i) {
+        if (engine_.plan.values[i].storage != Storage::arena) continue;
+        profile.arena_offsets[i] = profile.arena_bytes;
+        profile.arena_bytes += (most_bytes_[i] + 63) / 64 * 64;
+      }
+    }
+    return std::move(engine_);
+  }
+  Plan& plan() { return engine_.plan; }
+
+ private:
+  void give_kernels(std::vector<PlanStep>& steps) {
+    for (PlanStep& step : steps) {
+      const bool is_run_by_runtime = !step.blocks.empty() || step.op_type == "DimValues";
+      if (!is_run_by_runtime) step.choices.assign(engine_.plan.profiles.size(), {.tactic = "reference"});
+      for (PlanBlock& block : step.blocks) give_kernels(block.steps);
+    }
+  }
+
+  SmallEngine engine_;
+  std::vector<std::uint64_t> most_bytes_;
+};
+
+inline TensorType f32(std::vector<Dim> dims) { return {DType::float32, std::move(dims)}; }
+
+/// y = softmax(reshape(x) * w), x: [batch, 2, 4], batch 1..3 and, in the second profile, 4..8.
+inline SmallEngine classifier() {
+  PlanMaker maker;
+  const Dim batch = Dim::symbol("batch");
+  const std::int32_t x = maker.input("x", f32({batch, 2, 4}));
+  const std::int32_t flat = maker.view("flat", f32({batch, 8}), x);
+  std::vector<float> elements(8 * 5);
+  for (std::size_t i = 0; i < elements.size(); ++i) elements[i] = 0.0625F * static_cast<float>(i % 11) - 0.25F;
+  const std::int32_t w = maker.constant("w", DType::float32, {8, 5}, elements);
+  const std::int32_t scores = maker.arena("scores", f32({batch, 5}), 8 * 5 * sizeof(float));
+  const std::int32_t y = maker.output("y", f32({batch, 5}));
+  maker.add(maker.step("MatMul", {flat, w}, {scores}));
+  maker.add(maker.step("Softmax", {scores}, {y}, {{"axis", std::int64_t{1}}}));
+  maker.profile({{{1, 2, 4}, {2, 2, 4}, {3, 2, 4}}});
+  maker.profile({{{4, 2, 4}, {4, 2, 4}, {8, 2, 4}}});
+  maker.plan().report = {
+      {.step = "MatMul2", .tactic = "gemm.packed", .refusal = "too small"},
+      {.step = "MatMul2", .tactic = "reference", .parameters = {}, .median_us = 1.5, .chosen = true}};
+  return maker.finish();
+}
+
+}  // namespace tenfold::test
