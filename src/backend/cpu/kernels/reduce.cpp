@@ -154,8 +154,8 @@ void for_rule(Fold fold, F&& f) {
   }
 }
 
-void reduce_rows(Fold fold, const float* x, std::int64_t row_stride, std::int64_t count, std::int64_t length, float* acc,
-                 const float* offset) {
+void reduce_rows(Fold fold, const float* x, std::int64_t row_stride, std::int64_t count, std::int64_t length,
+                 float* acc, const float* offset) {
   for_rule(fold, [&](auto rule) { rows<decltype(rule)>(x, row_stride, count, length, acc, offset); });
 }
 

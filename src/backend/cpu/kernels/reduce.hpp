@@ -17,7 +17,8 @@ struct ReduceKernels {
   /// acc[c] = acc[c] folded with the `length` floats of column c, `stride` floats apart. `offset`: one a column.
   void (*columns)(Fold fold, const float* x, std::int64_t length, std::int64_t stride, std::int64_t cols, float* acc,
                   const float* offset);
-  /// index[r] = position of the largest (smallest) of the `length` floats of row r, the first of equal ones or the last.
+  /// index[r] = position of the largest (smallest) of the `length` floats of row r, the first of equal ones or the
+  /// last.
   void (*arg_rows)(const float* x, std::int64_t row_stride, std::int64_t rows, std::int64_t length, bool largest,
                    bool last, std::int64_t* index);
   void (*arg_columns)(const float* x, std::int64_t length, std::int64_t stride, std::int64_t cols, bool largest,

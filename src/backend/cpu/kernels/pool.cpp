@@ -1,0 +1,204 @@
+#include "backend/cpu/kernels/pool.hpp"
+
+#include "backend/cpu/kernels/simd.hpp"
+#include "backend/cpu/kernels/simd_math.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+
+namespace {
+
+constexpr int kWidth = Vec::kWidth;
+
+/// The part of a window along one axis that lies inside the input: taps [first, last), and how many count for an
+/// average.
+struct Taps {
+  std::int64_t first, last, start, count;
+};
+Taps taps_at(const PoolShape& shape, int axis, std::int64_t position) {
+  Taps taps{};
+  taps.start = position * shape.stride[axis] - shape.pad_begin[axis];
+  const std::int64_t d = shape.dilation[axis];
+  taps.first = taps.start < 0 ? (-taps.start + d - 1) / d : 0;
+  // Taps below `end`: start + k d < in.
+  const auto below = [&](std::int64_t end) {
+    const std::int64_t k = end <= taps.start ? 0 : (end - taps.start + d - 1) / d;
+    return k < shape.kernel[axis] ? k : shape.kernel[axis];
+  };
+  taps.last = below(shape.in[axis]);
+  if (taps.first > taps.last) taps.first = taps.last;
+  taps.count = shape.include_pad ? below(shape.in[axis] + shape.pad_end[axis]) : taps.last - taps.first;
+  return taps;
+}
+
+struct MaxRule {
+  static Vec start() { return Vec(-INFINITY); }
+  static Vec join(Vec acc, Vec x) { return math::max(acc, x); }
+};
+struct SumRule {
+  static Vec start() { return Vec(0.0F); }
+  static Vec join(Vec acc, Vec x) { return acc + x; }
+};
+
+/// One output pixel, kVecs vectors of channels.
+template <typename Rule, int kVecs, bool kWhole>
+inline void pixel(const PoolShape& shape, const float* x, std::int64_t x_pitch, const Taps& tz, const Taps& ty,
+                  const Taps& tx, float* y, int last, Vec factor) {
+  const auto load = [&](const float* p, int v) {
+    return !kWhole && v == kVecs - 1 ? Vec::load_first(p + v * kWidth, last) : Vec::load(p + v * kWidth);
+  };
+  Vec acc[kVecs];
+  for (int v = 0; v < kVecs; ++v) acc[v] = Rule::start();
+  for (std::int64_t kz = tz.first; kz < tz.last; ++kz) {
+    for (std::int64_t ky = ty.first; ky < ty.last; ++ky) {
+      const float* row = x + ((tz.start + kz * shape.dilation[0]) * shape.in[1] + ty.start + ky * shape.dilation[1]) *
+                                 shape.in[2] * x_pitch;
+      for (std::int64_t kx = tx.first; kx < tx.last; ++kx) {
+        const float* p = row + (tx.start + kx * shape.dilation[2]) * x_pitch;
+        for (int v = 0; v < kVecs; ++v) acc[v] = Rule::join(acc[v], load(p, v));
+      }
+    }
+  }
+  for (int v = 0; v < kVecs; ++v) {
+    const Vec result = shape.average ? acc[v] / factor : acc[v];
+    if (!kWhole && v == kVecs - 1) {
+      result.store_first(y + v * kWidth, last);
+    } else {
+      result.store(y + v * kWidth);
+    }
+  }
+}
+
+template <typename Rule>
+void run_nhwc(const PoolShape& shape, const float* x, std::int64_t x_pitch, float* y, std::int64_t y_pitch,
+              std::int64_t channels, std::int64_t row_begin, std::int64_t row_end) {
+  for (std::int64_t row = row_begin; row < row_end; ++row) {
+    const Taps tz = taps_at(shape, 0, row / shape.out[1]);
+    const Taps ty = taps_at(shape, 1, row % shape.out[1]);
+    for (std::int64_t ox = 0; ox < shape.out[2]; ++ox) {
+      const Taps tx = taps_at(shape, 2, ox);
+      const std::int64_t count = tz.count * ty.count * tx.count;
+      // A window without a single element gives 0 as an average.
+      const Vec divisor(count == 0 ? 1.0F : static_cast<float>(count));
+      float* out = y + (row * shape.out[2] + ox) * y_pitch;
+      std::int64_t c = 0;
+      for (; c + 4 * kWidth <= channels; c += 4 * kWidth) {
+        pixel<Rule, 4, true>(shape, x + c, x_pitch, tz, ty, tx, out + c, kWidth, divisor);
+      }
+      for (; c + kWidth <= channels; c += kWidth) {
+        pixel<Rule, 1, true>(shape, x + c, x_pitch, tz, ty, tx, out + c, kWidth, divisor);
+      }
+      if (c < channels) {
+        pixel<Rule, 1, false>(shape, x + c, x_pitch, tz, ty, tx, out + c, static_cast<int>(channels - c), divisor);
+      }
+    }
+  }
+}
+
+void nhwc(const PoolShape& shape, const float* x, std::int64_t x_pitch, float* y, std::int64_t y_pitch,
+          std::int64_t channels, std::int64_t row_begin, std::int64_t row_end) {
+  if (shape.average) {
+    run_nhwc<SumRule>(shape, x, x_pitch, y, y_pitch, channels, row_begin, row_end);
+  } else {
+    run_nhwc<MaxRule>(shape, x, x_pitch, y, y_pitch, channels, row_begin, row_end);
+  }
+}
+
+/// kWidth floats that are two apart.
+inline Vec load_every_second(const float* p) {
+#if defined(__AVX512F__)
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return _mm512_permutex2var_ps(_mm512_loadu_ps(p), even, _mm512_loadu_ps(p + 16));
+#else
+  const __m256 pairs = _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8), 0x88);
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(pairs), 0xd8));
+#endif
+}
+
+/// The window is separable: first down the columns of a stretch of rows into a buffer that includes the padding, then
+/// along the buffer.
+template <typename Rule>
+void run_plane(const PoolShape& shape, const float* x, float* y) {
+  constexpr std::int64_t kBuffer = 4096;
+  // Room for whole vectors of every second element behind the last output.
+  alignas(64) float buffer[kBuffer + 4 * kWidth];
+  float divisor[kBuffer];
+  const std::int64_t stride = shape.stride[2], dilation = shape.dilation[2];
+  const std::int64_t reach = (shape.kernel[2] - 1) * dilation;
+  std::int64_t chunk = (kBuffer - 1 - reach) / stride + 1;  // outputs whose windows fit into the buffer
+  if (chunk > shape.out[2]) chunk = shape.out[2];
+  for (std::int64_t x0 = 0; x0 < shape.out[2]; x0 += chunk) {
+    const std::int64_t count = shape.out[2] - x0 < chunk ? shape.out[2] - x0 : chunk;
+    const std::int64_t start = x0 * stride - shape.pad_begin[2];  // input position of buffer[0]
+    const std::int64_t span = (count - 1) * stride + reach + 1;
+    // The part of the buffer that input elements fill.
+    const std::int64_t from = start < 0 ? -start : 0;
+    const std::int64_t to = span < shape.in[2] - start ? span : shape.in[2] - start;
+    if (shape.average) {
+      for (std::int64_t i = 0; i < count; ++i) divisor[i] = static_cast<float>(taps_at(shape, 2, x0 + i).count);
+    }
+    for (std::int64_t i = 0; i < span + 4 * kWidth && i < kBuffer + 4 * kWidth; i += kWidth) {
+      if (i + kWidth <= kBuffer + 4 * kWidth) Rule::start().store(buffer + i);
+    }
+    for (std::int64_t row = 0; row < shape.out[0] * shape.out[1]; ++row) {
+      const Taps tz = taps_at(shape, 0, row / shape.out[1]);
+      const Taps ty = taps_at(shape, 1, row % shape.out[1]);
+      for (std::int64_t i = from; i < to; i += kWidth) {
+        const int n = to - i < kWidth ? static_cast<int>(to - i) : kWidth;
+        Vec acc = Rule::start();
+        for (std::int64_t kz = tz.first; kz < tz.last; ++kz) {
+          for (std::int64_t ky = ty.first; ky < ty.last; ++ky) {
+            const float* p =
+                x +
+                ((tz.start + kz * shape.dilation[0]) * shape.in[1] + ty.start + ky * shape.dilation[1]) * shape.in[2] +
+                start + i;
+            acc = Rule::join(acc, n == kWidth ? Vec::load(p) : Vec::load_first(p, n));
+          }
+        }
+        if (n == kWidth) {
+          acc.store(buffer + i);
+        } else {
+          acc.store_first(buffer + i, n);
+        }
+      }
+      float* out = y + row * shape.out[2] + x0;
+      std::int64_t i = 0;
+      for (; i + kWidth <= count && stride <= 2; i += kWidth) {
+        Vec acc = Rule::start();
+        for (std::int64_t k = 0; k < shape.kernel[2]; ++k) {
+          const float* p = buffer + i * stride + k * dilation;
+          acc = Rule::join(acc, stride == 1 ? Vec::load(p) : load_every_second(p));
+        }
+        acc.store(out + i);
+      }
+      for (; i < count; ++i) {
+        Vec acc = Rule::start();
+        for (std::int64_t k = 0; k < shape.kernel[2]; ++k) {
+          acc = Rule::join(acc, Vec(buffer[i * stride + k * dilation]));
+        }
+        acc.store_first(out + i, 1);
+      }
+      if (shape.average) {
+        const auto rows = static_cast<float>(tz.count * ty.count);
+        for (i = 0; i < count; ++i) {
+          const float n = rows * divisor[i];
+          out[i] = n == 0.0F ? 0.0F : out[i] / n;
+        }
+      }
+    }
+  }
+}
+
+void plane(const PoolShape& shape, const float* x, float* y) {
+  if (shape.average) {
+    run_plane<SumRule>(shape, x, y);
+  } else {
+    run_plane<MaxRule>(shape, x, y);
+  }
+}
+
+}  // namespace
+
+extern const PoolKernels kPoolKernels;
+const PoolKernels kPoolKernels = {nhwc, plane};
+
+}  // namespace tenfold::cpu::TENFOLD_TIER
