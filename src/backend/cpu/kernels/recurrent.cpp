@@ -1,0 +1,161 @@
+// The products are vectors times a matrix that does not fit into the first-level cache: bound by reading the weights,
+// which a block reads once for up to three sequences of the batch.
+#include "backend/cpu/kernels/recurrent.hpp"
+
+#include "backend/cpu/kernels/simd.hpp"
+#include "backend/cpu/kernels/simd_math.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+
+namespace {
+
+constexpr int kWidth = Vec::kWidth;
+
+/// acc[n][g] += sum_k h[n][k] * weights[k][g] for kRows sequences. One sequence alone takes even and odd k in turns:
+/// its few sums would otherwise wait for each other.
+template <int kGates, int kRows>
+inline void multiply(const float* weights, const float* h, std::int64_t h_stride, std::int64_t hidden,
+                     Vec (&acc)[kRows][kGates]) {
+  std::int64_t k = 0;
+  if constexpr (kRows == 1) {
+    Vec odd[kGates];
+    for (int g = 0; g < kGates; ++g) odd[g] = Vec::zero();
+    for (; k + 2 <= hidden; k += 2) {
+      const Vec a = Vec::broadcast(h + k), b = Vec::broadcast(h + k + 1);
+      const float* w = weights + k * kGates * kWidth;
+#pragma GCC unroll 4
+      for (int g = 0; g < kGates; ++g) {
+        acc[0][g] = fma(a, Vec::load(w + g * kWidth), acc[0][g]);
+        odd[g] = fma(b, Vec::load(w + (kGates + g) * kWidth), odd[g]);
+      }
+    }
+    for (int g = 0; g < kGates; ++g) acc[0][g] = acc[0][g] + odd[g];
+  }
+  for (; k < hidden; ++k) {
+    const float* w = weights + k * kGates * kWidth;
+    Vec row[kGates];
+#pragma GCC unroll 4
+    for (int g = 0; g < kGates; ++g) row[g] = Vec::load(w + g * kWidth);
+#pragma GCC unroll 3
+    for (int n = 0; n < kRows; ++n) {
+      const Vec a = Vec::broadcast(h + n * h_stride + k);
+#pragma GCC unroll 4
+      for (int g = 0; g < kGates; ++g) acc[n][g] = fma(a, row[g], acc[n][g]);
+    }
+  }
+}
+
+inline void store_units(Vec value, float* p, std::int64_t unit, std::int64_t hidden) {
+  const std::int64_t left = hidden - unit;
+  if (left >= kWidth) {
+    value.store(p + unit);
+  } else {
+    value.store_first(p + unit, static_cast<int>(left));
+  }
+}
+
+/// One block for kRows sequences: sums begin with f.start, f.finish takes them. The input's sums have `input_gates`
+/// gates.
+template <int kGates, int kRows, typename F>
+inline void block_rows(const RecurrentStep& s, const float* weights, const float* h, std::int64_t block, std::int64_t n,
+                       int input_gates, F f) {
+  Vec acc[kRows][kGates];
+  for (int r = 0; r < kRows; ++r) {
+    const float* sums = s.sums + (n + r) * s.sums_stride + block * input_gates * kWidth;
+    for (int g = 0; g < kGates; ++g) acc[r][g] = f.start(sums, block, g);
+  }
+  multiply<kGates, kRows>(weights + block * s.hidden * kGates * kWidth, h + n * s.padded_hidden, s.padded_hidden,
+                          s.hidden, acc);
+  for (int r = 0; r < kRows; ++r) {
+    const float* sums = s.sums + (n + r) * s.sums_stride + block * input_gates * kWidth;
+    f.finish(acc[r], sums, block, n + r);
+  }
+}
+
+template <int kGates, typename F>
+void for_blocks(const RecurrentStep& s, const float* weights, const float* h, std::int64_t begin, std::int64_t end,
+                int input_gates, F f) {
+  for (std::int64_t block = begin; block < end; ++block) {
+    std::int64_t n = 0;
+    for (; n + 3 <= s.batch; n += 3) block_rows<kGates, 3>(s, weights, h, block, n, input_gates, f);
+    for (; n < s.batch; ++n) block_rows<kGates, 1>(s, weights, h, block, n, input_gates, f);
+  }
+}
+
+struct Common {
+  const RecurrentStep& s;
+  Vec start(const float* sums, std::int64_t, int gate) const { return Vec::load(sums + gate * kWidth); }
+  void set_h(Vec h, std::int64_t block, std::int64_t n) const {
+    h.store(s.next_h + n * s.padded_hidden + block * kWidth);
+    if (s.y != nullptr) store_units(h, s.y + n * s.y_stride, block * kWidth, s.hidden);
+  }
+  Vec old_h(std::int64_t block, std::int64_t n) const { return Vec::load(s.h + n * s.padded_hidden + block * kWidth); }
+};
+
+struct LstmRule : Common {
+  void finish(const Vec (&gate)[4], const float*, std::int64_t block, std::int64_t n) const {
+    const Vec in = math::sigmoid(gate[0]), out = math::sigmoid(gate[1]), forget = math::sigmoid(gate[2]);
+    float* cell = s.c + n * s.padded_hidden + block * kWidth;
+    const Vec c = fma(forget, Vec::load(cell), in * math::tanh(gate[3]));
+    c.store(cell);
+    set_h(out * math::tanh(c), block, n);
+  }
+};
+
+struct RnnRule : Common {
+  void finish(const Vec (&gate)[1], const float*, std::int64_t block, std::int64_t n) const {
+    set_h(math::tanh(gate[0]), block, n);
+  }
+};
+
+struct GruRule : Common {
+  /// The candidate's recurrent sum stays apart from its input sum.
+  Vec start(const float* sums, std::int64_t block, int gate) const {
+    return gate == 2 ? Vec::load(s.candidate_bias + block * kWidth) : Vec::load(sums + gate * kWidth);
+  }
+  void finish(const Vec (&gate)[3], const float* sums, std::int64_t block, std::int64_t n) const {
+    const Vec update = math::sigmoid(gate[0]), reset = math::sigmoid(gate[1]);
+    const Vec candidate = math::tanh(fma(reset, gate[2], Vec::load(sums + 2 * kWidth)));
+    set_h(fma(update, old_h(block, n) - candidate, candidate), block, n);
+  }
+};
+
+struct GruGatesRule : Common {
+  void finish(const Vec (&gate)[2], const float*, std::int64_t block, std::int64_t n) const {
+    const std::int64_t at = n * s.padded_hidden + block * kWidth;
+    math::sigmoid(gate[0]).store(s.update + at);
+    (math::sigmoid(gate[1]) * old_h(block, n)).store(s.reset_h + at);
+  }
+};
+
+struct GruCandidateRule : Common {
+  Vec start(const float* sums, std::int64_t, int) const { return Vec::load(sums + 2 * kWidth); }
+  void finish(const Vec (&gate)[1], const float*, std::int64_t block, std::int64_t n) const {
+    const Vec update = Vec::load(s.update + n * s.padded_hidden + block * kWidth);
+    const Vec candidate = math::tanh(gate[0]);
+    set_h(fma(update, old_h(block, n) - candidate, candidate), block, n);
+  }
+};
+
+void lstm(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
+  for_blocks<4>(s, s.weights, s.h, begin, end, 4, LstmRule{{s}});
+}
+void rnn(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
+  for_blocks<1>(s, s.weights, s.h, begin, end, 1, RnnRule{{s}});
+}
+void gru(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
+  for_blocks<3>(s, s.weights, s.h, begin, end, 3, GruRule{{s}});
+}
+void gru_gates(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
+  for_blocks<2>(s, s.weights, s.h, begin, end, 3, GruGatesRule{{s}});
+}
+void gru_candidate(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
+  for_blocks<1>(s, s.candidate_weights, s.reset_h, begin, end, 3, GruCandidateRule{{s}});
+}
+
+}  // namespace
+
+extern const RecurrentKernels kRecurrentKernels;
+const RecurrentKernels kRecurrentKernels = {lstm, rnn, gru, gru_gates, gru_candidate};
+
+}  // namespace tenfold::cpu::TENFOLD_TIER

@@ -1,0 +1,340 @@
+// RNN, GRU and LSTM: the products with all inputs as one matrix product, then step after step the products with the
+// state. Threads share the units of a step, or take a direction each when steps are short.
+#include "backend/cpu/kernels/recurrent.hpp"
+
+#include <array>
+#include <cstring>
+
+#include "backend/cpu/gemm_support.hpp"
+#include "backend/cpu/tactic_tools.hpp"
+#include "ops/rnn.hpp"
+
+namespace tenfold::cpu {
+
+namespace {
+
+using Kind = Recurrent::Kind;
+
+struct Sizes {
+  std::int64_t directions, gates, features, hidden, blocks;
+  std::int64_t padded_hidden() const { return blocks * vector_floats(tier()); }
+  std::int64_t columns() const { return gates * padded_hidden(); }
+  /// Gates of the recurrent product that runs first.
+  std::int64_t main_gates(bool splits) const { return splits ? 2 : gates; }
+};
+Sizes sizes_of(const Recurrent& op, const TensorType& w, const TensorType& r) {
+  Sizes sizes{};
+  sizes.directions = op.num_directions();
+  sizes.gates = op.num_gates();
+  sizes.features = w.dims[2].constant();
+  sizes.hidden = r.dims[2].constant();
+  sizes.blocks = (sizes.hidden + vector_floats(tier()) - 1) / vector_floats(tier());
+  return sizes;
+}
+/// A GRU whose reset gate acts before the product computes the candidate in a second half of the step.
+bool splits_step(const Recurrent& op) { return op.spec().kind == Kind::gru && !op.spec().linear_before_reset; }
+
+Refusal refuses(const Signature& signature) {
+  const auto* op = dynamic_cast<const Recurrent*>(&signature.op);
+  if (op == nullptr) return "it is no recurrent layer";
+  constexpr std::array<std::string_view, 3> kNames = {"the input", "the weights", "the recurrent weights"};
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (auto refusal = signature.refuses_dtype(i, kNames[i])) return refusal;
+    if (signature.inputs[i].rank() != 3) return fmt::format("{} has rank {}", kNames[i], signature.inputs[i].rank());
+    if (i > 0 && !fits_in_panels(signature.inputs[i])) return fmt::format("{} is not known or too large", kNames[i]);
+  }
+  const Sizes sizes = sizes_of(*op, signature.inputs[1], signature.inputs[2]);
+  const auto has_shape = [&](std::size_t i, std::int64_t rows, std::int64_t depth) {
+    const auto& dims = signature.inputs[i].dims;
+    return dims[0] == Dim(sizes.directions) && dims[1] == Dim(rows) && dims[2] == Dim(depth);
+  };
+  if (!has_shape(1, sizes.gates * sizes.hidden, sizes.features) ||
+      !has_shape(2, sizes.gates * sizes.hidden, sizes.hidden)) {
+    return "the weights do not fit together";
+  }
+  if (signature.has_input(Recurrent::kBias) &&
+      signature.inputs[Recurrent::kBias].dims != std::vector<Dim>{sizes.directions, 2 * sizes.gates * sizes.hidden}) {
+    return "the bias does not fit the weights";
+  }
+  for (const int i : {Recurrent::kInitialH, Recurrent::kInitialC}) {
+    if (signature.has_input(static_cast<std::size_t>(i)) &&
+        signature.inputs[static_cast<std::size_t>(i)].dims[2] != Dim(sizes.hidden)) {
+      return "an initial state does not fit the weights";
+    }
+  }
+  if (signature.has_input(Recurrent::kLengths)) return "the sequences have lengths of their own";
+  if (signature.has_input(Recurrent::kPeepholes)) return "there are peepholes";
+  if (!op->has_default_activations()) return "the activations are not sigmoid and tanh";
+  if (op->spec().clip != 0) return "sums are clipped";
+  if (op->spec().input_forget) return "the input and forget gates are coupled";
+  return std::nullopt;
+}
+
+/// One tiling: the product with the inputs is a small part of the time.
+GemmTiling tiling_for(std::int64_t rows, const Sizes& sizes) {
+  return promising_tilings(rows, sizes.columns(), sizes.features).front();
+}
+
+/// Column `j` of the packed order [block][gate][vector] as row of ONNX's [gate * hidden], or -1 for padding.
+std::int64_t row_of_column(std::int64_t j, const Sizes& sizes) {
+  const std::int64_t width = vector_floats(tier());
+  const std::int64_t block = j / (sizes.gates * width), gate = j / width % sizes.gates,
+                     unit = block * width + j % width;
+  return unit < sizes.hidden ? gate * sizes.hidden + unit : -1;
+}
+
+/// Per direction: panels of w, bias in column order, recurrent weights, [candidate's weights], [candidate's bias].
+constexpr std::size_t kBlobs = 5;
+std::array<std::int64_t, kBlobs> blob_floats(const Recurrent& op, const Sizes& sizes) {
+  const bool splits = splits_step(op);
+  const bool has_candidate_bias = op.spec().kind == Kind::gru && !splits;
+  const std::int64_t matrix = sizes.padded_hidden() * sizes.hidden;
+  return {sizes.columns() * sizes.features, sizes.columns(), sizes.main_gates(splits) * matrix, splits ? matrix : 0,
+          has_candidate_bias ? sizes.padded_hidden() : 0};
+}
+
+class RecurrentKernel final : public Kernel {
+ public:
+  explicit RecurrentKernel(const KernelSpec& spec)
+      : op_(spec.op),
+        layer_(dynamic_cast<const Recurrent&>(*spec.op)),
+        sizes_(sizes_of(layer_, spec.inputs[1], spec.inputs[2])),
+        tiling_(tiling_from(spec.parameters)),
+        kernels_(TENFOLD_FOR_TIER(kRecurrentKernels)) {
+    const auto floats = blob_floats(layer_, sizes_);
+    require(spec.weights.size() == kBlobs * static_cast<std::size_t>(sizes_.directions), Code::incompatible_engine,
+            "a recurrent layer of {} directions has {} packed weights, got {}", sizes_.directions,
+            kBlobs * static_cast<std::size_t>(sizes_.directions), spec.weights.size());
+    for (std::size_t i = 0; i < spec.weights.size(); ++i) {
+      weights_.push_back(floats[i % kBlobs] == 0 ? nullptr : packed_floats(spec, i, floats[i % kBlobs]));
+    }
+  }
+
+  std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
+    const std::int64_t steps = inputs[0].dim(0), batch = inputs[0].dim(1);
+    return sizeof(float) * static_cast<std::size_t>(sizes_.directions * batch *
+                                                    (steps * sizes_.columns() + 5 * sizes_.padded_hidden()));
+  }
+
+  void run(const Launch& launch) const override {
+    const TensorView& x = launch.inputs[0];
+    const std::int64_t steps = x.dim(0), batch = x.dim(1), columns = sizes_.columns();
+    const std::int64_t state = batch * sizes_.padded_hidden();
+    if (batch == 0) return;
+    auto* workspace = reinterpret_cast<float*>(launch.workspace.data());
+    float* states = workspace + sizes_.directions * batch * steps * columns;
+    ThreadPool& pool = pool_of(launch);
+
+    // Both directions' products with the inputs.
+    for (std::int64_t d = 0; d < sizes_.directions && steps > 0; ++d) {
+      GemmArgs args;
+      args.rows = steps * batch;
+      args.columns = columns;
+      args.depth = sizes_.features;
+      args.a = x.as<const float>();
+      args.a_stride = sizes_.features;
+      args.panels = blob(d, 0);
+      args.c = workspace + d * batch * steps * columns;
+      args.c_stride = columns;
+      args.finish.bias = blob(d, 1);
+      args.tiling = tiling_;
+      TENFOLD_FOR_TIER(kGemmKernels).run(args, workers_of(launch));
+    }
+
+    std::array<RecurrentStep, 2> base{};
+    for (std::int64_t d = 0; d < sizes_.directions; ++d) {
+      RecurrentStep& s = base[static_cast<std::size_t>(d)];
+      s.batch = batch;
+      s.hidden = sizes_.hidden;
+      s.padded_hidden = sizes_.padded_hidden();
+      s.weights = blob(d, 2);
+      s.candidate_weights = blob(d, 3);
+      s.candidate_bias = blob(d, 4);
+      s.sums_stride = columns;
+      float* own = states + d * 5 * state;
+      s.c = own + 2 * state;
+      s.reset_h = own + 3 * state;
+      s.update = own + 4 * state;
+      s.y_stride = sizes_.hidden;
+      load_state(operand(launch.inputs, Recurrent::kInitialH), d, batch, own);
+      load_state(layer_.spec().kind == Kind::lstm ? operand(launch.inputs, Recurrent::kInitialC) : TensorView{}, d,
+                 batch, s.c);
+    }
+    auto* y = operand(launch.outputs, 0).as<float>();
+    const auto step_at = [&](std::int64_t d, std::int64_t i) {
+      RecurrentStep s = base[static_cast<std::size_t>(d)];
+      const bool backwards = layer_.spec().direction == Recurrent::Direction::reverse || d == 1;
+      const std::int64_t t = backwards ? steps - 1 - i : i;
+      float* own = states + d * 5 * state;
+      s.h = own + i % 2 * state;
+      s.next_h = own + (i + 1) % 2 * state;
+      s.sums = workspace + (d * steps + t) * batch * columns;
+      s.y = y == nullptr ? nullptr : y + (t * sizes_.directions + d) * batch * sizes_.hidden;
+      return s;
+    };
+
+    constexpr double kNsPerWeight = 0.04, kWorthwhileNs = 6000;
+    const double step_ns =
+        kNsPerWeight * static_cast<double>(sizes_.directions * batch * columns) * static_cast<double>(sizes_.hidden);
+    const std::int64_t threads = pool.num_threads();
+    if (threads > 1 && step_ns / static_cast<double>(threads) > kWorthwhileNs) {
+      // Every thread takes its share of the units of all directions in each step.
+      const std::int64_t items = sizes_.directions * sizes_.blocks;
+      const auto parts = static_cast<int>(std::min(items, threads));
+      for (std::int64_t i = 0; i < steps; ++i) {
+        for (int phase = 0; phase < num_phases(); ++phase) {
+          pool.run(parts, [&](int part) {
+            for (std::int64_t item = items * part / parts; item < items * (part + 1) / parts;) {
+              const std::int64_t d = item / sizes_.blocks, block = item % sizes_.blocks;
+              const std::int64_t end = std::min(sizes_.blocks, block + items * (part + 1) / parts - item);
+              run_blocks(step_at(d, i), phase, block, end);
+              item += end - block;
+            }
+          });
+        }
+      }
+    } else {
+      const auto direction = [&](int d) {
+        for (std::int64_t i = 0; i < steps; ++i) {
+          const RecurrentStep s = step_at(d, i);
+          for (int phase = 0; phase < num_phases(); ++phase) run_blocks(s, phase, 0, sizes_.blocks);
+        }
+      };
+      if (sizes_.directions == 2 && threads > 1 && step_ns * static_cast<double>(steps) > 2 * kWorthwhileNs) {
+        pool.run(2, direction);
+      } else {
+        for (int d = 0; d < sizes_.directions; ++d) direction(d);
+      }
+    }
+    for (std::int64_t d = 0; d < sizes_.directions; ++d) {
+      const float* own = states + d * 5 * state;
+      store_state(own + steps % 2 * state, operand(launch.outputs, 1), d, batch);
+      store_state(own + 2 * state, operand(launch.outputs, 2), d, batch);
+    }
+  }
+
+ private:
+  const float* blob(std::int64_t direction, std::size_t index) const {
+    return weights_[static_cast<std::size_t>(direction) * kBlobs + index];
+  }
+  int num_phases() const { return splits_step(layer_) ? 2 : 1; }
+  void run_blocks(const RecurrentStep& step, int phase, std::int64_t begin, std::int64_t end) const {
+    switch (layer_.spec().kind) {
+      case Kind::rnn:
+        return kernels_.rnn(step, begin, end);
+      case Kind::lstm:
+        return kernels_.lstm(step, begin, end);
+      case Kind::gru:
+        if (!splits_step(layer_)) return kernels_.gru(step, begin, end);
+        return phase == 0 ? kernels_.gru_gates(step, begin, end) : kernels_.gru_candidate(step, begin, end);
+    }
+  }
+  /// Rows of `hidden` floats into padded rows; zeros without an initial state.
+  void load_state(const TensorView& initial, std::int64_t d, std::int64_t batch, float* state) const {
+    std::memset(state, 0, sizeof(float) * static_cast<std::size_t>(batch * sizes_.padded_hidden()));
+    if (initial.data == nullptr) return;
+    for (std::int64_t n = 0; n < batch; ++n) {
+      std::memcpy(state + n * sizes_.padded_hidden(), initial.as<const float>() + (d * batch + n) * sizes_.hidden,
+                  sizeof(float) * static_cast<std::size_t>(sizes_.hidden));
+    }
+  }
+  void store_state(const float* state, const TensorView& out, std::int64_t d, std::int64_t batch) const {
+    if (out.data == nullptr) return;
+    for (std::int64_t n = 0; n < batch; ++n) {
+      std::memcpy(out.as<float>() + (d * batch + n) * sizes_.hidden, state + n * sizes_.padded_hidden(),
+                  sizeof(float) * static_cast<std::size_t>(sizes_.hidden));
+    }
+  }
+
+  OpPtr op_;  // owns layer_
+  const Recurrent& layer_;
+  Sizes sizes_;
+  GemmTiling tiling_;
+  std::vector<const float*> weights_;
+  const RecurrentKernels& kernels_;
+};
+
+void candidates(const Problem& problem, std::vector<Candidate>& out) {
+  auto refusal = refuses({*problem.op, problem.inputs, problem.outputs});
+  for (const std::size_t i : {std::size_t{1}, std::size_t{2}, std::size_t{Recurrent::kBias}}) {
+    if (refusal || i >= problem.inputs.size() || problem.inputs[i].dtype == DType::undefined) continue;
+    if (problem.constants[i] == nullptr) refusal = fmt::format("input {} is computed", i);
+  }
+  if (refusal) {
+    out.push_back({.refusal = *refusal});
+    return;
+  }
+  const auto& layer = dynamic_cast<const Recurrent&>(*problem.op);
+  const Sizes sizes = sizes_of(layer, problem.inputs[1], problem.inputs[2]);
+  const std::int64_t rows = problem.input_shapes[0][0] * problem.input_shapes[0][1];
+  constexpr double kFlopsPerUs = 30'000;
+  out.push_back({.parameters = parameters_of(tiling_for(rows, sizes)),
+                 .estimated_us = 2.0 * static_cast<double>(rows * sizes.columns() * sizes.directions) *
+                                 static_cast<double>(sizes.features + sizes.hidden) / kFlopsPerUs});
+}
+
+PackedWeights pack(const Problem& problem, const Candidate& candidate) {
+  const auto& layer = dynamic_cast<const Recurrent&>(*problem.op);
+  const Sizes sizes = sizes_of(layer, problem.inputs[1], problem.inputs[2]);
+  const auto floats = blob_floats(layer, sizes);
+  const std::int64_t rows = sizes.gates * sizes.hidden, width = vector_floats(tier());
+  const bool has_bias = problem.inputs.size() > Recurrent::kBias && problem.constants[Recurrent::kBias] != nullptr;
+  const bool splits = splits_step(layer);
+  PackedWeights packed;
+  packed.consumed_inputs = {1, 2};
+  if (has_bias) packed.consumed_inputs.push_back(Recurrent::kBias);
+  for (std::int64_t d = 0; d < sizes.directions; ++d) {
+    const float* w = problem.constants[1]->as<float>().data() + d * rows * sizes.features;
+    const float* r = problem.constants[2]->as<float>().data() + d * rows * sizes.hidden;
+    const float* bias = has_bias ? problem.constants[Recurrent::kBias]->as<float>().data() + d * 2 * rows : nullptr;
+    packed.blobs.push_back(pack_panels(sizes.features, sizes.columns(), tiling_from(candidate.parameters).tile_vectors,
+                                       [&](std::int64_t k, std::int64_t j) {
+                                         const std::int64_t row = row_of_column(j, sizes);
+                                         return row < 0 ? 0.0F : w[row * sizes.features + k];
+                                       }));
+    const auto add_blob = [&](std::int64_t count, const auto& value) {
+      std::vector<std::byte> bytes(static_cast<std::size_t>(count) * sizeof(float));
+      for (std::int64_t i = 0; i < count; ++i) {
+        const float x = value(i);
+        std::memcpy(bytes.data() + static_cast<std::size_t>(i) * sizeof x, &x, sizeof x);
+      }
+      packed.blobs.push_back(std::move(bytes));
+    };
+    // Both biases at once, except the candidate's recurrent one where the reset gate acts on it.
+    const bool keeps_candidate = floats[4] != 0;
+    add_blob(floats[1], [&](std::int64_t j) {
+      const std::int64_t row = row_of_column(j, sizes);
+      if (row < 0 || bias == nullptr) return 0.0F;
+      return keeps_candidate && row >= 2 * sizes.hidden ? bias[row] : bias[row] + bias[rows + row];
+    });
+    // [block][k][gate][vector] of gates first .. first + gates - 1.
+    const auto recurrent = [&](std::int64_t first, std::int64_t gates) {
+      return [&, first, gates](std::int64_t i) {
+        const std::int64_t lane = i % width, gate = i / width % gates, k = i / (width * gates) % sizes.hidden;
+        const std::int64_t unit = i / (width * gates * sizes.hidden) * width + lane;
+        return unit < sizes.hidden ? r[((first + gate) * sizes.hidden + unit) * sizes.hidden + k] : 0.0F;
+      };
+    };
+    add_blob(floats[2], recurrent(0, sizes.main_gates(splits)));
+    add_blob(floats[3], recurrent(2, 1));
+    add_blob(floats[4], [&](std::int64_t unit) {
+      return unit < sizes.hidden && bias != nullptr ? bias[rows + 2 * sizes.hidden + unit] : 0.0F;
+    });
+  }
+  return packed;
+}
+
+std::unique_ptr<Kernel> make(const KernelSpec& spec) {
+  const auto refusal = refuses({*spec.op, spec.inputs, spec.outputs});
+  require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this layer: {}", spec.tactic,
+          refusal.value_or(""));
+  return std::make_unique<RecurrentKernel>(spec);
+}
+
+}  // namespace
+
+const CpuTactic kLstm = {"recurrent.steps", "LSTM", &candidates, &pack, &make};
+const CpuTactic kGru = {"recurrent.steps", "GRU", &candidates, &pack, &make};
+const CpuTactic kRnn = {"recurrent.steps", "RNN", &candidates, &pack, &make};
+
+}  // namespace tenfold::cpu
