@@ -7,13 +7,13 @@
 #include <fmt/format.h>
 
 #include "backend/backend.hpp"
-#include "base/atomic_file.hpp"
 #include "base/cpu_count.hpp"
 #include "base/error.hpp"
 #include "inputs.hpp"
 #include "json.hpp"
 #include "model.hpp"
 #include "peak.hpp"
+#include "runtime/engine_access.hpp"
 #include "statistics.hpp"
 #include "terminal.hpp"
 
@@ -203,6 +203,14 @@ double peak_memory() {
   return 0;
 }
 
+int threads_of(const Engine& engine) {
+  try {
+    return std::min(EngineAccess::file(engine).plan.num_threads, cpu_count());
+  } catch (const Error&) {
+    return 1;  // a portable section: the references use one
+  }
+}
+
 std::string latency_line(const Statistics& ms) {
   return fmt::format(
       "Latency: min = {:.4g} ms, max = {:.4g} ms, mean = {:.4g} ms, median = {:.4g} ms, percentile(90%) = {:.4g} ms, "
@@ -215,9 +223,9 @@ Exit run_bench(const BenchCommand& command, const Session& session) {
   const Loaded loaded = load_or_build(command.loading, session, called);
   const Engine& engine = loaded.engine;
   if (!command.save_engine.empty()) {
-    require(!loaded.bytes.empty(), Code::invalid_argument, "--save-engine: {} already is an engine",
+    require(loaded.save != nullptr, Code::invalid_argument, "--save-engine: {} already is an engine",
             command.loading.path);
-    write_file_atomically(command.save_engine, loaded.bytes);
+    loaded.save(command.save_engine);
   }
   const std::vector<TensorInfo> infos = engine.inputs();
   const NamedShapes shapes = parse_shapes_or_none(command.loading.compile.shapes.exact);
@@ -247,11 +255,8 @@ Exit run_bench(const BenchCommand& command, const Session& session) {
   std::vector<StepProfile> profiles;
   std::vector<StepTime> last_run;
   double peak_gflops = 0;
-  const std::map<std::string, std::string> metadata = engine.metadata();
-  const auto threads_entry = metadata.find("tenfold.threads");
-  const int threads = command.loading.compile.num_threads > 0 ? command.loading.compile.num_threads
-                      : threads_entry != metadata.end()       ? std::stoi(threads_entry->second)
-                                                              : cpu_count();
+  const int threads =
+      command.loading.compile.num_threads > 0 ? command.loading.compile.num_threads : threads_of(engine);
   if (wants_profile) {
     profiles = profile_steps(context, last_run);
     peak_gflops = measure_peak_gflops(cpu_backend().target(), std::max(1, threads));

@@ -11,7 +11,6 @@
 
 #include "base/error.hpp"
 #include "difference.hpp"
-#include "engine/engine_file.hpp"
 #include "inputs.hpp"
 #include "json.hpp"
 #include "model.hpp"
@@ -165,9 +164,10 @@ Exit run_compare(const CompareCommand& command, const Session& session) {
           command.model);
   CompileOptions compile_options = command.compile;
   if (compile_options.shapes.is_empty()) compile_options.shapes.exact = format_shapes(shapes_of_files(command.inputs));
-  const Compiled compiled =
+  Compiled compiled =
       compile(command.model, compile_options, session, fmt::format("tenfold compare {}", command.model), false);
-  const Engine engine = Engine::load(serialize_engine(compiled.build.plan, compiled.build.weights));
+  const std::size_t num_steps = compiled.build.plan.steps.size();
+  const Engine engine = engine_in_memory(compiled.build);
   const std::vector<TensorInfo> infos = engine.inputs();
   const NamedShapes shapes = parse_shapes_or_none(command.run_shapes);
   InputOptions input_options = command.inputs;
@@ -244,7 +244,7 @@ Exit run_compare(const CompareCommand& command, const Session& session) {
   for (const std::string& line : report.lines) fmt::print("  {}\n", line);
   if (!command.no_reference) {
     fmt::print("  {} values of {} steps compared with the reference one by one; largest relative error {:.3g}\n",
-               report.steps_compared, compiled.build.plan.steps.size(), report.largest_step_error);
+               report.steps_compared, num_steps, report.largest_step_error);
   }
   if (!report.steps.empty()) {
     const StepProblem& first = report.steps.front();

@@ -14,6 +14,7 @@
 
 #include "base/atomic_file.hpp"
 #include "engine/engine_file.hpp"
+#include "runtime/engine_access.hpp"
 #include "terminal.hpp"
 
 namespace tenfold::cli {
@@ -54,7 +55,7 @@ std::vector<ProfileSpec> profiles_of(const Plan& plan) {
   return profiles;
 }
 
-std::vector<std::byte> rebuild(const LoadingOptions& options, const Session& session) {
+BuildResult rebuild(const LoadingOptions& options, const Session& session) {
   EngineFile file = read_engine(options.path, {.read_portable = true});
   require(file.portable.has_value(), Code::incompatible_engine,
           "{}: it has no portable section to rebuild it from; build it again from the model", options.path);
@@ -66,8 +67,7 @@ std::vector<std::byte> rebuild(const LoadingOptions& options, const Session& ses
   build_options.timing_cache_path = options.compile.timing_cache;
   build_options.is_cancelled = interrupted;
   build_options.on_progress = [&](const BuildProgress& progress) { bar.update(progress); };
-  const BuildResult result = build(std::move(*file.portable), cpu_backend(), build_options, file.plan.provenance);
-  return serialize_engine(result.plan, result.weights);
+  return build(std::move(*file.portable), cpu_backend(), build_options, file.plan.provenance);
 }
 
 }  // namespace
@@ -204,12 +204,25 @@ void add_loading_options(CLI::App& command, LoadingOptions& options) {
   add_compile_options(command, options.compile);
 }
 
+Engine engine_in_memory(BuildResult& built, const LoadOptions& options) {
+  EngineFile file;
+  file.plan = std::move(built.plan);
+  // Kernels want weights at multiples of 64 bytes, which a tensor's memory is and a vector's is not.
+  Tensor weights(DType::uint8, {std::ssize(built.weights)});
+  std::copy(built.weights.begin(), built.weights.end(), weights.mutable_data());
+  built.weights = {};
+  file.weights = {weights.data(), weights.size_bytes(), std::make_shared<const Tensor>(weights)};
+  return EngineAccess::make(std::move(file), options);
+}
+
 Loaded load_or_build(const LoadingOptions& options, const Session& session, const std::string& command) {
   LoadOptions load;
   load.num_threads = options.compile.num_threads;
   if (options.on_mismatch == "portable") load.on_mismatch = LoadOptions::OnMismatch::portable;
   Loaded loaded;
   double begin = now_seconds();
+  BuildResult built;
+  std::optional<Graph> portable;
   if (is_engine_file(options.path)) {
     try {
       loaded.engine = Engine::load(options.path, load);
@@ -219,17 +232,22 @@ Loaded load_or_build(const LoadingOptions& options, const Session& session, cons
       if (error.code() != Code::incompatible_engine || options.on_mismatch != "rebuild") throw;
       note(session, fmt::format("{}\nrebuilding it in memory from its portable section", error.message()));
     }
-    loaded.bytes = rebuild(options, session);
+    built = rebuild(options, session);
   } else {
-    const Compiled compiled = compile(options.path, options.compile, session, command, false);
+    Compiled compiled = compile(options.path, options.compile, session, command, false);
     for (const std::string& warning : compiled.warnings) note(session, "warning: " + warning);
-    const Graph* portable = options.compile.portable ? &compiled.imported : nullptr;
-    loaded.bytes = serialize_engine(compiled.build.plan, compiled.build.weights, {.portable = portable});
+    built = std::move(compiled.build);
+    if (options.compile.portable) portable = std::move(compiled.imported);
   }
   loaded.seconds_build = now_seconds() - begin;
   begin = now_seconds();
-  loaded.engine = Engine::load(loaded.bytes, load);
+  loaded.engine = engine_in_memory(built, load);
   loaded.seconds_load = now_seconds() - begin;
+  loaded.save = [engine = loaded.engine, portable = std::move(portable)](const std::string& path) {
+    const EngineFile& file = EngineAccess::file(engine);
+    write_engine(path, file.plan, {file.weights.data, file.weights.size},
+                 {.portable = portable ? &*portable : nullptr});
+  };
   return loaded;
 }
 

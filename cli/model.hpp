@@ -1,6 +1,7 @@
 // A model on its way to an engine: the options of `build`, which `run`, `bench` and `compare` share.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -48,8 +49,11 @@ struct Loaded {
   Engine engine;
   double seconds_build = 0;  ///< 0 for an engine file
   double seconds_load = 0;
-  std::vector<std::byte> bytes;  ///< of an engine built in memory
+  /// Writes an engine that was built in memory; empty for an engine file.
+  std::function<void(const std::string& path)> save;
 };
+/// The engine without a detour through a file. Takes the plan and weights out of `compiled`.
+Engine engine_in_memory(BuildResult& built, const LoadOptions& options = {});
 struct LoadingOptions {
   std::string path;
   CompileOptions compile;
