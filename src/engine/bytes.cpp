@@ -141,14 +141,6 @@ void RecordReader::fail(std::string_view rule) const {
   throw Error(Code::incompatible_engine, fmt::format("section '{}', offset {}: {}", section_, at_, rule));
 }
 
-template <typename T>
-T RecordReader::number() {
-  T value;
-  const std::span<const std::byte> source = bytes(sizeof(T));
-  std::memcpy(&value, source.data(), sizeof(T));
-  return value;
-}
-
 std::span<const std::byte> RecordReader::bytes(std::uint64_t size) {
   if (size > bytes_.size() - at_) fail(fmt::format("{} bytes are expected, {} are left", size, bytes_.size() - at_));
   const std::span<const std::byte> result = bytes_.subspan(at_, static_cast<std::size_t>(size));

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <optional>
 #include <span>
@@ -80,7 +81,11 @@ class RecordReader {
 
  private:
   template <typename T>
-  T number();
+  T number() {
+    T value;
+    std::memcpy(&value, bytes(sizeof(T)).data(), sizeof(T));
+    return value;
+  }
   std::uint32_t string_index();
 
   std::string_view section_;

@@ -6,11 +6,15 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/plan.hpp"
 
 namespace tenfold {
+
+/// The first bytes of every engine file.
+inline constexpr std::string_view kEngineMagic = "\x89TENFOLD";
 
 struct EngineWriteOptions {
   const Graph* portable = nullptr;  ///< adds the portable section: this graph with its constants

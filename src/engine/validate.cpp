@@ -154,7 +154,10 @@ class PlanValidator {
       check(!dim.is_constant() || (dim.constant() >= 0 && dim.constant() < limits::kMaxDimension), "its shape is {}",
             to_string(entry.type.dims));
     }
-    if (entry.type.is_static()) check(static_bytes(entry.type).has_value(), "its size overflows");
+    if (entry.type.is_static()) {
+      const auto bytes = static_bytes(entry.type);
+      check(bytes && *bytes <= limits::kMaxFileBytes, "its shape is {}", to_string(entry.type.dims));
+    }
     if (entry.storage == Storage::view) {
       check(is_value(entry.view_of) && entry.view_of != id, "it is a view of value {}", entry.view_of);
       const PlanValue& owner = value(entry.view_of);
@@ -165,6 +168,7 @@ class PlanValidator {
       check(entry.view_of == -1 && entry.view_offset == Dim(0), "it is no view, but has an owner or an offset");
       check(entry.pitch == natural_pitch(entry.type), "it is no view, but has the pitch {}", entry.pitch.to_string());
     }
+    check(entry.storage != Storage::none || entry.type.is_static(), "it is a packed constant of unknown shape");
     if (entry.storage == Storage::constant) {
       check(entry.type.is_static(), "it is a constant of unknown shape");
       check(entry.constant_offset % kAlignment == 0, "it is a constant at offset {}", entry.constant_offset);
@@ -434,6 +438,7 @@ class PlanValidator {
 
   void note_integers(const PlanStep& step) {
     check(step.outputs.size() == 1 && step.outputs[0] >= 0, "it needs one output");
+    check(value(step.outputs[0]).storage != Storage::view, "its output is a view");
     std::vector<Dim> elements;
     for (const std::string& text : step.attributes.get_strings("elements", {})) {
       elements.push_back(Dim::parse(text));
