@@ -87,6 +87,45 @@ TEST(DirectConv, WindowsOfEveryKindAgreeWithTheReference) {
   for (const Layer& layer : windows()) check(layer, "conv.direct");
 }
 
+TEST(GatherConv, WindowsOfEveryKindAgreeWithTheReference) {
+  for (const Layer& layer : windows()) check(layer, "conv.gather");
+  check({.batch = 2, .image = {20, 21}, .in = 3, .out = 32, .kernel = {7, 7}, .stride = {2, 2}, .pads = {3, 3, 3, 3}},
+        "conv.gather");
+}
+
+TEST(DepthwiseConv, WindowsOfEveryKindAgreeWithTheReference) {
+  for (const std::int64_t channels : {1, 5, 8, 33}) {
+    for (const std::int64_t kernel : {1, 2, 3, 5, 7}) {
+      for (const std::int64_t stride : {1, 2, 3}) {
+        const std::int64_t pad = kernel / 2;
+        check({.batch = 2,
+               .image = {9, 14},
+               .in = channels,
+               .out = channels,
+               .group = channels,
+               .kernel = {kernel, kernel},
+               .stride = {stride, stride},
+               .pads = {pad, pad, pad, pad}},
+              "conv.depthwise");
+      }
+    }
+  }
+  for (Layer layer : std::vector<Layer>{
+           {.image = {1, 1}},
+           {.batch = 2, .image = {7, 7}},
+           {.image = {5, 130}, .kernel = {3, 3}, .stride = {1, 2}},
+           {.image = {12, 12}, .kernel = {3, 3}, .pads = {2, 2, 2, 2}, .dilation = {2, 2}},
+           {.image = {4, 4}, .kernel = {5, 5}, .pads = {4, 0, 0, 4}, .dilation = {1, 1}},
+           {.image = {3, 3}, .kernel = {3, 3}, .stride = {1, 1}, .pads = {5, 5, 5, 5}},
+           {.image = {25}, .kernel = {9}, .stride = {1}, .pads = {4, 4}, .dilation = {1}},
+           {.batch = 2, .image = {6, 7}, .program = "add 0 1; relu 2", .operands = {{2, 6, 7, 21}}},
+           {.batch = 2, .image = {6, 7}, .bias = false, .program = "add 0 1; hard_swish 2", .operands = {{21}}},
+           {.batch = 2, .image = {6, 7}, .program = "mul 0 1", .operands = {{2, 1, 1, 21}}}}) {
+    layer.in = layer.out = layer.group = 21;
+    check(layer, "conv.depthwise");
+  }
+}
+
 TEST(DirectConv, LargeDepthIsCutIntoBlocks) { check({.image = {5, 5}, .in = 200, .out = 30}, "conv.direct"); }
 
 TEST(GemmConv, PixelsAreRows) {
@@ -111,6 +150,100 @@ TEST(GemmConv, PixelsAreRows) {
     layer.kernel = plain.kernel;
     layer.pads = plain.pads;
     check(layer, "conv.gemm1x1");
+  }
+}
+
+std::vector<Layer> winograd_layers() {
+  return {
+      {},
+      {.image = {1, 1}, .in = 4, .out = 9},
+      {.batch = 2, .image = {7, 10}, .in = 17, .out = 33},
+      {.image = {12, 5}, .in = 8, .out = 16, .pads = {0, 2, 3, 0}, .bias = false},
+      {.batch = 2, .image = {33, 30}, .in = 9, .out = 8},  // more tiles than are transformed at once
+      {.image = {6, 6}, .in = 600, .out = 24},
+      {.batch = 2, .image = {14, 14}, .in = 40, .out = 21, .program = "add 0 1; relu 2", .operands = {{2, 14, 14, 21}}},
+      {.batch = 2, .image = {6, 5}, .in = 8, .out = 12, .program = "mul 0 1; silu 2", .operands = {{2, 1, 1, 12}}},
+      {.batch = 0, .image = {6, 6}, .in = 8, .out = 8},
+  };
+}
+
+TEST(WinogradConv, SmallTilesAgreeWithTheReference) {
+  // The transforms add up to 4 values of the input and 3 x 3 of the products: errors grow by about 2.
+  for (const Layer& layer : winograd_layers()) check(layer, "conv.winograd2", 4);
+}
+
+TEST(WinogradConv, LargeTilesAgreeWithTheReference) {
+  // Constants up to 8 on either side: errors grow by about 10.
+  for (const Layer& layer : winograd_layers()) check(layer, "conv.winograd4", 16);
+}
+
+TEST(WinogradConv, StrictArithmeticIsHonoured) {
+  PreparedCase prepared = prepare(conv_case({}));
+  prepared.problem.strict = true;
+  for (const Candidate& candidate : cpu_backend().candidates(prepared.problem)) {
+    const bool is_winograd = candidate.tactic.find("winograd") != std::string::npos;
+    EXPECT_TRUE(!is_winograd || !candidate.refusal.empty()) << candidate.tactic;
+  }
+}
+
+struct TransposedLayer {
+  Layer layer;
+  std::vector<std::int64_t> output_padding;
+};
+TEST(TransposedConv, WindowsOfEveryKindAgreeWithTheReference) {
+  const std::vector<TransposedLayer> layers = {
+      {{.image = {5, 6}, .in = 7, .out = 9, .kernel = {2, 2}, .stride = {2, 2}, .pads = {0, 0, 0, 0}}, {0, 0}},
+      {{.batch = 2, .image = {5, 9}, .in = 24, .out = 17, .kernel = {4, 4}, .stride = {2, 2}}, {0, 0}},
+      {{.image = {4, 7}, .in = 8, .out = 33, .kernel = {3, 3}, .stride = {2, 2}}, {1, 1}},
+      {{.image = {4, 3}, .in = 8, .out = 8, .kernel = {2, 2}, .stride = {3, 3}, .pads = {0, 0, 0, 0}}, {0, 1}},
+      {{.image = {1, 1}, .in = 6, .out = 5, .kernel = {4, 4}, .stride = {1, 1}, .pads = {0, 0, 0, 0}}, {0, 0}},
+      {{.image = {6, 6},
+        .in = 6,
+        .out = 8,
+        .kernel = {3, 3},
+        .stride = {2, 3},
+        .pads = {2, 0, 1, 3},
+        .dilation = {2, 3}},
+       {0, 0}},
+      {{.image = {6, 6}, .in = 6, .out = 8, .group = 2, .kernel = {3, 3}, .stride = {2, 2}, .bias = false}, {0, 0}},
+      {{.image = {19}, .in = 6, .out = 20, .kernel = {5}, .stride = {3}, .pads = {1, 2}, .dilation = {1}}, {0}},
+      {{.image = {3, 4, 3},
+        .in = 5,
+        .out = 8,
+        .kernel = {2, 3, 2},
+        .stride = {2, 1, 2},
+        .pads = {0, 1, 0, 0, 1, 0},
+        .dilation = {1, 1, 1}},
+       {0, 0, 0}},
+      {{.batch = 2,
+        .image = {4, 4},
+        .in = 8,
+        .out = 12,
+        .kernel = {2, 2},
+        .stride = {2, 2},
+        .pads = {0, 0, 0, 0},
+        .program = "add 0 1; hard_swish 2",
+        .operands = {{2, 8, 8, 12}}},
+       {0, 0}},
+      {{.batch = 2,
+        .image = {4, 4},
+        .in = 8,
+        .out = 12,
+        .kernel = {2, 2},
+        .stride = {2, 2},
+        .pads = {0, 0, 0, 0},
+        .program = "mul 0 1; add 3 2",
+        .operands = {{2, 1, 1, 12}, {2, 8, 8, 1}}},
+       {0, 0}},
+  };
+  for (const TransposedLayer& t : layers) {
+    KernelCase c = conv_case(t.layer);
+    c.op = "ConvTranspose";
+    c.attributes.set("output_padding", t.output_padding);
+    Shape w{t.layer.in, t.layer.out / t.layer.group};
+    w.insert(w.end(), t.layer.kernel.begin(), t.layer.kernel.end());
+    c.inputs[1] = floats(w, 2);
+    check_tactic(c, "convtranspose.phases", tolerance_for(t.layer));
   }
 }
 

@@ -1,6 +1,7 @@
 // Conv on channels-last images as a matrix product over packed weights.
 //   conv.gemm1x1: pixels are rows
 //   conv.direct:  rows are found through pointers, one for each pixel and kernel position; any window, any group
+//   conv.gather:  the window of each pixel is copied into one row first; for few channels
 #include <algorithm>
 #include <cmath>
 
@@ -11,30 +12,35 @@
 namespace tenfold::cpu {
 namespace {
 
-/// Pointer tables of a block of rows must fit in the scratch memory of a thread.
+enum class Way { plain, direct, gather };
+
+/// Pointer tables, or gathered rows, of some register tiles must fit in the scratch memory of a thread.
 constexpr std::int64_t kMaxTaps = 4096;
+constexpr std::int64_t kMaxGathered = 8192;
 
 class ConvGemmKernel final : public Kernel {
  public:
   /// weights: panels [group][panel][tap][channel][column], and for windows the zeros outside the image.
-  ConvGemmKernel(const KernelSpec& spec, bool plain)
+  ConvGemmKernel(const KernelSpec& spec, Way way)
       : op_(spec.op),
         sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
         tiling_(tiling_from(spec.parameters)),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput),
         panels_(packed_floats(spec, 0,
                               sizes_.group * padded_columns(sizes_.out_channels) * sizes_.taps() * sizes_.in_channels)),
-        zeros_(plain ? nullptr : packed_floats(spec, 1, sizes_.in_channels)) {}
+        way_(way),
+        zeros_(way == Way::direct ? packed_floats(spec, 1, sizes_.in_channels) : nullptr) {}
 
   void run(const Launch& launch) const override {
     const TensorView& x = launch.inputs[0];
     const TensorView& y = launch.outputs[0];
     ConvRows rows;
     GemmArgs args;
-    if (zeros_ != nullptr) {
+    if (way_ != Way::plain) {
       rows = conv_rows(conv_of(op_), sizes_, x, y);
       rows.zeros = zeros_;
       args.conv = &rows;
+      args.gathers = way_ == Way::gather;
     }
     args.rows = leading(y.dims);
     args.columns = sizes_.out_channels;
@@ -60,14 +66,15 @@ class ConvGemmKernel final : public Kernel {
   GemmTiling tiling_;
   FinishPlan finish_;
   const float* panels_;
+  Way way_;
   const float* zeros_;
 };
 
 std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType> inputs,
-                                   std::span<const TensorType> outputs, bool plain) {
+                                   std::span<const TensorType> outputs, Way way) {
   if (auto refusal = refuses_conv(conv, inputs, outputs)) return refusal;
   const ConvSizes sizes = conv_sizes(conv, inputs[1]);
-  if (plain) {
+  if (way == Way::plain) {
     if (!is_plain_product(conv, sizes)) return "the window is more than one pixel at stride 1";
     return std::nullopt;
   }
@@ -79,9 +86,9 @@ std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType>
   return std::nullopt;
 }
 
-void candidates(const Problem& problem, std::vector<Candidate>& out, bool plain) {
+void candidates(const Problem& problem, std::vector<Candidate>& out, Way way) {
   const Conv& conv = conv_of(problem.op);
-  auto refusal = refuses(conv, problem.inputs, problem.outputs, plain);
+  auto refusal = refuses(conv, problem.inputs, problem.outputs, way);
   if (!refusal && !is_float32(problem.constants[1])) refusal = "the weights are computed";
   if (refusal) {
     out.push_back({.refusal = *refusal});
@@ -90,16 +97,36 @@ void candidates(const Problem& problem, std::vector<Candidate>& out, bool plain)
   const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
   const ConvWork work = conv_work(problem, sizes);
   const double columns = static_cast<double>(sizes.out_channels);
+  // Short rows at each kernel position keep the multiply-adds waiting; gathering costs a copy of the windows.
+  const double depth = static_cast<double>(sizes.in_channels);
+  const double efficiency = way == Way::plain    ? 0.85
+                            : way == Way::direct ? 0.8 * depth / (depth + 6)
+                                                 : 0.7 * columns / (columns + 8);
   const double filled = columns / static_cast<double>(padded_columns(sizes.out_channels));
-  for (const GemmTiling& tiling :
-       promising_tilings(leading(problem.output_shapes[0]), sizes.out_channels, sizes.in_channels * sizes.taps())) {
+  const std::int64_t rows = leading(problem.output_shapes[0]);
+  const std::int64_t whole_depth = sizes.in_channels * sizes.taps();
+  std::vector<GemmTiling> tilings;
+  switch (way) {
+    case Way::plain:
+      tilings = promising_tilings(rows, sizes.out_channels, whole_depth,
+                                  {{512, 96}, {256, 96}, {512, 48}, {1024, 48}, {384, 192}});
+      break;
+    case Way::direct:
+      tilings = promising_tilings(rows, sizes.out_channels, whole_depth,
+                                  {{kWholeDepth, 96}, {kWholeDepth, 24}, {kWholeDepth, 384}, {768, 96}});
+      break;
+    case Way::gather:
+      tilings = promising_tilings(rows, sizes.out_channels, whole_depth, {{512, 48}, {256, 96}});
+      break;
+  }
+  for (const GemmTiling& tiling : tilings) {
     const double wide = std::min(1.0, 0.6 + 0.4 * columns / (tiling.tile_vectors * vector_floats(tier())));
     out.push_back({.parameters = parameters_of(tiling),
-                   .estimated_us = estimate_us(work.flops / filled, work.bytes, (plain ? 0.85 : 0.8) * wide)});
+                   .estimated_us = estimate_us(work.flops / filled, work.bytes, efficiency * wide)});
   }
 }
 
-PackedWeights pack(const Problem& problem, const Candidate& candidate, bool plain) {
+PackedWeights pack(const Problem& problem, const Candidate& candidate, Way way) {
   const ConvSizes sizes = conv_sizes(conv_of(problem.op), problem.inputs[1]);
   const int tile_vectors = tiling_from(candidate.parameters).tile_vectors;
   const float* weights = problem.constants[1]->as<float>().data();
@@ -113,27 +140,29 @@ PackedWeights pack(const Problem& problem, const Candidate& candidate, bool plai
         [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; });
     panels.insert(panels.end(), group.begin(), group.end());
   }
-  if (!plain) packed.blobs.emplace_back(static_cast<std::size_t>(channels) * sizeof(float));
+  if (way == Way::direct) packed.blobs.emplace_back(static_cast<std::size_t>(channels) * sizeof(float));
   packed.consumed_inputs = {1};
   return packed;
 }
 
-std::unique_ptr<Kernel> make(const KernelSpec& spec, bool plain) {
-  const auto refusal = refuses(conv_of(spec.op), spec.inputs, spec.outputs, plain);
+std::unique_ptr<Kernel> make(const KernelSpec& spec, Way way) {
+  const auto refusal = refuses(conv_of(spec.op), spec.inputs, spec.outputs, way);
   require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this Conv: {}", spec.tactic,
           refusal.value_or(""));
-  return std::make_unique<ConvGemmKernel>(spec, plain);
+  return std::make_unique<ConvGemmKernel>(spec, way);
+}
+
+template <Way kWay>
+constexpr CpuTactic tactic(std::string_view name) {
+  return {name, "Conv", [](const Problem& problem, std::vector<Candidate>& out) { candidates(problem, out, kWay); },
+          [](const Problem& problem, const Candidate& candidate) { return pack(problem, candidate, kWay); },
+          [](const KernelSpec& spec) { return make(spec, kWay); }};
 }
 
 }  // namespace
 
-const CpuTactic kConvGemm{
-    "conv.gemm1x1", "Conv", [](const Problem& problem, std::vector<Candidate>& out) { candidates(problem, out, true); },
-    [](const Problem& problem, const Candidate& candidate) { return pack(problem, candidate, true); },
-    [](const KernelSpec& spec) { return make(spec, true); }};
-const CpuTactic kConvDirect{
-    "conv.direct", "Conv", [](const Problem& problem, std::vector<Candidate>& out) { candidates(problem, out, false); },
-    [](const Problem& problem, const Candidate& candidate) { return pack(problem, candidate, false); },
-    [](const KernelSpec& spec) { return make(spec, false); }};
+const CpuTactic kConvGemm = tactic<Way::plain>("conv.gemm1x1");
+const CpuTactic kConvDirect = tactic<Way::direct>("conv.direct");
+const CpuTactic kConvGather = tactic<Way::gather>("conv.gather");
 
 }  // namespace tenfold::cpu

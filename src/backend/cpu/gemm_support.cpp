@@ -1,6 +1,7 @@
 #include "backend/cpu/gemm_support.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace tenfold::cpu {
 
@@ -27,30 +28,36 @@ GemmTiling tiling_from(std::span<const std::int64_t> parameters, std::size_t fir
   return {static_cast<int>(p[0]), vectors, p[2], p[3]};
 }
 
-std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth) {
-  struct Shape {
+std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth,
+                                          std::initializer_list<GemmBlocks> blocks) {
+  struct RegisterTile {
     int rows, vectors;
   };
-  const std::vector<Shape> shapes = tier() == Tier::avx512 ? std::vector<Shape>{{8, 3}, {12, 2}, {12, 1}}
-                                                           : std::vector<Shape>{{6, 2}, {4, 3}, {8, 1}};
-  const std::int64_t width = vector_floats(tier());
-  const std::int64_t vectors = padded_columns(columns) / width;
+  const bool wide = tier() == Tier::avx512;
+  const std::int64_t vectors = padded_columns(columns) / vector_floats(tier());
+  std::vector<RegisterTile> tiles;
+  if (rows <= 3 && vectors >= 4) {
+    // Few rows: the panels are read once, so the more sums are in flight the better.
+    tiles = {{3, 4}};
+  } else if (vectors == 1) {
+    tiles = {{wide ? 12 : 8, 1}};
+  } else if (vectors == 2) {
+    tiles = {{wide ? 12 : 6, 2}};
+  } else {
+    tiles = wide ? std::vector<RegisterTile>{{8, 3}, {12, 2}} : std::vector<RegisterTile>{{6, 2}, {4, 3}};
+  }
   std::vector<GemmTiling> tilings;
-  for (const Shape& shape : shapes) {
-    if (shape.vectors == 1 && vectors != 1) continue;  // too few sums in flight
-    if (shape.vectors > 1 && vectors == 1) continue;
-    if (shape.vectors > vectors) continue;
-    // Depth blocks keep a panel in the first-level cache; a row block with its depth stays in the second.
-    for (const std::int64_t depth_block : {256, 512, 1024}) {
-      if (depth_block > 256 && depth_block >= 2 * depth) continue;
-      for (const std::int64_t row_block : {48, 96, 192}) {
-        if (row_block > 48 && row_block >= 2 * rows) continue;
-        tilings.push_back({shape.rows, shape.vectors, depth_block, row_block});
-      }
+  for (const RegisterTile& tile : tiles) {
+    for (const GemmBlocks& block : blocks) {
+      // Rounded up to a power of two, so that dynamic sizes near the optimum still fit in one block.
+      const auto cut = [](std::int64_t wanted, std::int64_t size) {
+        return wanted >= size ? static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(size))) : wanted;
+      };
+      const GemmTiling tiling{tile.rows, tile.vectors, cut(block.depth, depth), cut(block.rows, rows)};
+      const auto same = [&](const GemmTiling& t) { return parameters_of(t) == parameters_of(tiling); };
+      if (std::none_of(tilings.begin(), tilings.end(), same)) tilings.push_back(tiling);
     }
   }
-  if (tilings.empty())
-    tilings.push_back({shapes[0].rows, static_cast<int>(std::min<std::int64_t>(vectors, 2)), 256, 96});
   return tilings;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <initializer_list>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -16,8 +17,16 @@ inline Workers workers_of(const Launch& launch) {
   return {&stream.pool(), stream.scratch(), CpuStream::kScratchBytes};
 }
 
-/// Tilings worth timing for a product of these sizes, the most promising first.
-std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth);
+/// Depth and rows of a block, see GemmTiling.
+struct GemmBlocks {
+  std::int64_t depth, rows;
+};
+/// Blocks that are no smaller than the product are the same as larger ones.
+inline constexpr std::int64_t kWholeDepth = std::int64_t{1} << 30;
+/// Tilings worth timing: the register tiles that suit so many rows and columns, each with every one of the blocks.
+/// Blocks are cut to the sizes of the product, and those that become the same are given once.
+std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth,
+                                          std::initializer_list<GemmBlocks> blocks);
 /// Candidate parameters: [tile_rows, tile_vectors, depth_block, row_block].
 std::vector<std::int64_t> parameters_of(const GemmTiling& tiling);
 /// Throws Error(incompatible_engine) unless the kernels of this tier have such a tile and the blocks are sensible.

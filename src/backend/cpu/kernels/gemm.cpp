@@ -74,21 +74,84 @@ void fill_row_table(const ConvRows& conv, const float* a, std::int64_t pixel_str
   }
 }
 
+/// Copies the taps of `rows` rows from output pixel `first` side by side: out[row][tap][depth]. Taps that are
+/// neighbours in the image are copied together.
+void gather_rows(const ConvRows& conv, const float* a, std::int64_t pixel_stride, std::int64_t depth,
+                 std::int64_t first, std::int64_t rows, float* out) {
+  const bool joins = conv.dilation[2] == 1 && pixel_stride == depth;
+  const std::int64_t image_pixels = conv.in[0] * conv.in[1] * conv.in[2];
+  const auto copy = [](const float* from, float* to, std::int64_t count) {
+    std::int64_t i = 0;
+    for (; i + kWidth <= count; i += kWidth) Vec::load(from + i).store(to + i);
+    if (i < count)
+      Vec::load_first(from + i, static_cast<int>(count - i)).store_first(to + i, static_cast<int>(count - i));
+  };
+  const auto clear = [](float* to, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) to[i] = 0;
+  };
+  for (std::int64_t r = first; r < first + rows; ++r) {
+    const std::int64_t x0 = r % conv.out[2] * conv.stride[2] - conv.pad[2];
+    const std::int64_t y0 = r / conv.out[2] % conv.out[1] * conv.stride[1] - conv.pad[1];
+    const std::int64_t z0 = r / conv.out[2] / conv.out[1] % conv.out[0] * conv.stride[0] - conv.pad[0];
+    const std::int64_t image = r / conv.out[2] / conv.out[1] / conv.out[0];
+    // The kernel columns inside the image, when they are neighbours.
+    const std::int64_t inside_begin = min(conv.kernel[2], max(0, -x0));
+    const std::int64_t inside_end = max(inside_begin, min(conv.kernel[2], conv.in[2] - x0));
+    for (std::int64_t kz = 0; kz < conv.kernel[0]; ++kz) {
+      const std::int64_t iz = z0 + kz * conv.dilation[0];
+      for (std::int64_t ky = 0; ky < conv.kernel[1]; ++ky, out += conv.kernel[2] * depth) {
+        const std::int64_t iy = y0 + ky * conv.dilation[1];
+        if (iz < 0 || iz >= conv.in[0] || iy < 0 || iy >= conv.in[1]) {
+          clear(out, conv.kernel[2] * depth);
+          continue;
+        }
+        const std::int64_t line = image * image_pixels + (iz * conv.in[1] + iy) * conv.in[2];
+        if (joins) {
+          clear(out, inside_begin * depth);
+          copy(a + (line + x0 + inside_begin) * pixel_stride, out + inside_begin * depth,
+               (inside_end - inside_begin) * depth);
+          clear(out + inside_end * depth, (conv.kernel[2] - inside_end) * depth);
+          continue;
+        }
+        for (std::int64_t kx = 0; kx < conv.kernel[2]; ++kx) {
+          const std::int64_t ix = x0 + kx * conv.dilation[2];
+          if (0 <= ix && ix < conv.in[2]) {
+            copy(a + (line + ix) * pixel_stride, out + kx * depth, depth);
+          } else {
+            clear(out + kx * depth, depth);
+          }
+        }
+      }
+    }
+  }
+}
+
 /// One work item of `run`: rows x panels of one group.
 struct Block {
   std::int64_t group, row_begin, row_end, panel_begin, panel_end;
 };
 
-void run_block(const GemmArgs& args, const Block& block, std::byte* scratch) {
+void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
+  GemmArgs args = whole;
+  const std::int64_t rows = block.row_end - block.row_begin;
+  const float* a = whole.a + block.group * whole.depth;
+  if (whole.conv == nullptr) a += block.row_begin * whole.a_stride;
+  if (whole.gathers) {
+    // From here on a plain product: the block's rows lie in the scratch memory.
+    args.depth = whole.depth * whole.taps;
+    args.taps = 1;
+    args.conv = nullptr;
+    const auto gathered = reinterpret_cast<float*>(scratch);
+    gather_rows(*whole.conv, a, whole.a_stride, whole.depth, block.row_begin, rows, gathered);
+    a = gathered;
+    args.a_stride = args.depth;
+  }
   const int tile_rows = args.tiling.tile_rows;
   const std::int64_t panel_width = args.tiling.tile_vectors * kWidth;
-  const std::int64_t rows = block.row_end - block.row_begin;
   // Every group's panels hold whole vectors only.
   const std::int64_t padded_columns = ceil_div(args.columns, kWidth) * kWidth;
   const float* panels = args.panels + block.group * padded_columns * args.depth * args.taps;
   const std::int64_t first_column = block.group * args.columns;
-  const float* a = args.a + block.group * args.depth;
-
   const auto table = reinterpret_cast<const float**>(scratch);
   if (args.conv != nullptr) {
     // A pixel outside the image reads zeros, whatever the group: taps of zeros are not shifted by it.
@@ -125,8 +188,7 @@ void run_block(const GemmArgs& args, const Block& block, std::byte* scratch) {
                 ? nullptr
                 : args.finish.residual + block.row_begin * args.finish.residual_stride + first_column + n;
         if (args.conv == nullptr) {
-          run_plain_rows(tile, rows, tile_rows, columns.vectors, a + block.row_begin * args.a_stride + k, args.a_stride,
-                         c, residual);
+          run_plain_rows(tile, rows, tile_rows, columns.vectors, a + k, args.a_stride, c, residual);
         } else {
           const float* const* pointers = table + t * kMaxTileRows;
           tile.taps = taps;
@@ -155,7 +217,9 @@ void run(const GemmArgs& args, const Workers& workers) {
   const std::int64_t panels = ceil_div(args.columns, args.tiling.tile_vectors * kWidth);
   std::int64_t row_block = args.tiling.row_block;
   if (args.conv != nullptr) {
-    const std::int64_t tile_table_bytes = args.taps * kMaxTileRows * static_cast<std::int64_t>(sizeof(float*));
+    const std::int64_t tile_table_bytes =
+        args.gathers ? args.taps * args.depth * tile_rows * static_cast<std::int64_t>(sizeof(float))
+                     : args.taps * kMaxTileRows * static_cast<std::int64_t>(sizeof(float*));
     // Two tiles of the end share the rows of one to two, so one more may be needed.
     const std::int64_t tiles = static_cast<std::int64_t>(workers.scratch_bytes) / tile_table_bytes - 1;
     row_block = min(row_block, tiles * tile_rows);

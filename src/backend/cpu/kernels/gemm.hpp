@@ -74,7 +74,9 @@ struct GemmArgs {
   const float* a = nullptr;
   std::int64_t a_stride = 0;       ///< from row to row; with `conv` from pixel to pixel
   const ConvRows* conv = nullptr;  ///< nullptr: plain rows
-  const float* panels = nullptr;   ///< 64-byte aligned
+  /// With `conv`: copy the taps of a row side by side first, for few channels. `depth` then counts one tap's.
+  bool gathers = false;
+  const float* panels = nullptr;  ///< 64-byte aligned
   float* c = nullptr;
   std::int64_t c_stride = 0;
   FinishArgs finish;

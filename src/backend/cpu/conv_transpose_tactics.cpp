@@ -1,0 +1,207 @@
+// ConvTranspose on channels-last images: convtranspose.phases.
+#include <algorithm>
+#include <numeric>
+
+#include "backend/cpu/conv_support.hpp"
+#include "backend/cpu/finish_plan.hpp"
+#include "backend/cpu/gemm_support.hpp"
+#include "backend/cpu/kernels/conv_transpose.hpp"
+
+namespace tenfold::cpu {
+
+PhaseTaps phase_taps(std::int64_t phase, std::int64_t kernel, std::int64_t stride, std::int64_t dilation) {
+  // k * dilation = phase (mod stride) repeats every stride / gcd(stride, dilation).
+  PhaseTaps taps;
+  taps.step = stride / std::gcd(stride, dilation);
+  for (taps.first = 0; taps.first < taps.step; ++taps.first) {
+    if (taps.first * dilation % stride == phase) {
+      taps.count = taps.first < kernel ? (kernel - taps.first + taps.step - 1) / taps.step : 0;
+      return taps;
+    }
+  }
+  taps.first = 0;
+  return taps;  // no kernel position serves this phase
+}
+
+namespace {
+
+const ConvTranspose& op_of(const OpPtr& op) {
+  const auto* conv = op_cast<ConvTranspose>(op);
+  ensure(conv != nullptr, "a ConvTranspose tactic was given operator {}", op->type());
+  return *conv;
+}
+
+constexpr std::int64_t kMaxTaps = 4096;
+constexpr std::int64_t kMaxStride = 64;
+
+std::optional<std::string> refuses(const ConvTranspose& conv, std::span<const TensorType> inputs,
+                                   std::span<const TensorType> outputs) {
+  if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
+  if (conv.layout() != ImageLayout::nhwc) return "the layout is nchw";
+  if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
+  if (inputs.size() > 2 && inputs[2].dtype != DType::undefined && !is_float32(inputs[2]))
+    return "the bias is no float32";
+  if (!fits_in_panels(inputs[1]))
+    return fmt::format("weights of {} are computed, empty or too large", to_string(inputs[1]));
+  const int rank = conv.spatial_rank() + 2;
+  if (inputs[0].rank() != rank || inputs[1].rank() != rank) return "ranks of input and weights differ";
+  const Shape weights = inputs[1].static_shape();
+  if (weights[0] % conv.group() != 0) return "the input channels are no multiple of the group";
+  if (inputs[0].dims.back() != Dim(weights[0])) {
+    return fmt::format("the input has {} channels, the weights are for {}", inputs[0].dims.back().to_string(),
+                       weights[0]);
+  }
+  std::int64_t taps = 1;
+  for (std::size_t i = 2; i < weights.size(); ++i) taps *= weights[i];
+  if (taps > kMaxTaps) return fmt::format("the kernel has {} positions, at most {} are supported", taps, kMaxTaps);
+  for (const std::int64_t stride : conv.window().strides) {
+    if (stride > kMaxStride) return fmt::format("a stride of {} is larger than {}", stride, kMaxStride);
+  }
+  return FinishPlan::refuses(conv.epilogue());
+}
+
+ConvSizes sizes_of(const ConvTranspose& conv, const TensorType& weights) {
+  const Shape shape = weights.static_shape();
+  ConvSizes sizes;
+  sizes.group = conv.group();
+  sizes.in_channels = shape[0] / conv.group();
+  sizes.out_channels = shape[1];
+  std::copy(shape.begin() + 2, shape.end(), sizes.kernel.end() - conv.spatial_rank());
+  return sizes;
+}
+
+class ConvTransposeKernel final : public Kernel {
+ public:
+  /// weights: panels [group][phase][panel][tap][channel][column], then zeros outside the image.
+  explicit ConvTransposeKernel(const KernelSpec& spec)
+      : op_(spec.op),
+        sizes_(sizes_of(op_of(spec.op), spec.inputs[1])),
+        tiling_(tiling_from(spec.parameters)),
+        finish_(op_of(spec.op).epilogue(), ConvTranspose::kFirstEpilogueInput),
+        panels_(packed_floats(spec, 0,
+                              sizes_.group * padded_columns(sizes_.out_channels) * sizes_.taps() * sizes_.in_channels)),
+        zeros_(packed_floats(spec, 1, sizes_.in_channels)) {}
+
+  void run(const Launch& launch) const override {
+    const ConvTranspose& conv = op_of(op_);
+    const TensorView& x = launch.inputs[0];
+    const TensorView& y = launch.outputs[0];
+    ConvTransposeArgs args;
+    ConvRows& g = args.geometry;
+    g.batch = x.dim(0);
+    const int spatial = conv.spatial_rank();
+    for (int i = 0; i < spatial; ++i) {
+      const int axis = 3 - spatial + i;
+      const auto s = static_cast<std::size_t>(i);
+      g.in[axis] = x.dim(1 + i);
+      g.out[axis] = y.dim(1 + i);
+      g.kernel[axis] = sizes_.kernel[static_cast<std::size_t>(axis)];
+      g.stride[axis] = conv.window().strides[s];
+      g.dilation[axis] = conv.window().dilations[s];
+      g.pad[axis] = conv.window().pads[s];
+    }
+    g.zeros = zeros_;
+    args.columns = sizes_.out_channels;
+    args.depth = sizes_.in_channels;
+    args.groups = sizes_.group;
+    args.x = x.as<const float>();
+    args.x_stride = x.pitch;
+    args.panels = panels_;
+    args.y = y.as<float>();
+    args.y_stride = y.pitch;
+    args.tiling = tiling_;
+    args.finish.bias = conv_bias(launch);
+    finish_.resolve(launch, y.dims, args.finish);
+    TENFOLD_FOR_TIER(kConvTransposeKernels).run(args, workers_of(launch));
+  }
+  bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
+  bool accepts_pitched_output(int) const override { return true; }
+
+ private:
+  OpPtr op_;
+  ConvSizes sizes_;
+  GemmTiling tiling_;
+  FinishPlan finish_;
+  const float* panels_;
+  const float* zeros_;
+};
+
+void candidates(const Problem& problem, std::vector<Candidate>& out) {
+  const ConvTranspose& conv = op_of(problem.op);
+  auto refusal = refuses(conv, problem.inputs, problem.outputs);
+  if (!refusal && !is_float32(problem.constants[1])) refusal = "the weights are computed";
+  if (refusal) {
+    out.push_back({.refusal = *refusal});
+    return;
+  }
+  const ConvSizes sizes = sizes_of(conv, problem.inputs[1]);
+  const double x = static_cast<double>(num_elements(problem.input_shapes[0]));
+  const double y = static_cast<double>(num_elements(problem.output_shapes[0]));
+  const double flops = 2 * x * static_cast<double>(sizes.out_channels * sizes.taps());
+  const double bytes = 4 * (x + y + static_cast<double>(num_elements(problem.input_shapes[1])));
+  const std::int64_t rows = leading(problem.input_shapes[0]);
+  for (const GemmTiling& tiling :
+       promising_tilings(rows, sizes.out_channels, sizes.in_channels, {{kWholeDepth, 96}, {kWholeDepth, 384}})) {
+    out.push_back({.parameters = parameters_of(tiling), .estimated_us = estimate_us(flops, bytes, 0.6)});
+  }
+}
+
+PackedWeights pack(const Problem& problem, const Candidate& candidate) {
+  const ConvTranspose& conv = op_of(problem.op);
+  const ConvSizes sizes = sizes_of(conv, problem.inputs[1]);
+  const int tile_vectors = tiling_from(candidate.parameters).tile_vectors;
+  const float* weights = problem.constants[1]->as<float>().data();
+  std::array<std::int64_t, 3> stride{1, 1, 1}, dilation{1, 1, 1};
+  std::copy(conv.window().strides.begin(), conv.window().strides.end(), stride.end() - conv.spatial_rank());
+  std::copy(conv.window().dilations.begin(), conv.window().dilations.end(), dilation.end() - conv.spatial_rank());
+
+  PackedWeights packed;
+  std::vector<std::byte>& panels = packed.blobs.emplace_back();
+  std::vector<std::int64_t> positions;  // of one phase, as offsets within a filter
+  for (std::int64_t group = 0; group < sizes.group; ++group) {
+    const float* w = weights + group * sizes.in_channels * sizes.out_channels * sizes.taps();
+    for (std::int64_t pz = 0; pz < stride[0]; ++pz) {
+      for (std::int64_t py = 0; py < stride[1]; ++py) {
+        for (std::int64_t px = 0; px < stride[2]; ++px) {
+          const PhaseTaps z = phase_taps(pz, sizes.kernel[0], stride[0], dilation[0]);
+          const PhaseTaps y = phase_taps(py, sizes.kernel[1], stride[1], dilation[1]);
+          const PhaseTaps x = phase_taps(px, sizes.kernel[2], stride[2], dilation[2]);
+          positions.clear();
+          for (std::int64_t i = 0; i < z.count; ++i) {
+            for (std::int64_t j = 0; j < y.count; ++j) {
+              for (std::int64_t k = 0; k < x.count; ++k) {
+                positions.push_back(((z.first + i * z.step) * sizes.kernel[1] + y.first + j * y.step) *
+                                        sizes.kernel[2] +
+                                    x.first + k * x.step);
+              }
+            }
+          }
+          const std::vector<std::byte> phase =
+              pack_panels(static_cast<std::int64_t>(positions.size()) * sizes.in_channels, sizes.out_channels,
+                          tile_vectors, [&](std::int64_t k, std::int64_t n) {
+                            const std::int64_t c = k % sizes.in_channels;
+                            return w[(c * sizes.out_channels + n) * sizes.taps() +
+                                     positions[static_cast<std::size_t>(k / sizes.in_channels)]];
+                          });
+          panels.insert(panels.end(), phase.begin(), phase.end());
+        }
+      }
+    }
+  }
+  packed.blobs.emplace_back(static_cast<std::size_t>(sizes.in_channels) * sizeof(float));
+  packed.consumed_inputs = {1};
+  return packed;
+}
+
+std::unique_ptr<Kernel> make(const KernelSpec& spec) {
+  const auto refusal = refuses(op_of(spec.op), spec.inputs, spec.outputs);
+  require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this ConvTranspose: {}", spec.tactic,
+          refusal.value_or(""));
+  return std::make_unique<ConvTransposeKernel>(spec);
+}
+
+}  // namespace
+
+const CpuTactic kConvTransposePhases{"convtranspose.phases", "ConvTranspose", candidates, pack, make};
+
+}  // namespace tenfold::cpu

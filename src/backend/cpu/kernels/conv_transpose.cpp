@@ -1,0 +1,159 @@
+#include "backend/cpu/kernels/conv_transpose.hpp"
+
+#include "backend/cpu/kernels/finish.hpp"
+#include "backend/cpu/kernels/gemm_block.hpp"
+#include "backend/cpu/kernels/workers.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+namespace {
+
+constexpr std::int64_t kWidth = Vec::kWidth;
+constexpr std::int64_t kItemsPerThread = 4;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+/// Pixels of an output axis with one phase: o = first + i * stride.
+struct Phase {
+  PhaseTaps taps;
+  std::int64_t first, count;
+  std::int64_t input;  ///< (first + pad) / stride; tap k reads input + i - k * dilation / stride
+};
+
+Phase phase_of(const ConvRows& g, int axis, std::int64_t phase) {
+  const std::int64_t stride = g.stride[axis];
+  Phase p;
+  p.taps = phase_taps(phase, g.kernel[axis], stride, g.dilation[axis]);
+  // The smallest o >= 0 with (o + pad) mod stride == phase.
+  const std::int64_t pad = g.pad[axis];
+  p.first = ((phase - pad) % stride + stride) % stride;
+  p.count = p.first < g.out[axis] ? ceil_div(g.out[axis] - p.first, stride) : 0;
+  p.input = (p.first + pad - phase) / stride;
+  return p;
+}
+/// How far the input of tap number `i` lies before that of the phase itself.
+std::int64_t tap_offset(const ConvRows& g, int axis, const Phase& p, std::int64_t phase, std::int64_t i) {
+  return ((p.taps.first + i * p.taps.step) * g.dilation[axis] - phase) / g.stride[axis];
+}
+
+struct Item {
+  std::int64_t group, line_begin, line_end, panel_begin, panel_end;
+};
+
+/// One output line's pixels of one phase.
+struct LinePhase {
+  std::int64_t image, iz, iy;  ///< input coordinates before the taps' offsets
+  std::int64_t y_pixel;        ///< index of its first output pixel
+};
+
+void run_line(const ConvTransposeArgs& args, const LinePhase& line, const Phase (&phase)[3],
+              const std::int64_t (&phase_index)[3], const float* panels, const Item& item, const float** table) {
+  const ConvRows& g = args.geometry;
+  const int tile_rows = args.tiling.tile_rows;
+  const std::int64_t taps = phase[0].taps.count * phase[1].taps.count * phase[2].taps.count;
+  const std::int64_t panel_width = args.tiling.tile_vectors * kWidth;
+  const std::int64_t first_column = item.group * args.columns;
+  const float* x = args.x + item.group * args.depth;
+
+  TileArgs tile{};
+  tile.taps = taps;
+  tile.depth = args.depth;
+  tile.c_stride = args.y_stride * g.stride[2];
+  tile.residual_stride = args.finish.residual_stride * g.stride[2];
+  tile.clips = args.finish.clips;
+  tile.low = args.finish.low;
+  tile.high = args.finish.high;
+  tile.rows = table;
+  for (std::int64_t r = 0; r < phase[2].count;) {
+    const std::int64_t count = next_tile_rows(phase[2].count - r, tile_rows);
+    const float** out = table;
+    for (std::int64_t tz = 0; tz < phase[0].taps.count; ++tz) {
+      const std::int64_t iz = line.iz - tap_offset(g, 0, phase[0], phase_index[0], tz);
+      for (std::int64_t ty = 0; ty < phase[1].taps.count; ++ty) {
+        const std::int64_t iy = line.iy - tap_offset(g, 1, phase[1], phase_index[1], ty);
+        const bool inside = 0 <= iz && iz < g.in[0] && 0 <= iy && iy < g.in[1];
+        const std::int64_t row = ((line.image * g.in[0] + iz) * g.in[1] + iy) * g.in[2];
+        for (std::int64_t tx = 0; tx < phase[2].taps.count; ++tx, out += kMaxTileRows) {
+          const std::int64_t ix0 = phase[2].input + r - tap_offset(g, 2, phase[2], phase_index[2], tx);
+          for (std::int64_t i = 0; i < count; ++i) {
+            const std::int64_t ix = ix0 + i;
+            out[i] = inside && 0 <= ix && ix < g.in[2] ? x + (row + ix) * args.x_stride : g.zeros;
+          }
+        }
+      }
+    }
+    const std::int64_t pixel = line.y_pixel + r * g.stride[2];
+    for (std::int64_t p = item.panel_begin; p < item.panel_end; ++p) {
+      const std::int64_t n = p * panel_width;
+      const PanelColumns columns = panel_columns(args.columns - n, args.tiling.tile_vectors);
+      tile.panel = panels + n * taps * args.depth;
+      tile.tail = columns.tail;
+      tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + first_column + n;
+      tile.c = args.y + pixel * args.y_stride + first_column + n;
+      tile.residual = args.finish.residual == nullptr
+                          ? nullptr
+                          : args.finish.residual + pixel * args.finish.residual_stride + first_column + n;
+      find_tile(static_cast<int>(count), columns.vectors)(tile);
+    }
+    r += count;
+  }
+}
+
+void run_item(const ConvTransposeArgs& args, const Item& item, const float** table) {
+  const ConvRows& g = args.geometry;
+  const std::int64_t padded = ceil_div(args.columns, kWidth) * kWidth;
+  const float* panels = args.panels + item.group * padded * args.depth * g.kernel[0] * g.kernel[1] * g.kernel[2];
+  std::int64_t index[3];
+  Phase phase[3];
+  for (index[0] = 0; index[0] < g.stride[0]; ++index[0]) {
+    phase[0] = phase_of(g, 0, index[0]);
+    for (index[1] = 0; index[1] < g.stride[1]; ++index[1]) {
+      phase[1] = phase_of(g, 1, index[1]);
+      for (index[2] = 0; index[2] < g.stride[2]; ++index[2]) {
+        phase[2] = phase_of(g, 2, index[2]);
+        for (std::int64_t l = item.line_begin; l < item.line_end; ++l) {
+          const std::int64_t oy = l % g.out[1], oz = l / g.out[1] % g.out[0], image = l / g.out[1] / g.out[0];
+          if ((oy + g.pad[1]) % g.stride[1] != index[1] || (oz + g.pad[0]) % g.stride[0] != index[0]) continue;
+          const LinePhase line{image, (oz + g.pad[0]) / g.stride[0], (oy + g.pad[1]) / g.stride[1],
+                               l * g.out[2] + phase[2].first};
+          run_line(args, line, phase, index, panels, item, table);
+        }
+        panels += padded * args.depth * phase[0].taps.count * phase[1].taps.count * phase[2].taps.count;
+      }
+    }
+  }
+  if (args.finish.program != nullptr) {
+    const std::int64_t panel_width = args.tiling.tile_vectors * kWidth;
+    const std::int64_t begin = item.group * args.columns + item.panel_begin * panel_width;
+    const std::int64_t end = item.group * args.columns + min(args.columns, item.panel_end * panel_width);
+    const std::int64_t row = item.line_begin * g.out[2];
+    run_finish_program(args.finish, args.y + row * args.y_stride + begin, args.y_stride, row, item.line_end * g.out[2],
+                       begin, end);
+  }
+}
+
+void run(const ConvTransposeArgs& args, const Workers& workers) {
+  const ConvRows& g = args.geometry;
+  const std::int64_t lines = g.batch * g.out[0] * g.out[1];
+  if (lines <= 0 || g.out[2] <= 0 || args.columns <= 0) return;
+  const std::int64_t threads = workers.pool->num_threads();
+  const std::int64_t panels = ceil_div(args.columns, args.tiling.tile_vectors * kWidth);
+  // Lines of one item reuse the panels of each phase; `row_block` output pixels is the aim.
+  std::int64_t line_parts = max(1, lines * g.out[2] / max(1, args.tiling.row_block * g.stride[1] * g.stride[2]));
+  const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
+  line_parts = min(lines, max(line_parts, ceil_div(wanted, args.groups)));
+  const std::int64_t panel_parts = min(panels, ceil_div(wanted, args.groups * line_parts));
+  for_each_item(workers, args.groups * line_parts * panel_parts, [&](std::int64_t i, std::byte* scratch) {
+    const std::int64_t panel_part = i % panel_parts, line_part = i / panel_parts % line_parts;
+    const Item item{i / panel_parts / line_parts, lines * line_part / line_parts, lines * (line_part + 1) / line_parts,
+                    panels * panel_part / panel_parts, panels * (panel_part + 1) / panel_parts};
+    run_item(args, item, reinterpret_cast<const float**>(scratch));
+  });
+}
+
+}  // namespace
+
+const ConvTransposeKernels kConvTransposeKernels = {run};
+
+}  // namespace tenfold::cpu::TENFOLD_TIER

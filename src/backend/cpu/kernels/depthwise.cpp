@@ -1,0 +1,233 @@
+// A tile is up to 8 neighbouring pixels of an output line by one vector of channels, its sums in registers. The input
+// columns of a line are reached through a table of pointers, in which columns outside the image point to zeros, so
+// edges cost nothing extra; kernel rows outside the image are skipped. Each input vector is loaded once for all the
+// kernel columns that need it. A sum runs over kernel rows, then columns.
+#include "backend/cpu/kernels/depthwise.hpp"
+
+#include "backend/cpu/kernels/finish.hpp"
+#include "backend/cpu/kernels/simd.hpp"
+#include "backend/cpu/kernels/workers.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+namespace {
+
+constexpr std::int64_t kWidth = Vec::kWidth;
+constexpr std::int64_t kItemsPerThread = 4;
+constexpr int kMaxPixels = 8;
+
+std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+struct Tile {
+  const float* const* columns;  ///< [kernel rows][table_width], from the tile's first input column on
+  std::int64_t table_width;
+  std::int64_t kernel_rows;  ///< those inside the image
+  std::int64_t kernel_columns, stride, dilation;
+  const float* weights;  ///< of the first kernel row inside
+  std::int64_t weights_stride;
+  const float* bias;
+  const float* residual;
+  std::int64_t residual_stride;
+  bool clips;
+  float low, high;
+  float* y;
+  std::int64_t y_stride;
+  std::int64_t channel_begin, channel_end;
+};
+
+/// Loads and stores of whole vectors, or of the first `count` lanes.
+struct Whole {
+  Vec load(const float* p) const { return Vec::load(p); }
+  void store(Vec v, float* p) const { v.store(p); }
+};
+struct First {
+  int count;
+  Vec load(const float* p) const { return Vec::load_first(p, count); }
+  void store(Vec v, float* p) const { v.store_first(p, count); }
+};
+
+template <int kPixels, typename Lanes>
+inline void finish_pixels(const Tile& tile, Vec (&sum)[kPixels], std::int64_t c, Lanes lanes) {
+  if (tile.residual != nullptr) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kPixels; ++j) sum[j] = sum[j] + lanes.load(tile.residual + j * tile.residual_stride + c);
+  }
+  if (tile.clips) {
+    const Vec low(tile.low), high(tile.high);
+#pragma GCC unroll 8
+    for (int j = 0; j < kPixels; ++j) sum[j] = math::min(math::max(sum[j], low), high);
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < kPixels; ++j) lanes.store(sum[j], tile.y + j * tile.y_stride + c);
+}
+
+/// Any window: one load for each multiply-add.
+template <int kPixels, typename Lanes>
+void any_window(const Tile& tile, std::int64_t c, Lanes lanes) {
+  Vec sum[kPixels];
+  const Vec start = tile.bias != nullptr ? lanes.load(tile.bias + c) : Vec::zero();
+#pragma GCC unroll 8
+  for (int j = 0; j < kPixels; ++j) sum[j] = start;
+  const float* weights = tile.weights + c;
+  const float* const* line = tile.columns;
+  for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
+    for (std::int64_t kx = 0; kx < tile.kernel_columns; ++kx, weights += tile.weights_stride) {
+      const Vec w = Vec::load(weights);
+      const float* const* in = line + kx * tile.dilation;
+#pragma GCC unroll 8
+      for (int j = 0; j < kPixels; ++j) sum[j] = fma(lanes.load(in[j * tile.stride] + c), w, sum[j]);
+    }
+  }
+  finish_pixels(tile, sum, c, lanes);
+}
+
+template <int kPixels>
+void any_window_tile(const Tile& tile) {
+  std::int64_t c = tile.channel_begin;
+  for (; c + kWidth <= tile.channel_end; c += kWidth) any_window<kPixels>(tile, c, Whole{});
+  if (c < tile.channel_end) any_window<kPixels>(tile, c, First{static_cast<int>(tile.channel_end - c)});
+}
+
+/// Kernel lines of kColumns without dilation: an input column serves all the sums that it belongs to.
+template <int kColumns, int kStride, int kPixels>
+void fixed_window_tile(const Tile& tile) {
+  constexpr int kInputs = (kPixels - 1) * kStride + kColumns;
+  std::int64_t c = tile.channel_begin;
+  for (; c + kWidth <= tile.channel_end; c += kWidth) {
+    Vec sum[kPixels];
+    const Vec start = tile.bias != nullptr ? Vec::load(tile.bias + c) : Vec::zero();
+#pragma GCC unroll 8
+    for (int j = 0; j < kPixels; ++j) sum[j] = start;
+    const float* weights = tile.weights + c;
+    const float* const* line = tile.columns;
+    for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
+      Vec w[kColumns];
+#pragma GCC unroll 8
+      for (int kx = 0; kx < kColumns; ++kx, weights += tile.weights_stride) w[kx] = Vec::load(weights);
+#pragma GCC unroll 32
+      for (int i = 0; i < kInputs; ++i) {
+        const Vec x = Vec::load(line[i] + c);
+#pragma GCC unroll 8
+        for (int kx = 0; kx < kColumns; ++kx) {
+          const int j = (i - kx) / kStride;
+          if (i >= kx && (i - kx) % kStride == 0 && j < kPixels) sum[j] = fma(x, w[kx], sum[j]);
+        }
+      }
+    }
+    finish_pixels(tile, sum, c, Whole{});
+  }
+  if (c < tile.channel_end) any_window<kPixels>(tile, c, First{static_cast<int>(tile.channel_end - c)});
+}
+
+using TileFunction = void (*)(const Tile&);
+
+/// Tiles by number of pixels; 3, 5 and 6 are put together from smaller ones.
+struct TileSet {
+  TileFunction by_pixels[kMaxPixels + 1];
+};
+constexpr TileSet kAnyWindow = {{nullptr, any_window_tile<1>, any_window_tile<2>, nullptr, any_window_tile<4>, nullptr,
+                                 nullptr, any_window_tile<7>, any_window_tile<8>}};
+template <int kColumns, int kStride>
+constexpr TileSet kFixedWindow = {{nullptr, fixed_window_tile<kColumns, kStride, 1>,
+                                   fixed_window_tile<kColumns, kStride, 2>, nullptr,
+                                   fixed_window_tile<kColumns, kStride, 4>, nullptr, nullptr,
+                                   fixed_window_tile<kColumns, kStride, 7>, fixed_window_tile<kColumns, kStride, 8>}};
+
+const TileSet& choose_tiles(const ConvRows& g) {
+  if (g.dilation[2] == 1 || g.kernel[2] == 1) {
+    if (g.kernel[2] == 3 && g.stride[2] == 1) return kFixedWindow<3, 1>;
+    if (g.kernel[2] == 3 && g.stride[2] == 2) return kFixedWindow<3, 2>;
+    if (g.kernel[2] == 5 && g.stride[2] == 1) return kFixedWindow<5, 1>;
+    if (g.kernel[2] == 5 && g.stride[2] == 2) return kFixedWindow<5, 2>;
+    if (g.kernel[2] == 7 && g.stride[2] == 1) return kFixedWindow<7, 1>;
+  }
+  return kAnyWindow;
+}
+
+/// How many of `rest` pixels the next tile takes: lines of 7 k pixels are common and take 7 at a time.
+std::int64_t next_pixels(std::int64_t rest) {
+  if (rest % 7 == 0) return 7;
+  if (rest >= 8) return 8;
+  return rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
+}
+
+void run_line(const DepthwiseArgs& args, const TileSet& tiles, std::int64_t image, std::int64_t row,
+              std::int64_t channel_begin, std::int64_t channel_end, const float** table) {
+  const ConvRows& g = args.geometry;
+  // The kernel rows that lie inside the image.
+  const std::int64_t top = row * g.stride[1] - g.pad[1];
+  const std::int64_t ky_begin = top >= 0 ? 0 : min(g.kernel[1], (-top + g.dilation[1] - 1) / g.dilation[1]);
+  const std::int64_t below = g.in[1] - top;  // rows from the window's top to the image's end
+  const std::int64_t ky_end =
+      below <= 0 ? ky_begin : max(ky_begin, min(g.kernel[1], (below + g.dilation[1] - 1) / g.dilation[1]));
+  const std::int64_t first_pixel = (image * g.out[1] + row) * g.out[2];
+  Tile tile{};
+  tile.kernel_rows = ky_end - ky_begin;
+  tile.kernel_columns = g.kernel[2];
+  tile.stride = g.stride[2];
+  tile.dilation = g.dilation[2];
+  tile.weights = args.weights + ky_begin * g.kernel[2] * args.weights_stride;
+  tile.weights_stride = args.weights_stride;
+  tile.bias = args.finish.bias;
+  tile.residual_stride = args.finish.residual_stride;
+  tile.clips = args.finish.clips;
+  tile.low = args.finish.low;
+  tile.high = args.finish.high;
+  tile.y_stride = args.y_stride;
+  tile.channel_begin = channel_begin;
+  tile.channel_end = channel_end;
+  for (std::int64_t begin = 0; begin < g.out[2]; begin += kDepthwiseLine) {
+    const std::int64_t end = min(g.out[2], begin + kDepthwiseLine);
+    const std::int64_t width = depthwise_table_width(g, end - begin);
+    for (std::int64_t ky = ky_begin; ky < ky_end; ++ky) {
+      const float* line = args.x + (image * g.in[1] + top + ky * g.dilation[1]) * g.in[2] * args.x_stride;
+      const float** out = table + (ky - ky_begin) * width;
+      for (std::int64_t i = 0; i < width; ++i) {
+        const std::int64_t ix = begin * g.stride[2] + i - g.pad[2];
+        out[i] = 0 <= ix && ix < g.in[2] ? line + ix * args.x_stride : g.zeros;
+      }
+    }
+    tile.table_width = width;
+    for (std::int64_t x = begin; x < end;) {
+      const std::int64_t pixels = next_pixels(end - x);
+      tile.columns = table + (x - begin) * g.stride[2];
+      tile.y = args.y + (first_pixel + x) * args.y_stride;
+      tile.residual =
+          args.finish.residual == nullptr ? nullptr : args.finish.residual + (first_pixel + x) * tile.residual_stride;
+      tiles.by_pixels[pixels](tile);
+      x += pixels;
+    }
+  }
+  if (args.finish.program != nullptr) {
+    run_finish_program(args.finish, args.y + first_pixel * args.y_stride + channel_begin, args.y_stride, first_pixel,
+                       first_pixel + g.out[2], channel_begin, channel_end);
+  }
+}
+
+void run(const DepthwiseArgs& args, const Workers& workers) {
+  const ConvRows& g = args.geometry;
+  const std::int64_t lines = g.batch * g.out[1];
+  if (lines <= 0 || g.out[2] <= 0 || args.channels <= 0) return;
+  const TileSet& tiles = choose_tiles(g);
+  const std::int64_t threads = workers.pool->num_threads();
+  const std::int64_t vectors = (args.channels + kWidth - 1) / kWidth;
+  const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
+  const std::int64_t line_parts = min(lines, wanted);
+  const std::int64_t channel_parts = line_parts >= wanted ? 1 : min((vectors + 3) / 4, wanted / line_parts);
+  for_each_item(workers, line_parts * channel_parts, [&](std::int64_t item, std::byte* scratch) {
+    const std::int64_t channel_part = item % channel_parts, line_part = item / channel_parts;
+    const std::int64_t channel_begin = vectors * channel_part / channel_parts * kWidth;
+    const std::int64_t channel_end = min(args.channels, vectors * (channel_part + 1) / channel_parts * kWidth);
+    const std::int64_t end = lines * (line_part + 1) / line_parts;
+    for (std::int64_t line = lines * line_part / line_parts; line < end; ++line) {
+      run_line(args, tiles, line / g.out[1], line % g.out[1], channel_begin, channel_end,
+               reinterpret_cast<const float**>(scratch));
+    }
+  });
+}
+
+}  // namespace
+
+const DepthwiseKernels kDepthwiseKernels = {run};
+
+}  // namespace tenfold::cpu::TENFOLD_TIER

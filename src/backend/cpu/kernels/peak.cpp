@@ -1,0 +1,30 @@
+#include "backend/cpu/kernels/peak.hpp"
+
+#include "backend/cpu/kernels/simd.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+namespace {
+
+/// Enough sums for two units with a latency of five cycles.
+constexpr int kSums = 12;
+
+std::int64_t multiply_add(std::int64_t rounds) {
+  Vec sum[kSums];
+  Vec factor(0.5F);
+  for (Vec& s : sum) s = Vec(1.0F);
+  for (std::int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kSums; ++j) {
+      sum[j] = fma(sum[j], factor, factor);
+      // The value is used in ways the compiler does not know, so nothing is removed or vectorised away.
+      __asm__ volatile("" : "+v"(sum[j].v));
+    }
+  }
+  return rounds * kSums * Vec::kWidth * 2;
+}
+
+}  // namespace
+
+const PeakKernels kPeakKernels = {multiply_add};
+
+}  // namespace tenfold::cpu::TENFOLD_TIER

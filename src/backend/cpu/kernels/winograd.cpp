@@ -1,0 +1,256 @@
+#include "backend/cpu/kernels/winograd.hpp"
+
+#include "backend/cpu/kernels/finish.hpp"
+#include "backend/cpu/kernels/gemm_block.hpp"
+#include "backend/cpu/kernels/workers.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+namespace {
+
+constexpr std::int64_t kWidth = Vec::kWidth;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+/// B^T d for points 0, 1, -1, infinity.
+inline void transform_input(const Vec (&d)[4], Vec (&o)[4]) {
+  o[0] = d[0] - d[2];
+  o[1] = d[1] + d[2];
+  o[2] = d[2] - d[1];
+  o[3] = d[1] - d[3];
+}
+/// B^T d for points 0, 1, -1, 2, -2, infinity.
+inline void transform_input(const Vec (&d)[6], Vec (&o)[6]) {
+  const Vec two(2.0F), four(4.0F), five(5.0F);
+  o[0] = fma(four, d[0], fnma(five, d[2], d[4]));
+  Vec even = fnma(four, d[2], d[4]), odd = fnma(four, d[1], d[3]);
+  o[1] = even + odd;
+  o[2] = even - odd;
+  even = d[4] - d[2];
+  odd = two * (d[3] - d[1]);
+  o[3] = even + odd;
+  o[4] = even - odd;
+  o[5] = fma(four, d[1], fnma(five, d[3], d[5]));
+}
+/// A^T m.
+inline void transform_output(const Vec (&m)[4], Vec (&o)[2]) {
+  o[0] = m[0] + m[1] + m[2];
+  o[1] = m[1] - m[2] - m[3];
+}
+inline void transform_output(const Vec (&m)[6], Vec (&o)[4]) {
+  const Vec sum1 = m[1] + m[2], difference1 = m[1] - m[2], sum2 = m[3] + m[4], difference2 = m[3] - m[4];
+  o[0] = m[0] + sum1 + sum2;
+  o[1] = fma(Vec(2.0F), difference2, difference1);
+  o[2] = fma(Vec(4.0F), sum2, sum1);
+  o[3] = fma(Vec(8.0F), difference2, difference1) + m[5];
+}
+
+template <int kTile>
+class Winograd {
+ public:
+  static constexpr int kInput = kTile + 2;
+  static constexpr int kPositions = kInput * kInput;
+
+  explicit Winograd(const WinogradArgs& args)
+      : args_(args),
+        g_(args.geometry),
+        tiles_x_(ceil_div(g_.out[2], kTile)),
+        tiles_y_(ceil_div(g_.out[1], kTile)),
+        in_padded_(ceil_div(args.in_channels, kWidth) * kWidth),
+        out_padded_(ceil_div(args.out_channels, kWidth) * kWidth) {}
+
+  void run(const Workers& workers) const {
+    const std::int64_t tiles = g_.batch * tiles_y_ * tiles_x_;
+    const std::int64_t threads = workers.pool->num_threads();
+    if (tiles <= kWinogradSharedTiles && threads > 1) {
+      run_shared(workers, tiles);
+      return;
+    }
+    const std::int64_t fitting = static_cast<std::int64_t>(workers.scratch_bytes) /
+                                 ((in_padded_ + out_padded_) * kPositions * static_cast<std::int64_t>(sizeof(float)));
+    std::int64_t block = max(1, min(fitting, args_.tiling.row_block));
+    if (threads > 1) block = min(block, max(8, ceil_div(tiles, 2 * threads)));
+    const std::int64_t blocks = ceil_div(tiles, block);
+    for_each_item(workers, blocks, [&](std::int64_t item, std::byte* scratch) {
+      const std::int64_t begin = tiles * item / blocks, count = tiles * (item + 1) / blocks - begin;
+      const auto input = reinterpret_cast<float*>(scratch);
+      float* product = input + kPositions * count * in_padded_;
+      for (std::int64_t t = 0; t < count; ++t) load_tile(begin + t, t, count, 0, args_.in_channels, input);
+      const std::int64_t panels = ceil_div(args_.out_channels, args_.tiling.tile_vectors * kWidth);
+      for (int p = 0; p < kPositions; ++p) multiply(p, count, 0, panels, input, product);
+      for (std::int64_t t = 0; t < count; ++t) store_tile(begin + t, t, count, 0, args_.out_channels, product);
+    });
+  }
+
+ private:
+  /// Three steps over all tiles, each spread over the threads.
+  void run_shared(const Workers& workers, std::int64_t tiles) const {
+    const auto input = reinterpret_cast<float*>(args_.workspace);
+    float* product = input + kPositions * tiles * in_padded_;
+    const std::int64_t threads = workers.pool->num_threads();
+    const std::int64_t wanted = 3 * threads;
+    const std::int64_t in_parts = min(ceil_div(wanted, tiles), in_padded_ / kWidth);
+    for_each_item(workers, tiles * in_parts, [&](std::int64_t item, std::byte*) {
+      const std::int64_t part = item % in_parts, vectors = in_padded_ / kWidth;
+      load_tile(item / in_parts, item / in_parts, tiles, vectors * part / in_parts * kWidth,
+                min(args_.in_channels, vectors * (part + 1) / in_parts * kWidth), input);
+    });
+    const std::int64_t panels = ceil_div(args_.out_channels, args_.tiling.tile_vectors * kWidth);
+    const std::int64_t panel_parts = min(panels, ceil_div(wanted, kPositions));
+    for_each_item(workers, kPositions * panel_parts, [&](std::int64_t item, std::byte*) {
+      const std::int64_t part = item % panel_parts;
+      multiply(static_cast<int>(item / panel_parts), tiles, panels * part / panel_parts,
+               panels * (part + 1) / panel_parts, input, product);
+    });
+    const std::int64_t out_parts = min(ceil_div(wanted, tiles), out_padded_ / kWidth);
+    for_each_item(workers, tiles * out_parts, [&](std::int64_t item, std::byte*) {
+      const std::int64_t part = item % out_parts, vectors = out_padded_ / kWidth;
+      store_tile(item / out_parts, item / out_parts, tiles, vectors * part / out_parts * kWidth,
+                 min(args_.out_channels, vectors * (part + 1) / out_parts * kWidth), product);
+    });
+  }
+
+  struct Place {
+    std::int64_t image, y, x;  ///< of the tile's first output pixel
+  };
+  Place place_of(std::int64_t tile) const {
+    return {tile / tiles_x_ / tiles_y_, tile / tiles_x_ % tiles_y_ * kTile, tile % tiles_x_ * kTile};
+  }
+
+  /// Transforms channels [begin, end) of a tile's input into out[position][slot of slots][channel].
+  void load_tile(std::int64_t tile, std::int64_t slot, std::int64_t slots, std::int64_t begin, std::int64_t end,
+                 float* out) const {
+    const Place place = place_of(tile);
+    const float* pixels[kInput][kInput];
+    for (int i = 0; i < kInput; ++i) {
+      const std::int64_t y = place.y - g_.pad[1] + i;
+      const float* line = args_.x + (place.image * g_.in[1] + y) * g_.in[2] * args_.x_stride;
+      for (int j = 0; j < kInput; ++j) {
+        const std::int64_t x = place.x - g_.pad[2] + j;
+        const bool inside = 0 <= y && y < g_.in[1] && 0 <= x && x < g_.in[2];
+        pixels[i][j] = inside ? line + x * args_.x_stride : g_.zeros;
+      }
+    }
+    const std::int64_t step = slots * in_padded_;
+    float* target = out + slot * in_padded_;
+    for (std::int64_t c = begin; c < end; c += kWidth) {
+      const int tail = static_cast<int>(min(kWidth, end - c));
+      Vec half[kInput][kInput];
+      for (int j = 0; j < kInput; ++j) {
+        Vec d[kInput], o[kInput];
+        if (tail == kWidth) {
+#pragma GCC unroll 6
+          for (int i = 0; i < kInput; ++i) d[i] = Vec::load(pixels[i][j] + c);
+        } else {
+#pragma GCC unroll 6
+          for (int i = 0; i < kInput; ++i) d[i] = Vec::load_first(pixels[i][j] + c, tail);
+        }
+        transform_input(d, o);
+#pragma GCC unroll 6
+        for (int i = 0; i < kInput; ++i) half[i][j] = o[i];
+      }
+      for (int i = 0; i < kInput; ++i) {
+        Vec o[kInput];
+        transform_input(half[i], o);
+#pragma GCC unroll 6
+        for (int j = 0; j < kInput; ++j) o[j].store(target + (i * kInput + j) * step + c);
+      }
+    }
+  }
+
+  /// One position's matrix product for some panels of filters.
+  void multiply(int position, std::int64_t slots, std::int64_t panel_begin, std::int64_t panel_end, const float* input,
+                float* product) const {
+    const std::int64_t depth = args_.in_channels;
+    const float* panels = args_.panels + position * depth * out_padded_;
+    const float* a = input + position * slots * in_padded_;
+    float* c = product + position * slots * out_padded_;
+    TileArgs tile{};
+    tile.c_stride = out_padded_;
+    tile.tail = static_cast<int>(kWidth);
+    const std::int64_t block = min(depth, args_.tiling.depth_block);
+    for (std::int64_t k = 0; k < depth; k += block) {
+      tile.depth = min(block, depth - k);
+      tile.accumulates = k > 0;
+      for (std::int64_t p = panel_begin; p < panel_end; ++p) {
+        const std::int64_t n = p * args_.tiling.tile_vectors * kWidth;
+        const int vectors = panel_columns(out_padded_ - n, args_.tiling.tile_vectors).vectors;
+        tile.panel = panels + n * depth + k * vectors * kWidth;
+        run_plain_rows(tile, slots, args_.tiling.tile_rows, vectors, a + k, in_padded_, c + n, nullptr);
+      }
+    }
+  }
+
+  /// Transforms channels [begin, end) of a tile's products back and finishes them.
+  void store_tile(std::int64_t tile, std::int64_t slot, std::int64_t slots, std::int64_t begin, std::int64_t end,
+                  const float* product) const {
+    const Place place = place_of(tile);
+    const int rows = static_cast<int>(min(kTile, g_.out[1] - place.y));
+    const int columns = static_cast<int>(min(kTile, g_.out[2] - place.x));
+    const FinishArgs& finish = args_.finish;
+    const std::int64_t step = slots * out_padded_;
+    const float* source = product + slot * out_padded_;
+    const std::int64_t first_pixel = (place.image * g_.out[1] + place.y) * g_.out[2] + place.x;
+    const Vec low(finish.low), high(finish.high);
+    for (std::int64_t c = begin; c < end; c += kWidth) {
+      const int tail = static_cast<int>(min(kWidth, end - c));
+      Vec half[kTile][kInput];
+      for (int j = 0; j < kInput; ++j) {
+        Vec m[kInput], o[kTile];
+#pragma GCC unroll 6
+        for (int i = 0; i < kInput; ++i) m[i] = Vec::load(source + (i * kInput + j) * step + c);
+        transform_output(m, o);
+#pragma GCC unroll 4
+        for (int i = 0; i < kTile; ++i) half[i][j] = o[i];
+      }
+      const Vec bias = finish.bias == nullptr ? Vec::zero() : Vec::load_first(finish.bias + c, tail);
+      for (int i = 0; i < rows; ++i) {
+        Vec o[kTile];
+        transform_output(half[i], o);
+        for (int j = 0; j < columns; ++j) {
+          const std::int64_t pixel = first_pixel + i * g_.out[2] + j;
+          Vec v = o[j] + bias;
+          if (finish.residual != nullptr) {
+            v = v + Vec::load_first(finish.residual + pixel * finish.residual_stride + c, tail);
+          }
+          if (finish.clips) v = math::min(math::max(v, low), high);
+          float* p = args_.y + pixel * args_.y_stride + c;
+          if (tail == kWidth) {
+            v.store(p);
+          } else {
+            v.store_first(p, tail);
+          }
+        }
+      }
+    }
+    if (finish.program != nullptr) {
+      for (int i = 0; i < rows; ++i) {
+        const std::int64_t pixel = first_pixel + i * g_.out[2];
+        run_finish_program(finish, args_.y + pixel * args_.y_stride + begin, args_.y_stride, pixel, pixel + columns,
+                           begin, end);
+      }
+    }
+  }
+
+  const WinogradArgs& args_;
+  const ConvRows& g_;
+  std::int64_t tiles_x_, tiles_y_;
+  std::int64_t in_padded_, out_padded_;
+};
+
+void run(const WinogradArgs& args, const Workers& workers) {
+  const ConvRows& g = args.geometry;
+  if (g.batch <= 0 || g.out[1] <= 0 || g.out[2] <= 0) return;
+  if (args.tile_size == 4) {
+    Winograd<4>(args).run(workers);
+  } else {
+    Winograd<2>(args).run(workers);
+  }
+}
+
+}  // namespace
+
+const WinogradKernels kWinogradKernels = {run};
+
+}  // namespace tenfold::cpu::TENFOLD_TIER
