@@ -28,16 +28,10 @@ constexpr std::array kUnary = {
     NamedCode{"Softplus", Codes::softplus},
 };
 constexpr std::array kBinary = {
-    NamedCode{"Add", Codes::add}, NamedCode{"Sub", Codes::sub}, NamedCode{"Mul", Codes::mul},
-    NamedCode{"Div", Codes::div}, NamedCode{"Pow", Codes::pow}, NamedCode{"PRelu", Codes::prelu},
+    NamedCode{"Add", Codes::add}, NamedCode{"Sub", Codes::sub},     NamedCode{"Mul", Codes::mul},
+    NamedCode{"Div", Codes::div}, NamedCode{"Max", Codes::max},     NamedCode{"Min", Codes::min},
+    NamedCode{"Pow", Codes::pow}, NamedCode{"PRelu", Codes::prelu},
 };
-constexpr std::array kVariadic = {
-    NamedCode{"Max", Codes::max},
-    NamedCode{"Min", Codes::min},
-    NamedCode{"Sum", Codes::add},
-    NamedCode{"Mean", Codes::add},
-};
-
 template <typename Table>
 std::optional<Codes> find(const Table& table, std::string_view type) {
   const auto found =
@@ -146,14 +140,6 @@ std::optional<PointwiseForm> pointwise_form(const Op& op, const std::vector<Tens
   if (const auto code = find(kBinary, type)) {
     if (count != 2) return std::nullopt;
     program.append(*code, 0, 1);
-    return form;
-  }
-  if (const auto code = find(kVariadic, type)) {
-    if (2 * count > PointwiseProgram::kMaxRegisters) return std::nullopt;
-    int x = 0;
-    for (int i = 1; i < count; ++i) x = program.append(*code, x, i);
-    if (type == "Mean" || count == 1)
-      program.append(Codes::mul_imm, x, 0, 0, type == "Mean" ? 1.0F / static_cast<float>(count) : 1.0F);
     return form;
   }
   if (count != 1) return std::nullopt;

@@ -256,8 +256,8 @@ inline std::string difference(const Tensor& got, const Tensor& wanted, const Tol
 }
 
 /// Runs all candidates of `tactic` (or the one that fits `parameters`) and checks: equal to the reference within the
-/// tolerance; bit-identical for 1, 2 and 3 threads, with pitched operands and in place, where the kernel says it can;
-/// nothing written outside. Returns how many candidates ran.
+/// tolerance, with pitched operands too where the kernel says it can; bit-identical for 1, 2 and 3 threads and in
+/// place; nothing written outside. Returns how many candidates ran.
 inline int check_tactic(const KernelCase& c, const std::string& tactic, const Tolerance& tolerance) {
   if (cpu::tier() == cpu::Tier::none) return 1;
   const PreparedCase prepared = prepare(c);
@@ -305,11 +305,17 @@ inline int check_tactic(const KernelCase& c, const std::string& tactic, const To
         }
       }
       for (std::size_t i = 0; i < got.size(); ++i) {
+        if (options.input_pitch != 0 || options.output_pitch != 0) {
+          // Other strides may merge other axes, and so change the order of a sum.
+          EXPECT_EQ(difference(got[i], wanted[i], tolerance), "")
+              << c.op << c.attributes.to_string() << " by " << tactic << " with input pitch +" << options.input_pitch
+              << ", output pitch +" << options.output_pitch;
+          continue;
+        }
         // Compared as bits: even the sign of a zero must not depend on how the work was split.
         EXPECT_TRUE(got[i].equals(first[i]))
             << c.op << c.attributes.to_string() << " by " << tactic << " depends on: threads " << options.num_threads
-            << ", input pitch +" << options.input_pitch << ", output pitch +" << options.output_pitch << ", in place "
-            << options.in_place << "; " << difference(got[i], first[i], {});
+            << ", in place " << options.in_place << "; " << difference(got[i], first[i], {});
       }
     }
   }

@@ -1,4 +1,6 @@
 // Tactics that move elements, against the reference: results must be the same bits.
+#include <array>
+
 #include "kernel_case.hpp"
 
 namespace tenfold {
@@ -124,6 +126,50 @@ TEST(MovementKernel, BlocksMoveBetweenDepthAndSpace) {
     check_tactic({"SpaceToDepth", {{"blocksize", std::int64_t{3}}}, {counted(DType::float32, {2, 2, 9, 6})}}, kTactic,
                  {});
   }
+}
+
+TEST(MovementKernel, GatherPicksRowsAndElements) {
+  const auto check = [](const Shape& shape, std::int64_t axis, const Tensor& indices) {
+    for (const DType dtype : {DType::float32, DType::uint8, DType::int64}) {
+      check_tactic({"Gather", {{"axis", axis}}, {counted(dtype, shape), indices}}, "copy.indexed", {});
+    }
+  };
+  const Tensor indices = Tensor::of_int64({2, 3}, std::array<std::int64_t, 6>{0, -1, 4, 2, 2, -5});
+  check({5, 40}, 0, indices);
+  check({3, 5, 7}, 1, indices);
+  check({3, 5}, 1, indices);
+  check({300, 5}, 1, indices);
+  check({5, 3}, 0, Tensor::of_int64({}, std::array<std::int64_t, 1>{3}));
+  check({5, 3}, 0, Tensor(DType::int64, {0}));
+  check({5, 300}, 0, random_tensor(DType::int32, {50}, 1, 0, 5));
+}
+
+TEST(MovementKernel, GatherOutsideTheAxisIsAnError) {
+  if (cpu::tier() == cpu::Tier::none) return;
+  const Tensor indices = Tensor::of_int64({1}, std::array<std::int64_t, 1>{7});
+  const PreparedCase prepared =
+      prepare({"Gather", {{"axis", std::int64_t{0}}}, {counted(DType::float32, {5, 3}), indices}});
+  const auto kernel = cpu_backend().make_kernel(
+      {prepared.problem.op, "copy.indexed", {}, prepared.problem.inputs, prepared.problem.outputs, {}});
+  try {
+    run_kernel(prepared, *kernel, {}, {});
+    FAIL() << "index 7 of 5 was accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::invalid_argument);
+    EXPECT_NE(error.message().find("index 7"), std::string::npos) << error.message();
+  }
+}
+
+TEST(MovementKernel, PadsAndCropsEveryAxis) {
+  for (const Ints& pads : {Ints{0, 1, 2, 0, 3, 1}, Ints{1, 0, 0, 1, 0, 0}, Ints{0, -1, 2, 0, 0, -3},
+                           Ints{0, 0, 0, 0, 0, 0}, Ints{-1, -1, -1, 0, 0, 0}, Ints{0, 2, 0, 0, 2, 0}}) {
+    check_tactic({"Pad",
+                  {{"mode", std::string("constant")}, {"pads", pads}, {"value", 1.5}},
+                  {counted(DType::float32, {3, 4, 9})}},
+                 kTactic, {});
+  }
+  check_tactic({"Pad", {{"mode", std::string("constant")}, {"pads", Ints{1, 2}}}, {counted(DType::float32, {0})}},
+               kTactic, {});
 }
 
 }  // namespace

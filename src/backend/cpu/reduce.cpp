@@ -164,14 +164,13 @@ class ReduceKernel final : public Kernel {
     ThreadPool& pool = pool_of(launch);
     auto* pieces = reinterpret_cast<float*>(launch.workspace.data());
     if (rule_.finish == Finish::log_sum_exp) {
-      // log sum e^x = m + log sum e^(x - m), m the maximum; an infinite one is left out of the exponent.
+      // log sum e^x = m + log sum e^(x - m), m the maximum. Where that is infinite, it is the answer.
       float* offset = pieces + (plan.pieces > 1 ? plan.pieces * plan.num_outputs : 0);
       fold(plan, Fold::max, x, offset, nullptr, pieces, pool);
-      for (std::int64_t i = 0; i < plan.num_outputs; ++i) {
-        if (std::isinf(offset[i])) offset[i] = 0;
-      }
       fold(plan, Fold::sum_exp, x, out, offset, pieces, pool);
-      for (std::int64_t i = 0; i < plan.num_outputs; ++i) out[i] = offset[i] + std::log(out[i]);
+      for (std::int64_t i = 0; i < plan.num_outputs; ++i) {
+        out[i] = std::isinf(offset[i]) ? offset[i] : offset[i] + std::log(out[i]);
+      }
       return;
     }
     fold(plan, rule_.fold, x, out, nullptr, pieces, pool);

@@ -1,0 +1,160 @@
+// Gather: rows picked by index. Pad with a constant: borders filled, the input copied into the middle.
+#include <array>
+#include <cstring>
+
+#include "backend/cpu/kernels/copy.hpp"
+#include "backend/cpu/strided_copy.hpp"
+#include "backend/cpu/tactic_tools.hpp"
+#include "ops/pad.hpp"
+
+namespace tenfold::cpu {
+
+namespace {
+
+template <typename T>
+struct [[gnu::may_alias]] Bits {
+  T value;
+};
+
+class GatherKernel final : public Kernel {
+ public:
+  static Refusal refuses(const Signature& signature) {
+    const DType dtype = signature.inputs[1].dtype;
+    if (dtype != DType::int64 && dtype != DType::int32) return fmt::format("the indices are {}", to_string(dtype));
+    if (!axis_of(signature)) return "no such axis";
+    return std::nullopt;
+  }
+  explicit GatherKernel(const KernelSpec& spec)
+      : axis_(static_cast<std::size_t>(*axis_of({*spec.op, spec.inputs, spec.outputs}))),
+        kernels_(TENFOLD_FOR_TIER(kCopyKernels)) {}
+  std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
+    return sizeof(std::int64_t) * static_cast<std::size_t>(inputs[1].num_elements());
+  }
+  /// Throws Error(invalid_argument) for an index outside the axis: indices are data.
+  void run(const Launch& launch) const override {
+    const TensorView& x = launch.inputs[0];
+    const TensorView& places = launch.inputs[1];
+    const TensorView& out = launch.outputs[0];
+    if (out.num_elements() == 0) return;
+    const std::int64_t size = x.dims[axis_], count = places.num_elements();
+    auto* index = reinterpret_cast<std::int64_t*>(launch.workspace.data());
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t given =
+          places.dtype == DType::int64 ? places.as<const std::int64_t>()[i] : places.as<const std::int32_t>()[i];
+      index[i] = given < 0 ? given + size : given;
+      require(0 <= index[i] && index[i] < size, Code::invalid_argument, "index {} is outside an axis of {} elements",
+              given, size);
+    }
+    const auto element = static_cast<std::int64_t>(size_of(x.dtype));
+    const std::int64_t outer = product_of_dims(x.dims, 0, axis_);
+    const std::int64_t inner = product_of_dims(x.dims, axis_ + 1, x.dims.size());
+    const auto* in = x.as<const std::byte>();
+    auto* to = out.as<std::byte>();
+    const std::int64_t row_bytes = inner * element;
+    constexpr double kNsPerByte = 0.15, kNsPerRow = 2;
+    split(pool_of(launch), outer * count, kNsPerRow + kNsPerByte * static_cast<double>(row_bytes),
+          [&](std::int64_t begin, std::int64_t end) {
+            const auto single = [&](auto sample) {
+              using T = Bits<decltype(sample)>;
+              const auto* from = reinterpret_cast<const T*>(in);
+              auto* target = reinterpret_cast<T*>(to);
+              std::int64_t o = begin / count, i = begin % count;
+              for (std::int64_t r = begin; r < end; ++r) {
+                target[r] = from[o * size + index[i]];
+                if (++i == count) i = 0, ++o;
+              }
+            };
+            switch (inner == 1 ? element : 0) {
+              case 1:
+                return single(std::uint8_t{});
+              case 2:
+                return single(std::uint16_t{});
+              case 4:
+                return single(std::uint32_t{});
+              case 8:
+                return single(std::uint64_t{});
+              default:
+                break;
+            }
+            for (std::int64_t r = begin; r < end; ++r) {
+              kernels_.rows(in + (r / count * size + index[r % count]) * row_bytes, 0, to + r * row_bytes, 0, 1,
+                            row_bytes);
+            }
+          });
+  }
+
+ private:
+  static std::optional<int> axis_of(const Signature& signature) {
+    return normalized_axis(signature.op.attributes().get_int("axis", 0), signature.inputs[0].rank());
+  }
+  std::size_t axis_;
+  const CopyKernels& kernels_;
+};
+
+class PadKernel final : public Kernel {
+ public:
+  static Refusal refuses(const Signature& signature) {
+    const auto* pad = dynamic_cast<const Pad*>(&signature.op);
+    if (pad == nullptr) return "it is no Pad";
+    if (pad->mode() != PadMode::constant) return "the border is not a constant";
+    if (!pad->pads()) return "the pads are an input";
+    if (signature.inputs[0].dtype != DType::float32)
+      return fmt::format("the input is {}", to_string(signature.inputs[0].dtype));
+    const int rank = signature.inputs[0].rank();
+    if (rank > kMaxRank || std::ssize(*pad->pads()) != 2 * rank) return "the pads do not fit the rank";
+    return std::nullopt;
+  }
+  explicit PadKernel(const KernelSpec& spec) {
+    const auto& pad = dynamic_cast<const Pad&>(*spec.op);
+    pads_ = *pad.pads();
+    value_ = static_cast<float>(pad.value());
+  }
+  void run(const Launch& launch) const override {
+    const TensorView& x = launch.inputs[0];
+    const TensorView& y = launch.outputs[0];
+    if (y.num_elements() == 0) return;
+    ThreadPool& pool = pool_of(launch);
+    const auto from = strides_of_view(x), to = strides_of_view(y);
+    const std::size_t rank = y.dims.size();
+    // The part of the output that shows the input; a negative pad cuts the input instead.
+    std::array<std::int64_t, kMaxRank> begin{}, end{};
+    std::int64_t in_offset = 0, out_offset = 0;
+    for (std::size_t a = 0; a < rank; ++a) {
+      begin[a] = std::clamp<std::int64_t>(pads_[a], 0, y.dims[a]);
+      end[a] = std::clamp<std::int64_t>(x.dims[a] + pads_[a], begin[a], y.dims[a]);
+      in_offset += std::max<std::int64_t>(-pads_[a], 0) * from[a];
+      out_offset += begin[a] * to[a];
+    }
+    StridedCopy middle(sizeof(float));
+    for (std::size_t a = 0; a < rank; ++a) middle.add_axis(end[a] - begin[a], from[a], to[a]);
+    middle.run(x.as<const float>() + in_offset, y.as<float>() + out_offset, pool);
+    // Borders, axis by axis: outside along axis a, inside along the axes before it, everything along those after it.
+    for (std::size_t a = 0; a < rank; ++a) {
+      const std::array<std::array<std::int64_t, 2>, 2> sides = {{{0, begin[a]}, {end[a], y.dims[a]}}};
+      for (const auto& [first, last] : sides) {
+        if (first >= last) continue;
+        StridedCopy border(sizeof(float));
+        std::int64_t offset = first * to[a];
+        for (std::size_t b = 0; b < rank; ++b) {
+          const bool inside = b < a;
+          border.add_axis(b == a ? last - first : inside ? end[b] - begin[b] : y.dims[b], 0, to[b]);
+          if (inside) offset += begin[b] * to[b];
+        }
+        border.run(&value_, y.as<float>() + offset, pool);
+      }
+    }
+  }
+  bool accepts_pitched_input(int index) const override { return index == 0; }
+  bool accepts_pitched_output(int) const override { return true; }
+
+ private:
+  std::vector<std::int64_t> pads_;
+  float value_ = 0;
+};
+
+}  // namespace
+
+const CpuTactic kGatherRows = plain_tactic<GatherKernel>("copy.indexed", "Gather");
+const CpuTactic kPadCopy = plain_tactic<PadKernel>("copy.strided", "Pad");
+
+}  // namespace tenfold::cpu
