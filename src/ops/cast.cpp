@@ -2,6 +2,7 @@
 // settled so: values outside an integer type saturate, NaN becomes 0; integers wrap when narrowed. Attribute: to, the
 // name of the type ("float32"). Source: ONNX operator sets 6 to 24, Cast and CastLike.
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "ops/elementwise.hpp"
@@ -82,6 +83,45 @@ class Cast final : public Op {
   DType to_;
 };
 
+class BitCast final : public Op {
+ public:
+  explicit BitCast(DType to) : to_(to) {}
+  std::string_view type() const override { return "BitCast"; }
+  Attributes attributes() const override { return {{"to", std::string(to_string(to_))}}; }
+  void infer(InferContext& context) const override {
+    check_num_inputs(context, 1, 1);
+    check_num_outputs(context, 1, 1);
+    const TensorType& x = context.input(0);
+    require(size_of(x.dtype) == size_of(to_), Code::invalid_model, "elements of {} and {} differ in size",
+            to_string(x.dtype), to_string(to_));
+    context.set_output(0, {to_, x.dims});
+  }
+  void evaluate(EvalContext& context) const override {
+    const TensorView& x = context.input(0);
+    const TensorView& y = context.output(0);
+    check_output(context, 0, x.dims);
+    const std::int64_t count = x.num_elements();
+    if (to_ == DType::boolean) {
+      // A byte other than 0 and 1 is no bool.
+      std::transform(x.as<const std::uint8_t>(), x.as<const std::uint8_t>() + count, y.as<bool>(),
+                     [](std::uint8_t byte) { return byte != 0; });
+    } else if (count > 0) {
+      std::memcpy(y.data, x.data, static_cast<std::size_t>(count) * size_of(to_));
+    }
+  }
+
+ private:
+  DType to_;
+};
+
+OpPtr make_bit_cast(const Attributes& attributes) {
+  return std::make_shared<const BitCast>(get_dtype(attributes, "to"));
+}
+void import_bit_cast(ImportNode& node) {
+  const DType to = dtype_from_onnx(node.attributes().get_int("to"));
+  node.set_output(0, node.add(std::make_shared<const BitCast>(to), node.inputs()));
+}
+
 OpPtr make_cast(const Attributes& attributes) { return std::make_shared<const Cast>(get_dtype(attributes, "to")); }
 
 void import_to(ImportNode& node, DType to) {
@@ -98,6 +138,7 @@ void import_cast_like(ImportNode& node) {
 
 }  // namespace
 
+const OpDef kBitCastDef{"BitCast", make_bit_cast, import_bit_cast};
 const OpDef kCastDef{"Cast", make_cast, import_cast};
 const OpDef kCastLikeDef{"CastLike", nullptr, import_cast_like};
 

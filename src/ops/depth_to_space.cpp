@@ -1,8 +1,9 @@
 // Blocks of channels as blocks of pixels and back; channels are the second axis.
 //   DepthToSpace, mode DCR:  y[n, c, h b + i, w b + j] = x[n, (i b + j) C' + c, h, w],  C' = C / b^2
 //                 mode CRD:  y[n, c, h b + i, w b + j] = x[n, c b^2 + i b + j, h, w]
-//   SpaceToDepth:            y[n, (i b + j) C + c, h, w] = x[n, c, h b + i, w b + j]
-// Attributes: blocksize b, mode. Source: ONNX operator sets 1 to 13, DepthToSpace and SpaceToDepth.
+//   SpaceToDepth, mode DCR:  y[n, (i b + j) C + c, h, w] = x[n, c, h b + i, w b + j]
+//                 mode CRD:  y[n, c b^2 + i b + j, h, w] = x[n, c, h b + i, w b + j]
+// Attributes: blocksize b, mode. Source: ONNX operator sets 1 to 28, DepthToSpace and SpaceToDepth.
 #include "ops/elementwise.hpp"
 #include "ops/movement.hpp"
 
@@ -65,9 +66,11 @@ class DepthToSpace final : public Op {
 
 class SpaceToDepth final : public Op {
  public:
-  explicit SpaceToDepth(std::int64_t block) : block_(block) {}
+  SpaceToDepth(std::int64_t block, bool column_row_depth) : block_(block), column_row_depth_(column_row_depth) {}
   std::string_view type() const override { return "SpaceToDepth"; }
-  Attributes attributes() const override { return {{"blocksize", block_}}; }
+  Attributes attributes() const override {
+    return {{"blocksize", block_}, {"mode", std::string(column_row_depth_ ? "CRD" : "DCR")}};
+  }
   void infer(InferContext& context) const override {
     check_num_inputs(context, 1, 1);
     check_num_outputs(context, 1, 1);
@@ -87,11 +90,15 @@ class SpaceToDepth final : public Op {
     require(height * b == x.dim(2) && width * b == x.dim(3), Code::invalid_argument,
             "an image of {} x {} is no multiple of {}", x.dim(2), x.dim(3), b);
     check_output(context, 0, Shape{x.dim(0), channels * b * b, height, width});
-    // As [N, i, j, c, h, w], row-major in the result.
     const std::int64_t row = x.dim(3);
     const std::int64_t plane = x.dim(2) * row;
-    const std::array dims{x.dim(0), b, b, channels, height, width};
-    const std::array from{channels * plane, row, std::int64_t{1}, plane, b * row, b};
+    // As [N, i, j, c, h, w] or [N, c, i, j, h, w], row-major in the result.
+    std::array dims{x.dim(0), b, b, channels, height, width};
+    std::array from{channels * plane, row, std::int64_t{1}, plane, b * row, b};
+    if (column_row_depth_) {
+      std::rotate(dims.begin() + 1, dims.begin() + 3, dims.begin() + 4);
+      std::rotate(from.begin() + 1, from.begin() + 3, from.begin() + 4);
+    }
     dispatch_bits(x.dtype, [&]<typename T>() {
       copy_strided<T>(dims, x.as<const T>(), from, context.output(0).as<T>(), strides_of(dims));
     });
@@ -99,15 +106,19 @@ class SpaceToDepth final : public Op {
 
  private:
   std::int64_t block_;
+  bool column_row_depth_;
 };
 
-OpPtr make_depth_to_space(const Attributes& attributes) {
+bool is_column_row_depth(const Attributes& attributes) {
   const std::string mode = attributes.get_string("mode", "DCR");
   require(mode == "DCR" || mode == "CRD", Code::invalid_model, "mode must be DCR or CRD, got '{}'", mode);
-  return std::make_shared<const DepthToSpace>(block_from(attributes), mode == "CRD");
+  return mode == "CRD";
+}
+OpPtr make_depth_to_space(const Attributes& attributes) {
+  return std::make_shared<const DepthToSpace>(block_from(attributes), is_column_row_depth(attributes));
 }
 OpPtr make_space_to_depth(const Attributes& attributes) {
-  return std::make_shared<const SpaceToDepth>(block_from(attributes));
+  return std::make_shared<const SpaceToDepth>(block_from(attributes), is_column_row_depth(attributes));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Logic, comparisons and operations on bits, of two broadcast operands.
-// Source: ONNX operator sets 7 to 19: And, Or, Xor, Equal, Greater, GreaterOrEqual, Less, LessOrEqual, BitShift,
+// Source: ONNX operator sets 7 to 28: And, Or, Xor, Equal, Greater, GreaterOrEqual, Less, LessOrEqual, BitShift,
 // BitwiseAnd, BitwiseOr, BitwiseXor.
 #include "ops/elementwise.hpp"
 
@@ -61,10 +61,11 @@ TENFOLD_BITWISE(BitwiseOr, a | b)
 TENFOLD_BITWISE(BitwiseXor, a ^ b)
 #undef TENFOLD_BITWISE
 
-/// Shifting by the width of the type or more leaves nothing.
+/// Shifting by the width of the type or more, or by a negative number, leaves only what comes in: copies of the sign
+/// when a signed number is shifted to the right, zeros elsewhere.
 struct BitShiftRule {
   static constexpr std::string_view kName = "BitShift";
-  static constexpr Types kTypes = Types::unsigned_integers;
+  static constexpr Types kTypes = Types::integers;
   static constexpr bool kBoolean = false;
   bool left = true;
   static BitShiftRule from(const Attributes& attributes) {
@@ -76,8 +77,9 @@ struct BitShiftRule {
   void store(Attributes& attributes) const { attributes.set("direction", left ? "LEFT" : "RIGHT"); }
   template <typename T>
   T apply(T a, T b) const {
-    if (b >= 8 * sizeof(T)) return 0;
-    return static_cast<T>(left ? static_cast<std::uint64_t>(a) << b : static_cast<std::uint64_t>(a) >> b);
+    const auto by = static_cast<std::uint64_t>(b);  // a negative number becomes a large one
+    if (by >= 8 * sizeof(T)) return static_cast<T>(!left && a < 0 ? -1 : 0);
+    return static_cast<T>(left ? static_cast<T>(static_cast<std::uint64_t>(a) << by) : a >> by);
   }
 };
 

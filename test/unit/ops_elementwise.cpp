@@ -204,6 +204,13 @@ TEST(Binary, BitsAreMovedAndMasked) {
   EXPECT_TRUE(evaluate("BitwiseNot", {}, {ints({1}, {6})}).equals(ints({1}, {-7})));
 }
 
+TEST(Binary, ShiftsOfSignedNumbersKeepTheSign) {
+  const Tensor a = int32s({4}, {-8, -8, -8, 8});
+  const Tensor b = int32s({4}, {1, 40, -1, -1});
+  EXPECT_TRUE(evaluate("BitShift", {{"direction", "RIGHT"}}, {a, b}).equals(int32s({4}, {-4, -1, -1, 0})));
+  EXPECT_TRUE(evaluate("BitShift", {{"direction", "LEFT"}}, {a, b}).equals(int32s({4}, {-16, 0, 0, 0})));
+}
+
 TEST(Binary, MismatchedOperandsAreRefused) {
   EXPECT_NE(failure(Code::invalid_model,
                     [] {
@@ -233,6 +240,12 @@ TEST(Cast, RoundsTowardsZeroAndSaturates) {
   EXPECT_THROW(make_op("Cast", {{"to", "float8"}}), Error);
 }
 
+TEST(BitCast, KeepsTheBits) {
+  EXPECT_TRUE(evaluate("BitCast", {{"to", "int32"}}, {floats({2}, {1, -0.0F})})
+                  .equals(int32s({2}, {0x3f800000, std::numeric_limits<std::int32_t>::min()})));
+  EXPECT_THROW(evaluate("BitCast", {{"to", "int64"}}, {floats({1}, {1})}), Error);
+}
+
 TEST(Clip, LimitsOnEitherSide) {
   const Tensor x = floats({3}, {-2, 0.5F, 7});
   EXPECT_TRUE(evaluate("Clip", {}, {x, floats({}, {0}), floats({}, {6})}).equals(floats({3}, {0, 0.5F, 6})));
@@ -248,6 +261,7 @@ TEST(CumSum, RunsEitherWay) {
   EXPECT_TRUE(evaluate("CumSum", {}, {x, int32s({}, {-2})}).equals(floats({2, 3}, {1, 2, 3, 5, 7, 9})));
   EXPECT_TRUE(evaluate("CumSum", {{"exclusive", std::int64_t{1}}, {"reverse", std::int64_t{1}}}, {x, ints({}, {1})})
                   .equals(floats({2, 3}, {5, 3, 0, 11, 6, 0})));
+  EXPECT_TRUE(evaluate("CumProd", {}, {x, ints({}, {1})}).equals(floats({2, 3}, {1, 2, 6, 4, 20, 120})));
   EXPECT_THROW(evaluate("CumSum", {}, {x, ints({}, {2})}), Error);
 }
 

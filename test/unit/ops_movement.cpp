@@ -210,10 +210,13 @@ TEST(DepthToSpace, BothOrdersAndTheInverse) {
                   .equals(floats({1, 2, 2, 2}, {0, 2, 4, 6, 1, 3, 5, 7})));
   EXPECT_TRUE(
       evaluate("DepthToSpace", {{"blocksize", std::int64_t{2}}, {"mode", "CRD"}}, {x}).equals(iota({1, 2, 2, 2})));
-  const Tensor wide = iota({2, 4, 3, 5});
-  const Tensor there = evaluate("DepthToSpace", {{"blocksize", std::int64_t{2}}}, {wide});
-  EXPECT_EQ(there.shape(), (Shape{2, 1, 6, 10}));
-  EXPECT_TRUE(evaluate("SpaceToDepth", {{"blocksize", std::int64_t{2}}}, {there}).equals(wide));
+  const Tensor wide = iota({2, 8, 3, 5});
+  for (const char* mode : {"DCR", "CRD"}) {
+    const Attributes attributes{{"blocksize", std::int64_t{2}}, {"mode", mode}};
+    const Tensor there = evaluate("DepthToSpace", attributes, {wide});
+    EXPECT_EQ(there.shape(), (Shape{2, 2, 6, 10}));
+    EXPECT_TRUE(evaluate("SpaceToDepth", attributes, {there}).equals(wide)) << mode;
+  }
   EXPECT_THROW(evaluate("DepthToSpace", {{"blocksize", std::int64_t{3}}}, {x}), Error);
   EXPECT_THROW(make_op("SpaceToDepth", {{"blocksize", std::int64_t{0}}}), Error);
 }

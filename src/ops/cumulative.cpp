@@ -1,15 +1,18 @@
-// Running sums along an axis: y[i] = x[0] + ... + x[i]; exclusive: without x[i]; reverse: from the other end.
-// Inputs: x, axis (a scalar). Attributes: exclusive, reverse. Source: ONNX operator sets 11 and 14, CumSum.
+// Running sums and products along an axis: y[i] = x[0] + ... + x[i], or times; exclusive: without x[i]; reverse: from
+// the other end. Inputs: x, axis (a scalar). Attributes: exclusive, reverse. Source: ONNX operator sets 11 and 14,
+// CumSum, and 26, CumProd.
 #include "ops/elementwise.hpp"
 #include "ops/movement.hpp"
 
 namespace tenfold {
 namespace {
 
-class CumSum final : public Op {
+/// CumSum and CumProd.
+template <bool kProduct>
+class Cumulative final : public Op {
  public:
-  CumSum(bool exclusive, bool reverse) : exclusive_(exclusive), reverse_(reverse) {}
-  std::string_view type() const override { return "CumSum"; }
+  Cumulative(bool exclusive, bool reverse) : exclusive_(exclusive), reverse_(reverse) {}
+  std::string_view type() const override { return kProduct ? "CumProd" : "CumSum"; }
   Attributes attributes() const override {
     return {{"exclusive", std::int64_t{exclusive_}}, {"reverse", std::int64_t{reverse_}}};
   }
@@ -28,9 +31,9 @@ class CumSum final : public Op {
     context.set_output(0, x);
     auto elements = context.integers(0);
     if (!elements || !axis || axis->size() != 1 || !x.is_static()) return;
-    std::vector<Dim> sums(elements->size());
-    scan<Dim>(x.static_shape(), check_axis(axis->front(), x.rank()), elements->data(), sums.data());
-    pass_integers(context, 0, std::move(sums));
+    std::vector<Dim> totals(elements->size());
+    scan<Dim>(x.static_shape(), check_axis(axis->front(), x.rank()), elements->data(), totals.data());
+    pass_integers(context, 0, std::move(totals));
   }
   void evaluate(EvalContext& context) const override {
     const TensorView& x = context.input(0);
@@ -63,12 +66,13 @@ class CumSum final : public Op {
     };
     for (std::int64_t o = 0; o < outer; ++o) {
       for (std::int64_t i = 0; i < inner; ++i) {
-        Sum sum(0);
+        Sum total(kProduct ? 1 : 0);
         for (std::int64_t step = 0; step < length; ++step) {
           const std::int64_t at = (o * length + (reverse_ ? length - 1 - step : step)) * inner + i;
-          const Sum with = sum + static_cast<Sum>(in[at]);
-          out[at] = narrow(exclusive_ ? sum : with);
-          sum = with;
+          const auto element = static_cast<Sum>(in[at]);
+          const Sum with = kProduct ? total * element : total + element;
+          out[at] = narrow(exclusive_ ? total : with);
+          total = with;
         }
       }
     }
@@ -77,12 +81,15 @@ class CumSum final : public Op {
   bool reverse_;
 };
 
-OpPtr make_cum_sum(const Attributes& attributes) {
-  return std::make_shared<const CumSum>(attributes.get_int("exclusive", 0) != 0, attributes.get_int("reverse", 0) != 0);
+template <bool kProduct>
+OpPtr make_cumulative(const Attributes& attributes) {
+  return std::make_shared<const Cumulative<kProduct>>(attributes.get_int("exclusive", 0) != 0,
+                                                      attributes.get_int("reverse", 0) != 0);
 }
 
 }  // namespace
 
-const OpDef kCumSumDef{"CumSum", make_cum_sum, import_plain};
+const OpDef kCumProdDef{"CumProd", make_cumulative<true>, import_plain};
+const OpDef kCumSumDef{"CumSum", make_cumulative<false>, import_plain};
 
 }  // namespace tenfold
