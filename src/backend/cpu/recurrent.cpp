@@ -72,7 +72,7 @@ Refusal refuses(const Signature& signature) {
 
 /// One tiling: the product with the inputs is a small part of the time.
 GemmTiling tiling_for(std::int64_t rows, const Sizes& sizes) {
-  return promising_tilings(rows, sizes.columns(), sizes.features).front();
+  return promising_tilings(rows, sizes.columns(), sizes.features, {{512, 96}}).front();
 }
 
 /// Column `j` of the packed order [block][gate][vector] as row of ONNX's [gate * hidden], or -1 for padding.
