@@ -124,7 +124,7 @@ std::optional<Patch> program_to_epilogue(const GraphView& graph, const Node& nod
     const std::optional<BoundProgram> bound = builder.finish(builder.inlined(program->program(), operands), input);
     if (!bound) continue;
     std::vector<ValueId> inputs = anchor->inputs;
-    inputs.resize(*first, kNoValue);
+    if (bound->inputs.size() > 1 || inputs.size() > *first) inputs.resize(*first, kNoValue);
     inputs.insert(inputs.end(), bound->inputs.begin() + 1, bound->inputs.end());
     Attributes changed = attributes;
     Epilogue{bound->program}.store(changed);
