@@ -67,6 +67,8 @@ struct OutputView {
 struct LoadOptions {
   bool verify = true;               ///< check every section's hash before use
   int num_threads = 0;              ///< 0: as many as the engine was built for, at most the cores available
+  /// A loop of the network that runs longer stops the run with an error, as it might never end.
+  std::int64_t max_loop_iterations = 10'000'000;
   /// What to do when the engine was built for another processor: fail, or run the portable section if there is one.
   enum class OnMismatch { fail, portable } on_mismatch = OnMismatch::fail;
 };

@@ -4,19 +4,27 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "runtime/executor.hpp"
 
 namespace tenfold {
 namespace {
 
-/// A loop whose condition never becomes false would never end.
-constexpr std::int64_t kMaxIterations = std::int64_t{1} << 40;
+/// Any byte other than 0 is true.
+bool read_bool(const void* data) { return *static_cast<const unsigned char*>(data) != 0; }
 
 }  // namespace
 
+void Executor::count_iteration(const RunStep& step) {
+  require(iterations_left_-- > 0, Code::invalid_model,
+          "step '{}' ({}): the loops of this run took more than {} iterations; LoadOptions::max_loop_iterations allows "
+          "more",
+          step.plan->name, step.plan->op_type, max_loop_iterations_);
+}
+
 void Executor::run_branch(const RunStep& step) {
-  const bool taken = *static_cast<const bool*>(host_data(step.inputs[0], scratch_));
+  const bool taken = read_bool(host_data(step.inputs[0], scratch_));
   const RunBlock& block = step.blocks[taken ? 0 : 1];
   run_steps(block.steps);
   for (std::size_t i = 0; i < step.outputs.size(); ++i) {
@@ -26,6 +34,7 @@ void Executor::run_branch(const RunStep& step) {
     copy_value(block.outputs[i], step.outputs[i]);
   }
   bind(step.bindings);
+  check_dims(step.outputs);
 }
 
 void Executor::fill_block_input(std::int32_t target, std::int32_t source) {
@@ -117,20 +126,22 @@ void Executor::run_loop(const RunStep& step) {
     accumulator.count = 0;
     accumulator.bytes.clear();
   }
-  std::int64_t trips = kMaxIterations;
+  std::int64_t trips = std::numeric_limits<std::int64_t>::max();
   if (step.inputs[0] >= 0) std::memcpy(&trips, host_data(step.inputs[0], scratch_), sizeof trips);
   bool go_on = true;
-  if (step.inputs[1] >= 0) go_on = *static_cast<const bool*>(host_data(step.inputs[1], scratch_));
+  if (step.inputs[1] >= 0) go_on = read_bool(host_data(step.inputs[1], scratch_));
   for (std::size_t i = 0; i < num_carried; ++i) fill_block_input(body.inputs[2 + i], step.inputs[2 + i]);
 
   for (std::int64_t iteration = 0; iteration < trips && go_on; ++iteration) {
+    count_iteration(step);
     bind(body.bindings);
+    check_dims(body.inputs);
     make_room(body.inputs[0]);
     make_room(body.inputs[1]);
     store_from_host(body.inputs[0], &iteration, sizeof iteration);
     store_from_host(body.inputs[1], &go_on, sizeof go_on);
     run_steps(body.steps);
-    go_on = *static_cast<const bool*>(host_data(body.outputs[0], scratch_));
+    go_on = read_bool(host_data(body.outputs[0], scratch_));
     for (std::size_t i = 0; i < state.accumulators.size(); ++i) {
       append(state.accumulators[i], body.outputs[1 + num_carried + i]);
     }
@@ -143,6 +154,7 @@ void Executor::run_loop(const RunStep& step) {
     finish_scan_output(state.accumulators[i], step.outputs[num_carried + i], 0, false);
   }
   bind(step.bindings);
+  check_dims(step.outputs);
 }
 
 void Executor::run_scan(const RunStep& step) {
@@ -190,7 +202,9 @@ void Executor::run_scan(const RunStep& step) {
       make_room(target);
       store_from_host(target, slice.data(), slice.size());
     }
+    count_iteration(step);
     bind(body.bindings);
+    check_dims(body.inputs);
     run_steps(body.steps);
     for (std::size_t i = 0; i < state.accumulators.size(); ++i)
       append(state.accumulators[i], body.outputs[num_carried + i]);
@@ -206,6 +220,7 @@ void Executor::run_scan(const RunStep& step) {
     finish_scan_output(state.accumulators[i], output, axis, spec.output_directions[i] == 1);
   }
   bind(step.bindings);
+  check_dims(step.outputs);
 }
 
 }  // namespace tenfold

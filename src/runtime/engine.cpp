@@ -11,7 +11,9 @@ namespace tenfold {
 
 struct Engine::State {
   std::shared_ptr<const Program> program;  // nullptr: the portable section runs instead
-  std::shared_ptr<Stream> stream;
+  std::shared_ptr<Stream> stream;          // of a host backend
+  StreamOptions stream_options;
+  std::int64_t max_iterations = 0;
   EngineFile portable;
 };
 
@@ -63,14 +65,20 @@ int find(const std::vector<TensorInfo>& infos, std::string_view name, std::strin
 }  // namespace
 
 Engine EngineAccess::make(EngineFile file, const LoadOptions& options) {
+  const Backend& backend = backend_of(file.plan.backend);
+  return make(std::move(file), options, backend);
+}
+
+Engine EngineAccess::make(EngineFile file, const LoadOptions& options, const Backend& backend) {
   Engine engine;
   engine.state_ = std::make_shared<Engine::State>();
-  const Backend& backend = backend_of(file.plan.backend);
   const int built_for = file.plan.num_threads;
   StreamOptions stream;
   stream.num_threads = options.num_threads > 0 ? options.num_threads : std::min(built_for, cpu_count());
   engine.state_->program = std::make_shared<const Program>(std::move(file), backend);
-  engine.state_->stream = backend.make_stream(stream);
+  engine.state_->stream_options = stream;
+  engine.state_->max_iterations = options.max_loop_iterations;
+  if (backend.is_host()) engine.state_->stream = backend.make_stream(stream);
   return engine;
 }
 
@@ -154,7 +162,11 @@ Context Engine::make_context(int profile) const {
   auto state = std::make_unique<Context::State>();
   state->engine = state_;
   if (state_->program) {
-    state->executor = std::make_unique<Executor>(state_->program, state_->stream, profile);
+    // On the host a stream is a pool of threads, which contexts share: who finds it busy runs in its own thread. On a
+    // device it is an order of work, and everyone has his own.
+    const Backend& backend = state_->program->backend();
+    std::shared_ptr<Stream> stream = backend.is_host() ? state_->stream : backend.make_stream(state_->stream_options);
+    state->executor = std::make_unique<Executor>(state_->program, std::move(stream), profile, state_->max_iterations);
   } else {
     state->inputs.resize(inputs().size());
     state->user_outputs.resize(outputs().size());

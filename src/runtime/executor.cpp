@@ -6,6 +6,9 @@
 #include <chrono>
 #include <cstring>
 
+#include "base/checked.hpp"
+#include "engine/limits.hpp"
+
 namespace tenfold {
 namespace {
 
@@ -20,11 +23,13 @@ constexpr std::size_t kGrowDenominator = 2;
 
 }  // namespace
 
-Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Stream> stream, int profile)
+Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Stream> stream, int profile,
+                   std::int64_t max_loop_iterations)
     : program_(std::move(program)),
       stream_(std::move(stream)),
       backend_(program_->backend()),
-      inference_([this](const std::string& symbol) { return symbols_[static_cast<std::size_t>(program_->slot_of(symbol))]; }) {
+      inference_(
+          [this](const std::string& symbol) { return symbols_[static_cast<std::size_t>(program_->slot_of(symbol))]; }) {
   const Plan& plan = program_->plan();
   symbols_.resize(static_cast<std::size_t>(program_->num_symbols()), 0);
   dims_.resize(program_->num_dims(), 0);
@@ -36,7 +41,9 @@ Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Strea
   for (std::size_t i = 0; i < plan.outputs.size(); ++i) {
     output_index_[static_cast<std::size_t>(plan.outputs[i])] = static_cast<std::int32_t>(i);
   }
+  max_loop_iterations_ = max_loop_iterations;
   loops_.resize(static_cast<std::size_t>(program_->num_steps()));
+  states_.resize(static_cast<std::size_t>(program_->num_steps()));
   std::size_t widest = 1;
   const std::function<void(const std::vector<RunStep>&)> measure = [&](const std::vector<RunStep>& steps) {
     for (const RunStep& step : steps) {
@@ -47,21 +54,22 @@ Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Strea
   measure(program_->steps());
   operands_.resize(widest);
   resize_ = [this](int index, const Shape& dims) -> const TensorView& {
-    const std::int32_t id = current_->outputs.at(static_cast<std::size_t>(index));
+    const bool exists = index >= 0 && static_cast<std::size_t>(index) < current_->outputs.size();
+    const std::int32_t id = exists ? current_->outputs[static_cast<std::size_t>(index)] : -1;
+    ensure(id >= 0, "a kernel gives a shape to output {}, which does not exist", index);
     set_dims(id, dims);
     make_room(id);
     return view(id);
   };
-  if (!backend_.is_host()) {
-    const WeightData& weights = program_->file().weights;
-    device_weights_ = backend_.allocate(std::max<std::size_t>(weights.size, 1));
-    backend_.copy_to_device(device_weights_->data(), weights.data, weights.size, *stream_);
-  }
   for (std::size_t i = 0; i < plan.values.size(); ++i) {
     const auto id = static_cast<std::int32_t>(i);
     views_[i].dtype = plan.values[i].type.dtype;
     views_[i].dims = dims_of(id);
-    update_dims(id);
+    for (std::size_t axis = 0; axis < plan.values[i].type.dims.size(); ++axis) {
+      const DimProgram& dim = run_value(id).dims[axis];
+      if (dim.is_constant()) dims_of(id)[axis] = dim.evaluate({});
+    }
+    views_[i].pitch = run_value(id).pitch.is_constant() ? run_value(id).pitch.evaluate({}) : 0;
   }
   set_profile(profile);
 }
@@ -84,8 +92,6 @@ void Executor::set_profile(int profile) {
     arena_ = backend_.allocate(std::max<std::size_t>(chosen.arena_bytes, 64));
   }
   auto* arena = static_cast<std::byte*>(arena_->data());
-  const std::byte* weights =
-      backend_.is_host() ? program_->weights() : static_cast<const std::byte*>(device_weights_->data());
   for (std::size_t i = 0; i < plan.values.size(); ++i) {
     const auto id = static_cast<std::int32_t>(i);
     switch (plan.values[i].storage) {
@@ -93,13 +99,19 @@ void Executor::set_profile(int profile) {
         place(id, arena + chosen.arena_offsets[i]);
         break;
       case Storage::constant:
-        place(id, const_cast<std::byte*>(weights) + plan.values[i].constant_offset);
+        place(id, const_cast<std::byte*>(program_->weights()) + plan.values[i].constant_offset);
+        break;
+      case Storage::none:
+        view(id).data = const_cast<void*>(program_->zeros());
         break;
       default:
         break;
     }
   }
   for (InputState& input : inputs_) input.is_set = false;
+  for (StepState& state : states_) state.is_checked = false;
+  must_bind_ = true;
+  ++epoch_;
 }
 
 // --- Shapes ---------------------------------------------------------------------------------------------------------
@@ -112,8 +124,17 @@ std::span<std::int64_t> Executor::dims_of(std::int32_t id) {
 void Executor::update_dims(std::int32_t id) {
   const RunValue& value = run_value(id);
   const std::span<std::int64_t> dims = dims_of(id);
+  // A negative size is no shape at all. The operator's own rule says so when its step is checked, in better words.
   for (std::size_t i = 0; i < dims.size(); ++i) dims[i] = std::max<std::int64_t>(0, value.dims[i].evaluate(symbols_));
   view(id).pitch = value.pitch.evaluate(symbols_);
+  std::uint64_t bytes = size_of(view(id).dtype);
+  for (const std::int64_t dim : dims) {
+    const auto product = checked_mul(bytes, static_cast<std::uint64_t>(dim));
+    require(product && *product <= limits::kMaxFileBytes, Code::out_of_memory, "value '{}' would have shape [{}]",
+            plan_value(id).name, fmt::join(dims, ", "));
+    bytes = *product;
+  }
+  if (plan_value(id).storage == Storage::arena) check_room(id);
 }
 
 void Executor::bind(const BindingGroup& group) {
@@ -124,11 +145,35 @@ void Executor::bind(const BindingGroup& group) {
     changed = changed || symbol != size;
     symbol = size;
   }
-  if (!changed) return;
+  if (!changed && !must_bind_) return;
+  ++epoch_;
+  // What a producer decided stays, so that check_dims can compare it with the plan's expressions.
+  const auto is_decided = [&](std::int32_t id) {
+    return std::any_of(group.bindings.begin(), group.bindings.end(),
+                       [id](const SymbolBinding& binding) { return binding.value == id; });
+  };
   for (const std::int32_t id : group.dependents) {
-    update_dims(id);
+    if (!is_decided(id)) update_dims(id);
+  }
+  for (const std::int32_t id : group.dependents) {
     if (plan_value(id).storage == Storage::view) update_view(id);
   }
+}
+
+void Executor::check_dims(std::int32_t id) const {
+  if (id < 0) return;
+  const RunValue& value = run_value(id);
+  const TensorView& tensor = views_[static_cast<std::size_t>(id)];
+  for (std::size_t axis = 0; axis < value.dims.size(); ++axis) {
+    const std::int64_t expected = value.dims[axis].evaluate(symbols_);
+    require(tensor.dims[axis] == expected, Code::invalid_model,
+            "value '{}' has shape [{}], but axis {} should be {} = {}", plan_value(id).name,
+            fmt::join(tensor.dims, ", "), axis, plan_value(id).type.dims[axis].to_string(), expected);
+  }
+}
+
+void Executor::check_dims(std::span<const std::int32_t> ids) const {
+  for (const std::int32_t id : ids) check_dims(id);
 }
 
 void Executor::set_dims(std::int32_t id, std::span<const std::int64_t> dims) {
@@ -174,6 +219,7 @@ void Executor::check_inputs() {
   // Two inputs may share a dimension: binding takes it from the first, and the other must agree.
   std::vector<std::int64_t>& symbols = symbols_;
   bind(program_->input_bindings());
+  must_bind_ = false;
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     const std::int32_t id = plan.inputs[i];
     const RunValue& value = run_value(id);
@@ -202,6 +248,21 @@ void Executor::update_view(std::int32_t id) {
   view(id).data = static_cast<std::byte*>(owner.data) + offset * static_cast<std::int64_t>(size_of(owner.dtype));
 }
 
+void Executor::check_view(std::int32_t id) const {
+  if (id < 0 || plan_value(id).storage != Storage::view) return;
+  const TensorView& part = views_[static_cast<std::size_t>(id)];
+  const TensorView& owner = views_[static_cast<std::size_t>(plan_value(id).view_of)];
+  const std::int64_t offset = run_value(id).view_offset.evaluate(symbols_);
+  const std::int64_t row = part.dims.empty() ? 1 : part.dims.back();
+  const std::int64_t elements = part.num_elements();
+  const __int128 end = elements == 0 ? 0 : static_cast<__int128>(elements / row - 1) * part.pitch + row;
+  const bool lies_inside = offset >= 0 && part.pitch >= row && offset + end <= owner.num_elements();
+  require(lies_inside || elements == 0, Code::incompatible_engine,
+          "value '{}' of shape [{}], at {} with pitch {}, does not lie in '{}' of shape [{}]", plan_value(id).name,
+          fmt::join(part.dims, ", "), offset, part.pitch, plan_value(plan_value(id).view_of).name,
+          fmt::join(owner.dims, ", "));
+}
+
 void Executor::place(std::int32_t id, void* data) {
   view(id).data = data;
   for (const std::int32_t inner : run_value(id).views) update_view(inner);
@@ -212,8 +273,9 @@ void Executor::make_room(std::int32_t id) {
   const std::size_t bytes = bytes_of(id);
   const auto grow = [&](std::unique_ptr<Buffer>& buffer) {
     if (!buffer || buffer->size_bytes() < bytes) {
+      const std::size_t before = buffer ? buffer->size_bytes() : 0;
       buffer.reset();
-      buffer = backend_.allocate(std::max<std::size_t>(bytes / kGrowDenominator * kGrowNumerator, 64));
+      buffer = backend_.allocate(std::max({bytes, before / kGrowDenominator * kGrowNumerator, std::size_t{64}}));
     }
     if (view(id).data != buffer->data()) place(id, buffer->data());
   };
@@ -230,14 +292,21 @@ void Executor::make_room(std::int32_t id) {
       grow(output.buffer);
     }
   } else if (storage == Storage::arena) {
-    // The bound that the plan reserved holds for every shape of the profile.
-    const PlanProfile& profile = program_->plan().profiles[static_cast<std::size_t>(profile_)];
-    ensure(profile.arena_offsets[static_cast<std::size_t>(id)] + bytes <= profile.arena_bytes,
-           "value '{}' of {} bytes does not fit in its place", plan_value(id).name, bytes);
+    check_room(id);
   }
 }
 
+void Executor::check_room(std::int32_t id) const {
+  // The bound that the plan reserved holds for every shape of the profile.
+  const PlanProfile& profile = program_->plan().profiles[static_cast<std::size_t>(profile_)];
+  require(bytes_of(id) <= profile.arena_sizes[static_cast<std::size_t>(id)], Code::incompatible_engine,
+          "value '{}' of shape [{}] does not fit in the {} bytes that the plan has for it", plan_value(id).name,
+          fmt::join(views_[static_cast<std::size_t>(id)].dims, ", "),
+          profile.arena_sizes[static_cast<std::size_t>(id)]);
+}
+
 void Executor::copy_value(std::int32_t from, std::int32_t to) {
+  check_view(from);
   const std::size_t bytes = bytes_of(from);
   if (bytes == 0 || view(from).data == view(to).data) return;
   if (backend_.is_host()) {
@@ -249,6 +318,7 @@ void Executor::copy_value(std::int32_t from, std::int32_t to) {
 }
 
 const void* Executor::host_data(std::int32_t id, std::vector<std::byte>& scratch) {
+  check_view(id);
   if (backend_.is_host()) return view(id).data;
   scratch.resize(bytes_of(id));
   backend_.copy_to_host(scratch.data(), view(id).data, scratch.size(), *stream_);
@@ -275,6 +345,19 @@ void Executor::set_output(int index, void* data, std::size_t capacity_bytes) {
 }
 
 void Executor::run() {
+  try {
+    run_checked();
+  } catch (...) {
+    // Dimensions may be half updated: all of them are evaluated anew next time. No size is negative.
+    std::fill(symbols_.begin(), symbols_.end(), -1);
+    for (StepState& state : states_) state.is_checked = false;
+    must_bind_ = true;
+    throw;
+  }
+  has_run_ = true;
+}
+
+void Executor::run_checked() {
   check_inputs();
   const Plan& plan = program_->plan();
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
@@ -294,6 +377,7 @@ void Executor::run() {
     step_times.clear();
     run_start_us_ = now_us();
   }
+  iterations_left_ = max_loop_iterations_;
   run_steps(program_->steps());
   if (!backend_.is_host()) {
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
@@ -332,6 +416,7 @@ void Executor::warm_up() {
 }
 
 OutputView Executor::output(int index) const {
+  require(has_run_, Code::invalid_argument, "an output is asked for before the first run");
   const std::int32_t id = program_->plan().outputs.at(static_cast<std::size_t>(index));
   const TensorView& tensor = views_[static_cast<std::size_t>(id)];
   const OutputState& state = outputs_[static_cast<std::size_t>(index)];
@@ -402,42 +487,122 @@ void Executor::run_kernel(const RunStep& step) {
   launch.stream = stream_.get();
   launch.resize = &resize_;
   try {
+    if (states_[static_cast<std::size_t>(step.index)].epoch != epoch_) check_shapes(step, launch);
     step.kernels[static_cast<std::size_t>(profile_)]->run(launch);
   } catch (const Error& error) {
     throw error.in_context(fmt::format("step '{}' ({})", step.plan->name, step.plan->op_type));
   }
-  if (!step.bindings.bindings.empty()) bind(step.bindings);
+  if (step.sets_output_shape) {
+    bind(step.bindings);
+    check_dims(step.outputs);
+  }
+}
+
+void Executor::check_shapes(const RunStep& step, const Launch& launch) {
+  StepState& state = states_[static_cast<std::size_t>(step.index)];
+  state.epoch = epoch_;
+  const auto is_as_before = [&] {
+    for (std::size_t i = 0; i < step.symbols.size(); ++i) {
+      if (state.symbols[i] != symbols_[static_cast<std::size_t>(step.symbols[i])]) return false;
+    }
+    return true;
+  };
+  if (state.is_checked && is_as_before()) return;
+
+  for (const std::int32_t id : step.inputs) check_view(id);
+  for (const std::int32_t id : step.outputs) check_view(id);
+  // The operator's own rule, with numbers: whatever the expressions left open is decided now.
+  if (!step.infer_at_run_time && !step.symbols.empty()) {
+    std::vector<TensorView> inputs(launch.inputs.begin(), launch.inputs.end());
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (step.has_known_contents[i] == 0 || !backend_.is_host()) inputs[i].data = nullptr;
+    }
+    try {
+      inference_.run(*step.op, inputs, step.wanted);
+    } catch (const Error& error) {
+      const bool is_about_shapes = error.code() == Code::invalid_model;
+      throw Error(is_about_shapes ? Code::invalid_argument : error.code(), error.message());
+    }
+    for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+      if (step.outputs[i] < 0 || step.sets_output_shape) continue;
+      const ConcreteInfer::Output& output = inference_.output(static_cast<int>(i));
+      const TensorView& tensor = launch.outputs[i];
+      const bool agrees = output.dims.size() == tensor.dims.size() &&
+                          std::equal(output.dims.begin(), output.dims.end(), tensor.dims.begin(),
+                                     [](std::int64_t a, std::int64_t b) { return a < 0 || a == b; });
+      require(agrees, Code::incompatible_engine, "output {} has shape [{}], but its shape rule gives [{}]", i,
+              fmt::join(tensor.dims, ", "), fmt::join(output.dims, ", "));
+    }
+  }
+  if (!step.sets_output_shape) {
+    const std::size_t needed =
+        step.kernels[static_cast<std::size_t>(profile_)]->workspace_bytes(launch.inputs, launch.outputs);
+    require(needed <= launch.workspace.size(), Code::incompatible_engine,
+            "it needs {} bytes of scratch memory, but the plan has {}", needed, launch.workspace.size());
+  }
+  state.is_checked = true;
+  state.symbols.clear();
+  for (const int slot : step.symbols) state.symbols.push_back(symbols_[static_cast<std::size_t>(slot)]);
 }
 
 void Executor::infer_outputs(const RunStep& step) {
-  // Shapes that depend on values: the operator's own rule, now with numbers.
-  std::vector<TensorView> inputs;
-  std::vector<std::vector<std::byte>> copies(step.inputs.size());
+  // Shapes that depend on values: the operator's own rule, now with numbers. The same numbers as before give the same
+  // shapes, so the rule is asked only when one of them changed.
+  StepState& state = states_[static_cast<std::size_t>(step.index)];
+  const std::vector<int>& shape_inputs = step.shape_inputs;
+  const auto is_shape_input = [&](std::size_t i) {
+    return std::find(shape_inputs.begin(), shape_inputs.end(), static_cast<int>(i)) != shape_inputs.end();
+  };
+  constexpr std::size_t kMaxRemembered = 1024;
+  infer_key_.clear();
+  bool can_remember = true;
   for (std::size_t i = 0; i < step.inputs.size(); ++i) {
-    inputs.push_back(step.inputs[i] < 0 ? TensorView{} : view(step.inputs[i]));
-    if (!backend_.is_host()) inputs.back().data = nullptr;
+    if (step.inputs[i] < 0) continue;
+    const TensorView& input = view(step.inputs[i]);
+    infer_key_.insert(infer_key_.end(), input.dims.begin(), input.dims.end());
+    if (!is_shape_input(i)) continue;
+    const std::size_t bytes = bytes_of(step.inputs[i]);
+    can_remember = can_remember && bytes <= kMaxRemembered;
+    if (!can_remember || bytes == 0) continue;
+    const std::size_t at = infer_key_.size();
+    infer_key_.resize(at + (bytes + sizeof(std::int64_t) - 1) / sizeof(std::int64_t), 0);
+    std::memcpy(infer_key_.data() + at, host_data(step.inputs[i], scratch_), bytes);
   }
-  const std::vector<int> shape_inputs = step.op->shape_inputs();
-  for (const int i : shape_inputs) {
-    if (i < static_cast<int>(inputs.size()) && step.inputs[static_cast<std::size_t>(i)] >= 0) {
-      inputs[static_cast<std::size_t>(i)].data =
-          const_cast<void*>(host_data(step.inputs[static_cast<std::size_t>(i)], copies[static_cast<std::size_t>(i)]));
+  for (const int slot : step.symbols) infer_key_.push_back(symbols_[static_cast<std::size_t>(slot)]);
+  const bool is_remembered = can_remember && !state.inferred.empty() && state.inferred_from == infer_key_;
+  if (!is_remembered) {
+    std::vector<TensorView> inputs;
+    std::vector<std::vector<std::byte>> copies(step.inputs.size());
+    for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+      inputs.push_back(step.inputs[i] < 0 ? TensorView{} : view(step.inputs[i]));
+      if (step.inputs[i] < 0) continue;
+      inputs.back().data = is_shape_input(i)
+                               ? const_cast<void*>(host_data(step.inputs[i], copies[i]))
+                               : (backend_.is_host() && step.has_known_contents[i] != 0 ? inputs.back().data : nullptr);
     }
-  }
-  std::vector<std::uint8_t> wanted;
-  for (const std::int32_t id : step.outputs) wanted.push_back(id >= 0 ? 1 : 0);
-  try {
-    inference_.run(*step.op, inputs, wanted);
-  } catch (const Error& error) {
-    throw error.in_context(fmt::format("step '{}' ({})", step.plan->name, step.plan->op_type));
+    try {
+      inference_.run(*step.op, inputs, step.wanted);
+    } catch (const Error& error) {
+      throw error.in_context(fmt::format("step '{}' ({})", step.plan->name, step.plan->op_type));
+    }
+    state.inferred.resize(step.outputs.size());
+    for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+      if (step.outputs[i] < 0) continue;
+      const ConcreteInfer::Output& output = inference_.output(static_cast<int>(i));
+      ensure(output.is_known(), "step '{}': the shape of output {} is still not known", step.plan->name, i);
+      state.inferred[i] = output.dims;
+    }
+    state.inferred_from.clear();
+    if (can_remember) state.inferred_from = infer_key_;
+    if (!can_remember) state.inferred_from.push_back(-1);  // no key is this: sizes are not negative
   }
   for (std::size_t i = 0; i < step.outputs.size(); ++i) {
     if (step.outputs[i] < 0) continue;
-    const ConcreteInfer::Output& output = inference_.output(static_cast<int>(i));
-    ensure(output.is_known(), "step '{}': the shape of output {} is still not known", step.plan->name, i);
-    set_dims(step.outputs[i], output.dims);
+    set_dims(step.outputs[i], state.inferred[i]);
+    if (plan_value(step.outputs[i]).storage == Storage::arena) check_room(step.outputs[i]);
   }
   bind(step.bindings);
+  check_dims(step.outputs);
 }
 
 void Executor::run_dim_values(const RunStep& step) {

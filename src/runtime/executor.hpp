@@ -16,7 +16,8 @@ namespace tenfold {
 class Executor {
  public:
   /// `stream` may be shared by executors of a host backend: its kernels run in the calling thread.
-  Executor(std::shared_ptr<const Program> program, std::shared_ptr<Stream> stream, int profile);
+  Executor(std::shared_ptr<const Program> program, std::shared_ptr<Stream> stream, int profile,
+           std::int64_t max_loop_iterations);
   ~Executor();
 
   void set_profile(int profile);
@@ -55,21 +56,29 @@ class Executor {
   void update_dims(std::int32_t id);
   /// Reads the symbols from the values' dimensions; updates what depends on them if one changed.
   void bind(const BindingGroup& group);
-  /// Gives a value the dimensions that its producer decided; they must agree with what is known.
+  /// Gives a value the dimensions that its producer decided. `check_dims` follows, once symbols are bound.
   void set_dims(std::int32_t id, std::span<const std::int64_t> dims);
+  /// Are the dimensions the ones that the plan's expressions give?
+  void check_dims(std::int32_t id) const;
+  void check_dims(std::span<const std::int32_t> ids) const;
+  /// Everything about a step that its operands' shapes decide. Does nothing while they stay the same.
+  void check_shapes(const RunStep& step, const Launch& launch);
   void check_inputs();
 
   // --- Memory
   void place(std::int32_t id, void* data);  ///< and the views that lie in it
   void update_view(std::int32_t id);
+  void check_view(std::int32_t id) const;  ///< lies inside its owner
   /// Memory for a value whose size is now known: a growable one, or a network output.
   void make_room(std::int32_t id);
+  void check_room(std::int32_t id) const;  ///< of a value in the arena
   void copy_value(std::int32_t from, std::int32_t to);
   /// The value's bytes on the host; on a device copied to `scratch`.
   const void* host_data(std::int32_t id, std::vector<std::byte>& scratch);
   void store_from_host(std::int32_t id, const void* data, std::size_t bytes);
 
   // --- Steps
+  void run_checked();
   void run_steps(const std::vector<RunStep>& steps);
   void run_step(const RunStep& step);
   void run_kernel(const RunStep& step);
@@ -77,6 +86,7 @@ class Executor {
   void run_dim_values(const RunStep& step);
   void run_branch(const RunStep& step);
   void run_loop(const RunStep& step);
+  void count_iteration(const RunStep& step);
   void run_scan(const RunStep& step);
   void finish_outputs(const RunStep& step);
   void record(const RunStep& step, double start_us, double duration_us);
@@ -87,6 +97,15 @@ class Executor {
     std::vector<std::byte> bytes;
     Shape element;
     std::int64_t count = 0;
+  };
+  /// What a step was checked for.
+  struct StepState {
+    bool is_checked = false;
+    std::uint64_t epoch = 0;            ///< of the check
+    std::vector<std::int64_t> symbols;  ///< as they were
+    // Of a step that infers its shapes when it runs: what it found for these operands.
+    std::vector<std::int64_t> inferred_from;
+    std::vector<Shape> inferred;
   };
   struct LoopState {
     std::vector<Accumulator> accumulators;
@@ -112,8 +131,14 @@ class Executor {
   std::vector<std::int32_t> output_index_;         // by value; -1: no network output
   std::vector<std::unique_ptr<Buffer>> growable_;  // by value
   std::unique_ptr<Buffer> arena_;
-  std::unique_ptr<Buffer> device_weights_;
-  std::vector<LoopState> loops_;      // by step
+  std::vector<LoopState> loops_;   // by step
+  std::vector<StepState> states_;  // by step
+  std::uint64_t epoch_ = 1;        // counts changes of symbols
+  bool has_run_ = false;
+  bool must_bind_ = true;  // the profile changed: places must be checked again
+  std::int64_t max_loop_iterations_;
+  std::int64_t iterations_left_ = 0;  // of the loops of this run
+  std::vector<std::int64_t> infer_key_;
   std::vector<TensorView> operands_;  // scratch for launches, sized for the widest step
   std::vector<std::byte> scratch_;
   std::function<const TensorView&(int, const Shape&)> resize_;

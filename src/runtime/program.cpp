@@ -2,10 +2,23 @@
 
 #include <algorithm>
 #include <set>
+#include <sys/mman.h>
 
+#include "engine/validate.hpp"
 #include "ops/registry.hpp"
 
 namespace tenfold {
+namespace {
+
+/// Read-only memory that costs nothing until somebody reads it.
+std::shared_ptr<const void> map_zeros(std::size_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* memory = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  require(memory != MAP_FAILED, Code::out_of_memory, "{} bytes of address space are not there", bytes);
+  return {memory, [bytes](const void* p) { ::munmap(const_cast<void*>(p), bytes); }};
+}
+
+}  // namespace
 
 Program::Program(EngineFile file, const Backend& backend) : file_(std::move(file)), backend_(backend) {
   const Plan& plan = file_.plan;
@@ -36,6 +49,45 @@ Program::Program(EngineFile file, const Backend& backend) : file_(std::move(file
   }
   input_bindings_ = make_bindings(plan.bindings);
   steps_ = make_steps(plan.steps);
+  check_in_place();
+  place_weights();
+}
+
+void Program::check_in_place() const {
+  std::map<const PlanStep*, const RunStep*> run_of;
+  const std::function<void(const std::vector<RunStep>&)> collect = [&](const std::vector<RunStep>& steps) {
+    for (const RunStep& step : steps) {
+      run_of.emplace(step.plan, &step);
+      for (const RunBlock& block : step.blocks) collect(block.steps);
+    }
+  };
+  collect(steps_);
+  visit_in_place(file_.plan, [&](const PlanStep& step, int profile, int input) {
+    const RunStep& run = *run_of.at(&step);
+    require(run.kind == StepKind::kernel && run.kernels[static_cast<std::size_t>(profile)]->can_run_in_place(input),
+            Code::incompatible_engine, "step '{}' ({}) cannot put its result in the place of input {}", step.name,
+            step.op_type, input);
+  });
+}
+
+void Program::place_weights() {
+  const WeightData& weights = file_.weights;
+  if (backend_.is_host()) {
+    weights_ = weights.data;
+  } else {
+    device_weights_ = backend_.allocate(std::max<std::size_t>(weights.size, 1));
+    const std::unique_ptr<Stream> stream = backend_.make_stream({.num_threads = 1});
+    backend_.copy_to_device(device_weights_->data(), weights.data, weights.size, *stream);
+    stream->synchronize();
+    weights_ = static_cast<const std::byte*>(device_weights_->data());
+  }
+  std::size_t largest = 0;
+  for (const PlanValue& value : file_.plan.values) {
+    if (value.storage != Storage::none || !value.type.is_static()) continue;
+    const auto elements = static_cast<std::size_t>(num_elements(value.type.static_shape()));
+    largest = std::max(largest, elements * size_of(value.type.dtype));
+  }
+  if (backend_.is_host()) zeros_ = map_zeros(largest);
 }
 
 void Program::collect_symbols(const std::vector<PlanBinding>& bindings) {
@@ -94,17 +146,47 @@ RunStep Program::make_step(const PlanStep& step) {
   run.outputs = step.outputs;
   run.infer_at_run_time = step.infer_at_run_time;
   run.sets_output_shape = run.op->sets_output_shape();
+  run.shape_inputs = run.op->shape_inputs();
   run.bindings = make_bindings(step.bindings);
+  const auto owner_of = [&](std::int32_t id) {
+    const PlanValue& value = plan.values[static_cast<std::size_t>(id)];
+    return value.storage == Storage::view ? value.view_of : id;
+  };
+  std::set<int> slots;
+  const auto add_slots = [&](const DimProgram& program) {
+    slots.insert(program.slots().begin(), program.slots().end());
+  };
+  for (const std::vector<std::int32_t>* list : {&step.inputs, &step.outputs}) {
+    for (const std::int32_t id : *list) {
+      if (id < 0) continue;
+      const RunValue& value = values_[static_cast<std::size_t>(id)];
+      for (const DimProgram& dim : value.dims) add_slots(dim);
+      for (const DimProgram& dim : values_[static_cast<std::size_t>(owner_of(id))].dims) add_slots(dim);
+      add_slots(value.view_offset);
+      add_slots(value.pitch);
+    }
+  }
   for (const std::int32_t output : step.outputs) {
+    run.wanted.push_back(output >= 0 ? 1 : 0);
     if (output < 0) continue;
-    const Storage storage = plan.values[static_cast<std::size_t>(output)].storage;
-    if (storage == Storage::growable || storage == Storage::output) run.growable_outputs.push_back(output);
+    const std::int32_t owner = owner_of(output);
+    const Storage storage = plan.values[static_cast<std::size_t>(owner)].storage;
+    if (storage == Storage::growable || storage == Storage::output) run.growable_outputs.push_back(owner);
+  }
+  for (const std::int32_t input : step.inputs) {
+    const std::int32_t owner = input < 0 ? -1 : owner_of(input);
+    const auto computed = dim_values_.find(owner);
+    const bool is_constant = owner >= 0 && plan.values[static_cast<std::size_t>(owner)].storage == Storage::constant;
+    run.has_known_contents.push_back(is_constant || computed != dim_values_.end() ? 1 : 0);
+    if (computed != dim_values_.end()) slots.insert(computed->second.begin(), computed->second.end());
   }
   if (step.op_type == "DimValues") {
     run.kind = StepKind::dim_values;
     for (const std::string& text : step.attributes.get_strings("elements", {})) {
       run.elements.emplace_back(Dim::parse(text), [this](const std::string& symbol) { return slot_of(symbol); });
+      add_slots(run.elements.back());
     }
+    dim_values_[step.outputs[0]] = {slots.begin(), slots.end()};
     return run;
   }
   if (!step.blocks.empty()) {
@@ -114,6 +196,17 @@ RunStep Program::make_step(const PlanStep& step) {
     }
     return run;
   }
+  run.symbols.assign(slots.begin(), slots.end());
+  make_kernels(step, run);
+  return run;
+}
+
+void Program::make_kernels(const PlanStep& step, RunStep& run) const {
+  const Plan& plan = file_.plan;
+  const auto is_pitched = [&](std::int32_t id) {
+    const PlanValue& value = plan.values[static_cast<std::size_t>(id)];
+    return value.pitch != (value.type.dims.empty() ? Dim(1) : value.type.dims.back());
+  };
   for (const PlanChoice& choice : step.choices) {
     KernelSpec spec;
     spec.op = run.op;
@@ -128,9 +221,20 @@ RunStep Program::make_step(const PlanStep& step) {
     for (const PlanWeight& weight : choice.weights) {
       spec.weights.emplace_back(file_.weights.data + weight.offset, weight.size);
     }
-    run.kernels.push_back(backend_.make_kernel(spec));
+    const std::shared_ptr<const Kernel> kernel = backend_.make_kernel(spec);
+    for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+      require(step.inputs[i] < 0 || !is_pitched(step.inputs[i]) || kernel->accepts_pitched_input(static_cast<int>(i)),
+              Code::incompatible_engine, "tactic '{}' cannot read input {} from a part of a wider value", choice.tactic,
+              i);
+    }
+    for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+      require(
+          step.outputs[i] < 0 || !is_pitched(step.outputs[i]) || kernel->accepts_pitched_output(static_cast<int>(i)),
+          Code::incompatible_engine, "tactic '{}' cannot write output {} into a part of a wider value", choice.tactic,
+          i);
+    }
+    run.kernels.push_back(kernel);
   }
-  return run;
 }
 
 }  // namespace tenfold

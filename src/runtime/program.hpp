@@ -2,6 +2,7 @@
 // Immutable; shared by all contexts.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -45,7 +46,13 @@ struct RunStep {
   std::vector<std::shared_ptr<const Kernel>> kernels;  ///< by profile
   bool infer_at_run_time = false;
   bool sets_output_shape = false;
-  std::vector<std::int32_t> growable_outputs;  ///< outputs whose memory must be checked before the kernel runs
+  /// Outputs, or owners of outputs that are views, whose memory must be made before the kernel runs.
+  std::vector<std::int32_t> growable_outputs;
+  std::vector<int> shape_inputs;     ///< Op::shape_inputs
+  std::vector<int> symbols;          ///< that the operands' shapes depend on
+  std::vector<std::uint8_t> wanted;  ///< by output
+  /// By input: do its contents depend on nothing but symbols? Shape rules may then look at them.
+  std::vector<std::uint8_t> has_known_contents;
   BindingGroup bindings;
   std::vector<DimProgram> elements;  ///< of dim_values
   std::vector<RunBlock> blocks;
@@ -63,7 +70,8 @@ struct RunValue {
 
 class Program {
  public:
-  /// Makes operators and kernels. Throws Error(incompatible_engine) with the step's name if one cannot be made.
+  /// Makes operators and kernels, and asks the kernels whether they can do what the plan takes for granted: pitched
+  /// operands, results in the place of operands. Throws Error(incompatible_engine) with the step's name.
   Program(EngineFile file, const Backend& backend);
 
   const Plan& plan() const { return file_.plan; }
@@ -77,12 +85,19 @@ class Program {
   int num_steps() const { return num_steps_; }
   /// The symbol's index. Throws Error(incompatible_engine) if nothing in the plan binds it.
   int slot_of(const std::string& symbol) const;
-  const std::byte* weights() const { return file_.weights.data; }
+  /// The weights section, on the device. `values` of Storage::constant lie in it.
+  const std::byte* weights() const { return weights_; }
+  /// Zeros, as many as the largest value that exists in packed weights only. A kernel that has packed an operand never
+  /// looks here; one that an engine file led astray reads zeros and not what lies at address 0.
+  const void* zeros() const { return zeros_.get(); }
 
  private:
   BindingGroup make_bindings(const std::vector<PlanBinding>& bindings) const;
   std::vector<RunStep> make_steps(const std::vector<PlanStep>& steps);
   RunStep make_step(const PlanStep& step);
+  void make_kernels(const PlanStep& step, RunStep& run) const;
+  void check_in_place() const;
+  void place_weights();
   void collect_symbols(const std::vector<PlanBinding>& bindings);
   void collect_symbols(const std::vector<PlanStep>& steps);
 
@@ -95,6 +110,10 @@ class Program {
   BindingGroup input_bindings_;
   std::size_t num_dims_ = 0;
   int num_steps_ = 0;
+  std::map<std::int32_t, std::vector<int>> dim_values_;  // outputs of DimValues seen so far: symbols they depend on
+  const std::byte* weights_ = nullptr;
+  std::unique_ptr<Buffer> device_weights_;
+  std::shared_ptr<const void> zeros_;
 };
 
 }  // namespace tenfold
