@@ -233,11 +233,11 @@ std::vector<std::pair<std::string, SmallEngine>> built_engines() {
   constexpr std::string_view kConvolutions = R"(graph convolutions(%x: float32[1, 3, height, 8]) {
     %w1 = constant float32[16, 3, 3, 3] random(1)
     %b1 = constant float32[16] random(2)
-    %c1 = Conv(%x, %w1, %b1) {kernel_shape=[3, 3], pads=[1, 1, 1, 1]}
+    %c1 = Conv(%x, %w1, %b1) {kernel_shape=[3, 3], strides=[1, 1], dilations=[1, 1], pads=[1, 1, 1, 1]}
     %r1 = Relu(%c1)
     %w2 = constant float32[16, 1, 3, 3] random(3)
-    %c2 = Conv(%r1, %w2, _) {kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=16, strides=[2, 2]}
-    %p = MaxPool(%c2) {kernel_shape=[2, 2], strides=[2, 2]}
+    %c2 = Conv(%r1, %w2, _) {kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=16, strides=[2, 2], dilations=[1, 1]}
+    %p = MaxPool(%c2) {kernel_shape=[2, 2], strides=[2, 2], dilations=[1, 1], pads=[0, 0, 0, 0]}
     %m = ReduceMean(%p) {axes=[2, 3], keepdims=0}
     %w3 = constant float32[16, 10] random(4)
     %f = MatMul(%m, %w3)

@@ -181,8 +181,12 @@ class Mutator {
   std::mt19937_64 random_;
 };
 
-Outcome try_file(const Bytes& bytes, const Original& original, std::string& message) {
-  if (bytes == original.file) return unchanged;
+Outcome try_file(const Bytes& bytes, const Original& original, const std::vector<Original>& originals,
+                 std::string& message) {
+  // Cut off at the very beginning, and another engine put in its place, it is that engine.
+  for (const Original& whole : originals) {
+    if (bytes == whole.file) return unchanged;
+  }
   std::optional<Engine> engine;
   try {
     (void)read_engine(bytes, {.read_portable = true});
@@ -214,7 +218,7 @@ void try_mutant(const std::vector<Original>& originals, std::uint64_t seed, long
     std::fflush(stdout);
   }
   std::string message;
-  const Outcome outcome = try_file(bytes, original, message);
+  const Outcome outcome = try_file(bytes, original, originals, message);
   ++shared.counts[kind][outcome];
   if (verbose) std::printf("%s: %s\n", kOutcomeNames[outcome], message.c_str());
   // A damaged file that is accepted, or that stops the run instead of the load, is what the hashes are there for.
