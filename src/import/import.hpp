@@ -29,6 +29,8 @@ struct ImportOptions {
   bool external_data = true;
   /// Fixes the dims of inputs before import: name -> shape; axes of -1 stay symbolic. A fixed rank helps some models.
   std::map<std::string, Shape> input_shapes;
+  /// Compiles these inputs in as constants: for models that take axes or sizes as inputs which operators need to know.
+  std::map<std::string, Tensor> input_values;
 };
 
 struct ImportedModel {

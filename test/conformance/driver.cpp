@@ -2,10 +2,12 @@
 //   tenfold_conformance CASE_FOLDER [--rtol R] [--atol A]
 // CASE_FOLDER holds model.onnx and test_data_set_*/{input,output}_*.pb. Prints one line, "STATUS<tab>detail":
 //   pass      every output of every data set agrees
+//   fixed     the same, once integer and boolean inputs that an operator must know are compiled in as constants
 //   refused   the importer says that something is unsupported
 //   wrong     an output differs: in dtype, shape or value
 //   failed    any other error; the models are valid, so this is a defect
 // Ends with 0 whatever the status: anything else is a crash.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -54,6 +56,9 @@ std::string difference(const Tensor& actual, const Tensor& expected, double rtol
   if (actual.shape() != expected.shape()) {
     return fmt::format("has shape {}, expected {}", to_string(actual.shape()), to_string(expected.shape()));
   }
+  // A half-precision result went through several roundings of half a unit in the last place, in another order there.
+  if (actual.dtype() == DType::float16) rtol = std::max(rtol, 4 * 0x1p-10);
+  if (actual.dtype() == DType::bfloat16) rtol = std::max(rtol, 4 * 0x1p-7);
   const std::vector<double> a = actual.to_double();
   const std::vector<double> e = expected.to_double();
   std::size_t wrong = 0;
@@ -83,6 +88,7 @@ Outcome run_set(const std::filesystem::path& folder, const onnx::ModelProto& mod
     const std::string& name = model.graph().input(static_cast<int>(i)).name();
     by_name[name] = given[i];
     options.input_shapes[name] = given[i].shape();
+    if (fix_inputs && !is_float(given[i].dtype())) options.input_values[name] = given[i];
   }
   const ImportedModel imported = import_onnx((folder / "model.onnx").string(), options);
   imported.graph.verify();
@@ -102,12 +108,12 @@ Outcome run_set(const std::filesystem::path& folder, const onnx::ModelProto& mod
   return {"pass", ""};
 }
 
-Outcome run_case(const std::filesystem::path& folder, double rtol, double atol) {
+Outcome run_case(const std::filesystem::path& folder, bool fix_inputs, double rtol, double atol) {
   try {
     onnx::ModelProto model;
     require(model.ParseFromString(read_text(folder / "model.onnx")), Code::invalid_model, "model.onnx does not decode");
     for (int i = 0; std::filesystem::exists(folder / fmt::format("test_data_set_{}", i)); ++i) {
-      Outcome outcome = run_set(folder, model, folder / fmt::format("test_data_set_{}", i), rtol, atol);
+      Outcome outcome = run_set(folder, model, folder / fmt::format("test_data_set_{}", i), fix_inputs, rtol, atol);
       if (outcome.status != "pass") return outcome;
     }
     return {"pass", ""};
@@ -132,7 +138,15 @@ int main(int argc, char** argv) {
   for (int i = 2; i + 1 < argc; i += 2) {
     (std::string(argv[i]) == "--rtol" ? rtol : atol) = std::atof(argv[i + 1]);
   }
-  tenfold::Outcome outcome = tenfold::run_case(argv[1], rtol, atol);
+  tenfold::Outcome outcome = tenfold::run_case(argv[1], false, rtol, atol);
+  if (outcome.status == "refused" && outcome.detail.find("must be a constant") != std::string::npos) {
+    const tenfold::Outcome again = tenfold::run_case(argv[1], true, rtol, atol);
+    if (again.status == "pass") {
+      outcome = {"fixed", outcome.detail};
+    } else if (again.status != "refused") {
+      outcome = again;
+    }
+  }
   for (char& c : outcome.detail) {
     if (c == '\n' || c == '\t') c = ' ';
   }

@@ -44,6 +44,15 @@ std::string plain_name(std::string_view name) {
   return result;
 }
 
+/// A tensor of type `given` may be fed where `declared` is expected.
+bool fits(const TensorType& given, const TensorType& declared) {
+  if (given.dtype != declared.dtype || given.rank() != declared.rank()) return false;
+  for (std::size_t i = 0; i < given.dims.size(); ++i) {
+    if (declared.dims[i].is_constant() && given.dims[i] != declared.dims[i]) return false;
+  }
+  return true;
+}
+
 /// One call of a model-local function, or the model itself.
 struct Call {
   const Call* caller = nullptr;
@@ -384,7 +393,17 @@ void Importer::add_inputs(Scope& scope, const GraphProto& graph, const std::set<
       continue;
     }
     const std::optional<TensorType> type = input_type(input);
-    if (type) {
+    const auto value = options_.input_values.find(input.name());
+    if (type && value != options_.input_values.end()) {
+      if (fits(value->second.type(), *type)) {
+        scope.values.emplace(input.name(), scope.block.graph.add_constant(plain_name(input.name()), value->second));
+      } else {
+        problem(fmt::format("input '{}'", printable(input.name())), Code::invalid_argument,
+                fmt::format("the value given for it is {}, but the model declares {}", to_string(value->second.type()),
+                            to_string(*type)));
+        fail(scope, input.name());
+      }
+    } else if (type) {
       // Callers use this name, so it is kept as it is.
       scope.values.emplace(input.name(), scope.block.graph.add_input(printable(input.name(), 4096), *type));
     } else {
@@ -455,14 +474,17 @@ void Importer::import(ModelProto& model) {
   };
   for (const TensorProto& tensor : graph.initializer()) note_initializer(tensor.name());
   for (const SparseTensorProto& tensor : graph.sparse_initializer()) note_initializer(tensor.values().name());
-  for (const auto& [name, shape] : options_.input_shapes) {
+  std::set<std::string> given;
+  for (const auto& [name, shape] : options_.input_shapes) given.insert(name);
+  for (const auto& [name, value] : options_.input_values) given.insert(name);
+  for (const std::string& name : given) {
     if (!input_names.contains(name) || initializers.contains(name)) {
       std::vector<std::string> known;
       for (const std::string& input : input_names) {
         if (!initializers.contains(input)) known.push_back("'" + printable(input) + "'");
       }
       problem("model", Code::invalid_argument,
-              fmt::format("a shape was given for input '{}', which the model does not have; its inputs are {}",
+              fmt::format("a shape or value was given for input '{}', which the model does not have; its inputs are {}",
                           printable(name), fmt::join(known, ", ")));
     }
   }
@@ -549,12 +571,16 @@ void Importer::count_node() {
 }
 
 void Importer::import_nodes(Scope& scope, google::protobuf::RepeatedPtrField<NodeProto>& nodes, const LiveNodes& live) {
-  for (const auto& [index, reason] : live.cyclic) {
-    NodeProto& node = nodes[index];
+  const auto give_up = [&](int index, const std::string& reason) {
+    const NodeProto& node = nodes[index];
     const std::string name = node.name().empty() ? fmt::format("{}_{}", node.op_type(), index) : node.name();
     problem(fmt::format("node '{}' ({})", printable(scope.call.prefix + name), printable(node.op_type())),
             Code::invalid_model, reason);
     for (const std::string& output : node.output()) fail(scope, output);
+  };
+  for (const auto& [index, reason] : live.cyclic) give_up(index, reason);
+  for (const auto& [index, name] : live.redefined) {
+    give_up(index, fmt::format("its output '{}' is defined by an earlier node already", printable(name)));
   }
   for (const int index : live.order) import_node(scope, nodes[index], index);
 }

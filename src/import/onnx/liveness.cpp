@@ -45,7 +45,9 @@ LiveNodes find_live_nodes(std::span<const NodeProto* const> nodes, std::span<con
   std::unordered_map<std::string_view, int> producer;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     for (const std::string& output : nodes[i]->output()) {
-      if (!output.empty()) producer.emplace(output, static_cast<int>(i));
+      if (!output.empty() && !producer.emplace(output, static_cast<int>(i)).second) {
+        result.redefined.emplace_back(static_cast<int>(i), output);
+      }
     }
   }
   enum : std::uint8_t { unseen, open, done };

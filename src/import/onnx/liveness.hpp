@@ -17,6 +17,8 @@ struct LiveNodes {
   std::vector<int> order;  ///< indices of nodes; the file's order where that is a valid one
   /// Nodes on a cycle, each with a sentence that names the way around. They are not in `order`.
   std::vector<std::pair<int, std::string>> cyclic;
+  /// Nodes that define a name which an earlier node of the file defines too, with that name.
+  std::vector<std::pair<int, std::string>> redefined;
   std::set<std::string, std::less<>> names;  ///< all names that live nodes and the outputs read
 };
 
