@@ -16,5 +16,6 @@ extern const std::span<const Rewrite> kFusionRewrites;     // fusion.cpp
 int remove_dead_code(Graph& graph);             // cse.cpp
 int merge_common_subexpressions(Graph& graph);  // cse.cpp
 int simplify_control_flow(Graph& graph);        // control_flow.cpp
+int assign_layouts(Graph& graph);               // layout.cpp
 
 }  // namespace tenfold

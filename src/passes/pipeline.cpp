@@ -44,6 +44,11 @@ std::span<const Pass> pipeline() {
       Pass{.name = "affine",
            .rewrites = affine,
            .reason = "Behind recognise; before layouts, because scales are then broadcast along one known axis."},
+      Pass{.name = "layout",
+           .whole = assign_layouts,
+           .reason =
+               "Behind the rules that look for channels on axis 1; before fusion, which joins across what it moves."},
+      Pass{.name = "simplify_layout", .rewrites = simplify, .reason = "Transposes that met their inverse cancel."},
       Pass{.name = "fusion",
            .rewrites = kFusionRewrites,
            .reason = "Last, because a program is opaque to every rule that looks for operators."},
