@@ -11,6 +11,7 @@ extern const std::span<const Rewrite> kFoldingRewrites;    // folding.cpp
 extern const std::span<const Rewrite> kSimplifyRewrites;   // simplify.cpp
 extern const std::span<const Rewrite> kAffineRewrites;     // fold_affine.cpp
 extern const std::span<const Rewrite> kRecogniseRewrites;  // recognise.cpp
+extern const std::span<const Rewrite> kAttentionRewrites;  // attention.cpp
 extern const std::span<const Rewrite> kFusionRewrites;     // fusion.cpp
 
 int remove_dead_code(Graph& graph);             // cse.cpp

@@ -21,6 +21,7 @@ std::vector<Rewrite> joined(std::initializer_list<std::span<const Rewrite>> sets
 std::span<const Pass> pipeline() {
   static const std::vector<Rewrite> simplify = joined({kFoldingRewrites, kSimplifyRewrites});
   static const std::vector<Rewrite> recognise = joined({kRecogniseRewrites, kFoldingRewrites});
+  static const std::vector<Rewrite> attention = joined({kAttentionRewrites, kSimplifyRewrites, kFoldingRewrites});
   static const std::vector<Rewrite> affine = joined({kAffineRewrites, kFoldingRewrites, kSimplifyRewrites});
   static const std::array passes{
       Pass{.name = "dead_code",
@@ -41,6 +42,9 @@ std::span<const Pass> pipeline() {
       Pass{.name = "recognise",
            .rewrites = recognise,
            .reason = "Before scales are folded into weights, which would hide parts of the patterns."},
+      Pass{.name = "attention",
+           .rewrites = attention,
+           .reason = "Before scales are folded into the matrices in front, where the pattern would lose them."},
       Pass{.name = "affine",
            .rewrites = affine,
            .reason = "Behind recognise; before layouts, because scales are then broadcast along one known axis."},
