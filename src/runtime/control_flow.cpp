@@ -11,6 +11,9 @@
 namespace tenfold {
 namespace {
 
+/// A loop must not fill all memory before its iterations run out.
+constexpr std::size_t kMaxStackedBytes = std::size_t{1} << 36;
+
 /// Any byte other than 0 is true.
 bool read_bool(const void* data) { return *static_cast<const unsigned char*>(data) != 0; }
 
@@ -54,6 +57,8 @@ void Executor::append(Accumulator& accumulator, std::int32_t value) {
           plan_value(value).name, fmt::join(tensor.dims, ", "), accumulator.count,
           fmt::join(accumulator.element, ", "));
   const auto* data = static_cast<const std::byte*>(host_data(value, scratch_));
+  require(accumulator.bytes.size() + bytes_of(value) <= kMaxStackedBytes, Code::out_of_memory,
+          "the scan output stacked from '{}' has more than {} bytes", plan_value(value).name, kMaxStackedBytes);
   accumulator.bytes.insert(accumulator.bytes.end(), data, data + bytes_of(value));
   ++accumulator.count;
 }

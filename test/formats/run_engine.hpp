@@ -11,6 +11,14 @@
 
 namespace tenfold::test {
 
+/// For engines out of the mutator: one thread, and loops that end soon.
+inline LoadOptions test_load_options() {
+  LoadOptions options;
+  options.num_threads = 1;
+  options.max_loop_iterations = 1000;
+  return options;
+}
+
 /// All outputs of runs at the least and the largest shapes of every profile, with their shapes, as bytes.
 std::vector<std::byte> run_all_profiles(const Engine& engine);
 

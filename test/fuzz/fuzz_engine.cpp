@@ -38,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       data[0] % 8 == 0 ? std::vector<std::byte>(input.begin(), input.end()) : sealed(input);
   try {
     (void)read_engine(file, {.read_portable = true});
-    (void)test::run_all_profiles(Engine::load(file, {.num_threads = 1}));
+    (void)test::run_all_profiles(Engine::load(file, test::test_load_options()));
   } catch (const Error&) {
   }
   return 0;

@@ -190,7 +190,7 @@ Outcome try_file(const Bytes& bytes, const Original& original, const std::vector
   std::optional<Engine> engine;
   try {
     (void)read_engine(bytes, {.read_portable = true});
-    engine = Engine::load(bytes, {.num_threads = 1});
+    engine = Engine::load(bytes, test_load_options());
   } catch (const Error& error) {
     message = error.message();
     return refused;
@@ -232,7 +232,7 @@ std::vector<Original> make_originals() {
   const Graph graph = parse_graph(
       "graph net(%x: float32[batch, 4]) { %w = constant float32[4, 3] iota %y = MatMul(%x, %w) return %y }");
   const auto add = [&](const std::string& name, const Bytes& file) {
-    originals.push_back({name, file, run_all_profiles(Engine::load(file, {.num_threads = 1}))});
+    originals.push_back({name, file, run_all_profiles(Engine::load(file, test_load_options()))});
   };
   add("classifier", classifier().file());
   add("classifier with a portable section", classifier().file({.portable = &graph}));

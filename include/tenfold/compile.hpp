@@ -1,0 +1,60 @@
+// Tenfold's C++ API: compile a trained model into an engine for this processor.
+//
+//   tenfold::CompileOptions options;
+//   options.profiles = {{{"x", {{1, 3, 224, 224}, {4, 3, 224, 224}, {8, 3, 224, 224}}}}};  // min, opt, max
+//   tenfold::compile("model.onnx", "model.engine", options);
+//
+// Link `tenfold_build`. All errors are tenfold::Error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tenfold/tenfold.hpp"
+
+namespace tenfold {
+
+struct CompileProgress {
+  std::string phase;              ///< "import", "passes", "tactics" ...
+  std::string item;               ///< what is being done now: a pass, a node
+  double fraction = 0;            ///< of the whole, 0 .. 1
+  double remaining_seconds = -1;  ///< -1 while nothing is known
+};
+
+struct CompileOptions {
+  /// Shapes by input name, one map a profile. Empty: the model's own shapes, which must then be static.
+  std::vector<std::map<std::string, ShapeRange>> profiles;
+  std::uint64_t workspace_bytes = std::uint64_t{1} << 40;  ///< limit for activations and scratch memory
+  int num_threads = 0;                                     ///< 0: all cores this process may use
+  int opt_level = 3;                                       ///< 0: no kernel is timed, 5: everything is timed longer
+  bool strict = false;                                     ///< no arithmetic shortcuts such as Winograd
+  bool portable = false;                    ///< add the model itself, for processors that cannot run the engine
+  std::string timing_cache_path;            ///< read before, merged and written after; empty: none
+  std::vector<std::string> disabled_rules;  ///< passes or rules switched off by name
+  std::vector<std::string> extra_outputs;   ///< values of the model to expose besides its outputs
+  std::function<void(const CompileProgress&)> on_progress;
+  std::function<bool()> is_cancelled;  ///< polled often; true ends with Error(cancelled)
+};
+
+struct CompileSummary {
+  int model_nodes = 0;
+  int engine_steps = 0;
+  double seconds = 0;
+  std::vector<std::string> warnings;
+};
+
+/// Reads an ONNX model and the files with its tensors beside it, and writes the engine: `engine_path` holds either
+/// what it held before or the whole new engine. Throws Error(io_failure | invalid_model | unsupported |
+/// invalid_argument | out_of_memory | cancelled).
+CompileSummary compile(const std::string& model_path, const std::string& engine_path,
+                       const CompileOptions& options = {});
+/// From memory to memory; tensors in other files are refused.
+std::vector<std::byte> compile(std::span<const std::byte> model, const CompileOptions& options = {},
+                               CompileSummary* summary = nullptr);
+
+}  // namespace tenfold

@@ -1,0 +1,102 @@
+// Model file -> engine file in one call: import, build, write.
+#include "tenfold/compile.hpp"
+
+#include <filesystem>
+
+#include "build/builder.hpp"
+#include "engine/engine_file.hpp"
+#include "import/import.hpp"
+
+namespace tenfold {
+namespace {
+
+BuildOptions build_options(const CompileOptions& options) {
+  BuildOptions result;
+  for (const auto& profile : options.profiles) {
+    ProfileSpec spec;
+    for (const auto& [name, range] : profile) spec[name] = {range.min, range.opt, range.max};
+    result.profiles.push_back(std::move(spec));
+  }
+  result.workspace_bytes = options.workspace_bytes;
+  result.num_threads = options.num_threads;
+  result.opt_level = options.opt_level;
+  result.strict = options.strict;
+  result.portable = options.portable;
+  result.timing_cache_path = options.timing_cache_path;
+  result.disabled_rules = options.disabled_rules;
+  result.extra_outputs = options.extra_outputs;
+  result.is_cancelled = options.is_cancelled;
+  if (options.on_progress) {
+    result.on_progress = [&](const BuildProgress& progress) {
+      options.on_progress({progress.phase, progress.item, progress.fraction, progress.remaining_seconds});
+    };
+  }
+  return result;
+}
+
+/// What of the options decides the engine; threads and level are in the plan and in the report.
+std::string describe(const CompileOptions& options) {
+  std::string text = fmt::format("opt-level={}", options.opt_level);
+  for (const auto& profile : options.profiles) {
+    text += " profile:";
+    for (const auto& [name, range] : profile) {
+      text += fmt::format(" {}:{}..{}..{}", name, fmt::join(range.min, "x"), fmt::join(range.opt, "x"),
+                          fmt::join(range.max, "x"));
+    }
+  }
+  if (options.strict) text += " strict";
+  if (options.portable) text += " portable";
+  for (const std::string& rule : options.disabled_rules) text += " disable=" + rule;
+  for (const std::string& output : options.extra_outputs) text += " output=" + output;
+  return text;
+}
+
+struct Compiled {
+  BuildResult build;
+  CompileSummary summary;
+};
+
+Compiled build_model(ImportedModel model, const std::string& name, const CompileOptions& options) {
+  PlanProvenance provenance;
+  provenance.model_name = name;
+  provenance.model_producer = model.producer;
+  provenance.model_hash = model.hash;
+  provenance.model_nodes = model.num_model_nodes;
+  provenance.metadata = model.metadata;
+  provenance.options = describe(options);
+  Compiled result;
+  result.summary.model_nodes = model.num_model_nodes;
+  result.summary.warnings = std::move(model.warnings);
+  result.build = build(std::move(model.graph), cpu_backend(), build_options(options), std::move(provenance));
+  result.summary.engine_steps = static_cast<int>(result.build.plan.steps.size());
+  result.summary.seconds = result.build.seconds_total;
+  for (std::string& warning : result.build.warnings) result.summary.warnings.push_back(std::move(warning));
+  return result;
+}
+
+void report_import(const CompileOptions& options, const std::string& name) {
+  if (options.on_progress) options.on_progress({"import", name, 0, -1});
+}
+
+}  // namespace
+
+CompileSummary compile(const std::string& model_path, const std::string& engine_path, const CompileOptions& options) {
+  report_import(options, model_path);
+  Compiled compiled = build_model(import_onnx(model_path), std::filesystem::path(model_path).filename(), options);
+  write_engine(engine_path, compiled.build.plan, compiled.build.weights,
+               {.portable = options.portable ? &compiled.build.imported : nullptr});
+  return std::move(compiled.summary);
+}
+
+std::vector<std::byte> compile(std::span<const std::byte> model, const CompileOptions& options,
+                               CompileSummary* summary) {
+  report_import(options, "model");
+  ImportOptions import_options;
+  import_options.external_data = false;
+  Compiled compiled = build_model(import_onnx(model, import_options), "", options);
+  if (summary != nullptr) *summary = std::move(compiled.summary);
+  return serialize_engine(compiled.build.plan, compiled.build.weights,
+                          {.portable = options.portable ? &compiled.build.imported : nullptr});
+}
+
+}  // namespace tenfold
