@@ -92,7 +92,7 @@ class AttentionKernel final : public Kernel {
         next *= size;
       }
     }
-    task.mask_head_stride = mask_strides[1];
+    task.mask_head_stride = heads == shared ? 0 : mask_strides[1];  // within a block
     task.mask_row_stride = mask_strides[2];
     task.mask_key_stride = mask_strides[3];
 

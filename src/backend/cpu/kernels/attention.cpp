@@ -162,7 +162,7 @@ class Block {
       const std::int64_t count = t_.keys - begin < kAttentionKeys ? t_.keys - begin : kAttentionKeys;
       if (t_.causal && begin > last_visible_key()) break;
       compute_scores(begin, count);
-      if (t_.mask != nullptr && t_.mask_row_stride != 0) pack_mask(begin, count);
+      if (t_.mask != nullptr && !is_key_mask()) pack_mask(begin, count);
       softmax(begin, count);
       add_values(begin, count);
     }
@@ -193,6 +193,9 @@ class Block {
       for (std::int64_t d = 0; d < t_.depth; ++d) q_[d * stride_ + r] = row[d] * factor;
     }
   }
+
+  /// Is the mask the same for all rows of the block?
+  bool is_key_mask() const { return t_.mask_row_stride == 0 && t_.mask_head_stride == 0; }
 
   /// mask_[key][row]; the mask's rows are queries.
   void pack_mask(std::int64_t begin, std::int64_t count) {
@@ -232,7 +235,7 @@ class Block {
       const Vec old_max = Vec::load(max_ + c);
       Vec max = old_max;
       const float* key_mask = nullptr;
-      if (t_.mask != nullptr && t_.mask_row_stride == 0 && t_.mask_head_stride == 0) {
+      if (t_.mask != nullptr && is_key_mask()) {
         key_mask = t_.mask + begin * t_.mask_key_stride;
       }
       if (t_.mask == nullptr && !t_.causal) {
@@ -328,8 +331,8 @@ class Block {
     for (std::int64_t r = 0; r < t_.num_rows; ++r) {
       float* to = t_.out + head_of(r) * t_.out_head_stride + query_of(r) * t_.out_row_stride;
       const float* from = out_ + r * out_stride_;
-      // A query that sees nothing has sum 0 and gives NaN, as the formula does.
-      const Vec factor(1.0F / sum_[r]);
+      // A query that sees nothing has sum 0 and gives 0.
+      const Vec factor(sum_[r] == 0.0F ? 0.0F : 1.0F / sum_[r]);
       std::int64_t j = 0;
       for (; j + kWidth <= t_.value_depth; j += kWidth) (Vec::load(from + j) * factor).store(to + j);
       if (j < t_.value_depth) {
