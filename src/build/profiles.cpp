@@ -1,7 +1,10 @@
 #include "build/profiles.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <set>
+
+#include "ops/registry.hpp"
 
 namespace tenfold {
 namespace {
@@ -9,6 +12,35 @@ namespace {
 constexpr int kMaxBoundDepth = 64;
 
 std::string at(const std::string& input, std::size_t axis) { return fmt::format("input '{}' axis {}", input, axis); }
+
+using Replacement = std::function<std::optional<Dim>(const std::string&)>;
+
+/// Sizes that operators hold as expressions: `dims` of Reshape, Expand and ConstantOfShape, `elements` of DimValues.
+bool substitute_in_attributes(Graph& graph, const Replacement& value_of) {
+  bool changed = false;
+  for (NodeId id = 0; id < graph.node_limit(); ++id) {
+    if (!graph.is_alive_node(id)) continue;
+    Node& node = graph.node(id);
+    for (Graph& block : node.blocks) changed = substitute_in_attributes(block, value_of) || changed;
+    Attributes attributes = node.op->attributes();
+    bool node_changed = false;
+    for (const std::string name : {"dims", "elements"}) {
+      const AttributeValue* found = attributes.find(name);
+      if (found == nullptr || !std::holds_alternative<std::vector<std::string>>(*found)) continue;
+      std::vector<std::string> texts = std::get<std::vector<std::string>>(*found);
+      for (std::string& text : texts) {
+        std::string replaced = Dim::parse(text).substitute(value_of).to_string();
+        node_changed = node_changed || replaced != text;
+        text = std::move(replaced);
+      }
+      attributes.set(name, std::move(texts));
+    }
+    if (!node_changed) continue;
+    node.op = make_op(node.op->type(), attributes);
+    changed = true;
+  }
+  return changed;
+}
 
 }  // namespace
 
@@ -147,7 +179,7 @@ void specialize(Graph& graph, std::span<const ShapeRanges> profiles) {
     }
     return Dim(*first);
   };
-  bool changed = false;
+  bool changed = substitute_in_attributes(graph, value_of);
   for (const ValueId id : graph.inputs()) {
     for (Dim& dim : graph.value(id).type.dims) {
       Dim replaced = dim.substitute(value_of);
