@@ -20,7 +20,7 @@ namespace {
 // A model can ask for a product of many sums; beyond this size an expression helps nobody.
 constexpr std::size_t kMaxTerms = 256;
 constexpr int kMaxParseDepth = 64;
-constexpr std::size_t kMaxParseBytes = 4096;
+constexpr std::size_t kMaxParseBytes = 65536;
 constexpr int kMaxParseOperators = 256;
 
 std::int64_t saturate(__int128 value) {
