@@ -1,7 +1,7 @@
 // Conv on channels-last images as a matrix product over packed weights.
 //   conv.gemm1x1: pixels are rows
 //   conv.direct:  rows are found through pointers, one for each pixel and kernel position; any window, any group
-//   conv.gather:  the window of each pixel is copied into one row first; for few channels
+//   conv.lines:   the same with one pointer for each line of the kernel; for few channels
 #include <algorithm>
 #include <cmath>
 
@@ -12,11 +12,16 @@
 namespace tenfold::cpu {
 namespace {
 
-enum class Way { plain, direct, gather };
+enum class Way { plain, direct, lines };
 
-/// Pointer tables, or gathered rows, of some register tiles must fit in the scratch memory of a thread.
+/// Pointer tables, and copies at the image's edges, of some register tiles must fit in the scratch memory of a thread.
 constexpr std::int64_t kMaxTaps = 4096;
-constexpr std::int64_t kMaxGathered = 8192;
+constexpr std::int64_t kMaxLinesDepth = 8192;
+
+/// Zeros that a pointer outside the image must find.
+std::int64_t zeros_needed(const ConvSizes& sizes, Way way) {
+  return way == Way::lines ? sizes.kernel[2] * sizes.in_channels : sizes.in_channels;
+}
 
 class ConvGemmKernel final : public Kernel {
  public:
@@ -29,7 +34,7 @@ class ConvGemmKernel final : public Kernel {
         panels_(packed_floats(spec, 0,
                               sizes_.group * padded_columns(sizes_.out_channels) * sizes_.taps() * sizes_.in_channels)),
         way_(way),
-        zeros_(way == Way::direct ? packed_floats(spec, 1, sizes_.in_channels) : nullptr) {}
+        zeros_(way == Way::plain ? nullptr : packed_floats(spec, 1, zeros_needed(sizes_, way))) {}
 
   void run(const Launch& launch) const override {
     const TensorView& x = launch.inputs[0];
@@ -40,7 +45,7 @@ class ConvGemmKernel final : public Kernel {
       rows = conv_rows(conv_of(op_), sizes_, x, y);
       rows.zeros = zeros_;
       args.conv = &rows;
-      args.gathers = way_ == Way::gather;
+      args.joins_lines = way_ == Way::lines;
     }
     args.rows = leading(y.dims);
     args.columns = sizes_.out_channels;
@@ -81,6 +86,14 @@ std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType>
   if (is_plain_product(conv, sizes)) return "the window is one pixel: conv.gemm1x1 does it without pointers";
   if (sizes.group > 1 && sizes.in_channels == 1 && sizes.out_channels == 1)
     return "one channel a group fills no vector";
+  if (way == Way::lines) {
+    if (sizes.kernel[2] == 1) return "a line of the kernel is one pixel: conv.direct does the same";
+    if (sizes.taps() * sizes.in_channels > kMaxLinesDepth) {
+      return fmt::format("a window has {} numbers, at most {} are taken by lines", sizes.taps() * sizes.in_channels,
+                         kMaxLinesDepth);
+    }
+    return std::nullopt;
+  }
   if (sizes.taps() > kMaxTaps)
     return fmt::format("the kernel has {} positions, at most {} are supported", sizes.taps(), kMaxTaps);
   return std::nullopt;
@@ -97,32 +110,31 @@ void candidates(const Problem& problem, std::vector<Candidate>& out, Way way) {
   const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
   const ConvWork work = conv_work(problem, sizes);
   const double columns = static_cast<double>(sizes.out_channels);
-  // Short rows at each kernel position keep the multiply-adds waiting; gathering costs a copy of the windows.
-  const double depth = static_cast<double>(sizes.in_channels);
-  const double efficiency = way == Way::plain    ? 0.85
-                            : way == Way::direct ? 0.8 * depth / (depth + 6)
-                                                 : 0.7 * columns / (columns + 8);
+  // Short rows at each tap keep the multiply-adds waiting.
+  const auto depth = static_cast<double>(zeros_needed(sizes, way));
+  const double efficiency = way == Way::plain ? 0.85 : 0.85 * depth / (depth + 6) * (way == Way::lines ? 0.98 : 1);
   const double filled = columns / static_cast<double>(padded_columns(sizes.out_channels));
   const std::int64_t rows = leading(problem.output_shapes[0]);
   const std::int64_t whole_depth = sizes.in_channels * sizes.taps();
   std::vector<GemmTiling> tilings;
   switch (way) {
     case Way::plain:
-      tilings = promising_tilings(rows, sizes.out_channels, whole_depth,
-                                  {{512, 96}, {256, 96}, {512, 48}, {1024, 48}, {384, 192}});
+      tilings = promising_tilings(rows, sizes.out_channels, whole_depth, {{512, 96}, {1024, 48}, {512, 192}});
       break;
     case Way::direct:
       tilings = promising_tilings(rows, sizes.out_channels, whole_depth,
-                                  {{kWholeDepth, 96}, {kWholeDepth, 24}, {kWholeDepth, 384}, {768, 96}});
+                                  {{kWholeDepth, 96}, {kWholeDepth, 24}, {kWholeDepth, 384}});
       break;
-    case Way::gather:
-      tilings = promising_tilings(rows, sizes.out_channels, whole_depth, {{512, 48}, {256, 96}});
+    case Way::lines:
+      tilings = promising_tilings(rows, sizes.out_channels, whole_depth, {{kWholeDepth, 96}, {kWholeDepth, 384}});
       break;
   }
+  double rank = 1;  // tilings come with the most promising first
   for (const GemmTiling& tiling : tilings) {
     const double wide = std::min(1.0, 0.6 + 0.4 * columns / (tiling.tile_vectors * vector_floats(tier())));
     out.push_back({.parameters = parameters_of(tiling),
-                   .estimated_us = estimate_us(work.flops / filled, work.bytes, efficiency * wide)});
+                   .estimated_us = rank * estimate_us(work.flops / filled, work.bytes, efficiency * wide)});
+    rank += kRankStep;
   }
 }
 
@@ -140,7 +152,9 @@ PackedWeights pack(const Problem& problem, const Candidate& candidate, Way way) 
         [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; });
     panels.insert(panels.end(), group.begin(), group.end());
   }
-  if (way == Way::direct) packed.blobs.emplace_back(static_cast<std::size_t>(channels) * sizeof(float));
+  if (way != Way::plain) {
+    packed.blobs.emplace_back(static_cast<std::size_t>(zeros_needed(sizes, way)) * sizeof(float));
+  }
   packed.consumed_inputs = {1};
   return packed;
 }
@@ -163,6 +177,6 @@ constexpr CpuTactic tactic(std::string_view name) {
 
 const CpuTactic kConvGemm = tactic<Way::plain>("conv.gemm1x1");
 const CpuTactic kConvDirect = tactic<Way::direct>("conv.direct");
-const CpuTactic kConvGather = tactic<Way::gather>("conv.gather");
+const CpuTactic kConvLines = tactic<Way::lines>("conv.lines");
 
 }  // namespace tenfold::cpu

@@ -47,8 +47,8 @@ std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t column
     tiles = wide ? std::vector<RegisterTile>{{8, 3}, {12, 2}} : std::vector<RegisterTile>{{6, 2}, {4, 3}};
   }
   std::vector<GemmTiling> tilings;
-  for (const RegisterTile& tile : tiles) {
-    for (const GemmBlocks& block : blocks) {
+  for (const GemmBlocks& block : blocks) {
+    for (const RegisterTile& tile : tiles) {
       // Rounded up to a power of two, so that dynamic sizes near the optimum still fit in one block.
       const auto cut = [](std::int64_t wanted, std::int64_t size) {
         return wanted >= size ? static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(size))) : wanted;

@@ -27,6 +27,8 @@ inline constexpr std::int64_t kWholeDepth = std::int64_t{1} << 30;
 /// Blocks are cut to the sizes of the product, and those that become the same are given once.
 std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth,
                                           std::initializer_list<GemmBlocks> blocks);
+/// Each further tiling is guessed to be this much slower, so that a short list holds the first ones of every tactic.
+inline constexpr double kRankStep = 0.03;
 /// Candidate parameters: [tile_rows, tile_vectors, depth_block, row_block].
 std::vector<std::int64_t> parameters_of(const GemmTiling& tiling);
 /// Throws Error(incompatible_engine) unless the kernels of this tier have such a tile and the blocks are sensible.

@@ -109,10 +109,12 @@ void packed_candidates(const Problem& problem, std::vector<Candidate>& out) {
     return;
   }
   const PackedSizes sizes = packed_sizes(matmul, problem.inputs[1]);
+  double rank = 1;
   // A depth block keeps a panel in the first-level cache, a row block with its depth stays in the second.
   for (const GemmTiling& tiling : promising_tilings(leading(problem.input_shapes[0]), sizes.columns, sizes.depth,
-                                                    {{512, 96}, {256, 96}, {512, 48}, {1024, 48}, {384, 192}})) {
-    out.push_back({.parameters = parameters_of(tiling), .estimated_us = estimate(problem, tiling)});
+                                                    {{512, 96}, {1024, 48}, {512, 192}})) {
+    out.push_back({.parameters = parameters_of(tiling), .estimated_us = rank * estimate(problem, tiling)});
+    rank += kRankStep;
   }
 }
 
@@ -222,10 +224,12 @@ void batched_candidates(const Problem& problem, std::vector<Candidate>& out) {
   }
   const Shape& a = problem.input_shapes[0];
   const std::int64_t rows = a.size() > 1 ? a[a.size() - 2] : 1;
+  double rank = 1.1;  // packing
   const std::int64_t depth = matmul.trans_a() && a.size() > 1 ? rows : a.back();
   for (const GemmTiling& tiling :
        promising_tilings(rows, problem.output_shapes[0].back(), depth, {{512, 96}, {256, 192}})) {
-    out.push_back({.parameters = parameters_of(tiling), .estimated_us = 1.1 * estimate(problem, tiling)});
+    out.push_back({.parameters = parameters_of(tiling), .estimated_us = rank * estimate(problem, tiling)});
+    rank += kRankStep;
   }
 }
 

@@ -135,9 +135,11 @@ void candidates(const Problem& problem, std::vector<Candidate>& out) {
   const double product_flops = 2 * kPositions * tiles * in * columns;
   const double product_us = estimate_us(product_flops, 4 * kPositions * in * columns, 0.75 * std::min(1.0, tiles / 8));
   const double transform_us = estimate_us(2 * kPositions * tiles * (in + columns) * 6, work.bytes, 0.4);
+  double rank = 1;
   for (const GemmTiling& tiling : promising_tilings(winograd_tiles(kTile, geometry), sizes.out_channels,
-                                                    sizes.in_channels, {{512, 16}, {512, 32}, {512, 64}})) {
-    out.push_back({.parameters = parameters_of(tiling), .estimated_us = product_us + transform_us});
+                                                    sizes.in_channels, {{512, 64}, {512, 16}, {512, 32}})) {
+    out.push_back({.parameters = parameters_of(tiling), .estimated_us = rank * (product_us + transform_us)});
+    rank += kRankStep;
   }
 }
 

@@ -74,55 +74,53 @@ void fill_row_table(const ConvRows& conv, const float* a, std::int64_t pixel_str
   }
 }
 
-/// Copies the taps of `rows` rows from output pixel `first` side by side: out[row][tap][depth]. Taps that are
-/// neighbours in the image are copied together.
-void gather_rows(const ConvRows& conv, const float* a, std::int64_t pixel_stride, std::int64_t depth,
-                 std::int64_t first, std::int64_t rows, float* out) {
-  const bool joins = conv.dilation[2] == 1 && pixel_stride == depth;
-  const std::int64_t image_pixels = conv.in[0] * conv.in[1] * conv.in[2];
-  const auto copy = [](const float* from, float* to, std::int64_t count) {
-    std::int64_t i = 0;
-    for (; i + kWidth <= count; i += kWidth) Vec::load(from + i).store(to + i);
-    if (i < count)
-      Vec::load_first(from + i, static_cast<int>(count - i)).store_first(to + i, static_cast<int>(count - i));
-  };
-  const auto clear = [](float* to, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) to[i] = 0;
-  };
-  for (std::int64_t r = first; r < first + rows; ++r) {
-    const std::int64_t x0 = r % conv.out[2] * conv.stride[2] - conv.pad[2];
-    const std::int64_t y0 = r / conv.out[2] % conv.out[1] * conv.stride[1] - conv.pad[1];
-    const std::int64_t z0 = r / conv.out[2] / conv.out[1] % conv.out[0] * conv.stride[0] - conv.pad[0];
-    const std::int64_t image = r / conv.out[2] / conv.out[1] / conv.out[0];
-    // The kernel columns inside the image, when they are neighbours.
-    const std::int64_t inside_begin = min(conv.kernel[2], max(0, -x0));
-    const std::int64_t inside_end = max(inside_begin, min(conv.kernel[2], conv.in[2] - x0));
-    for (std::int64_t kz = 0; kz < conv.kernel[0]; ++kz) {
-      const std::int64_t iz = z0 + kz * conv.dilation[0];
-      for (std::int64_t ky = 0; ky < conv.kernel[1]; ++ky, out += conv.kernel[2] * depth) {
-        const std::int64_t iy = y0 + ky * conv.dilation[1];
-        if (iz < 0 || iz >= conv.in[0] || iy < 0 || iy >= conv.in[1]) {
-          clear(out, conv.kernel[2] * depth);
-          continue;
-        }
-        const std::int64_t line = image * image_pixels + (iz * conv.in[1] + iy) * conv.in[2];
-        if (joins) {
-          clear(out, inside_begin * depth);
-          copy(a + (line + x0 + inside_begin) * pixel_stride, out + inside_begin * depth,
-               (inside_end - inside_begin) * depth);
-          clear(out + inside_end * depth, (conv.kernel[2] - inside_end) * depth);
-          continue;
-        }
-        for (std::int64_t kx = 0; kx < conv.kernel[2]; ++kx) {
-          const std::int64_t ix = x0 + kx * conv.dilation[2];
-          if (0 <= ix && ix < conv.in[2]) {
-            copy(a + (line + ix) * pixel_stride, out + kx * depth, depth);
-          } else {
-            clear(out + kx * depth, depth);
+void copy_floats(const float* from, float* to, std::int64_t count) {
+  std::int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) Vec::load(from + i).store(to + i);
+  const int rest = static_cast<int>(count - i);
+  if (rest > 0) Vec::load_first(from + i, rest).store_first(to + i, rest);
+}
+
+/// As fill_row_table, with one tap for each line of the kernel. Lines that cross the image's edge, or whose positions
+/// are no neighbours in memory, are copied to `copies`.
+void fill_line_table(const ConvRows& conv, const float* a, std::int64_t pixel_stride, std::int64_t depth,
+                     std::int64_t first, std::int64_t rows, int tile_rows, const float** table, float* copies) {
+  const bool joined = conv.dilation[2] == 1 && pixel_stride == depth;
+  const std::int64_t lines = conv.kernel[0] * conv.kernel[1];
+  for (std::int64_t r = 0; r < rows;) {
+    const std::int64_t count = next_tile_rows(rows - r, tile_rows);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t pixel = first + r + i;
+      const std::int64_t x0 = pixel % conv.out[2] * conv.stride[2] - conv.pad[2];
+      const std::int64_t line = pixel / conv.out[2];
+      const std::int64_t y0 = line % conv.out[1] * conv.stride[1] - conv.pad[1];
+      const std::int64_t z0 = line / conv.out[1] % conv.out[0] * conv.stride[0] - conv.pad[0];
+      const std::int64_t image = line / conv.out[1] / conv.out[0];
+      const bool inside = joined && 0 <= x0 && x0 + conv.kernel[2] <= conv.in[2];
+      const float** out = table + i;
+      for (std::int64_t kz = 0; kz < conv.kernel[0]; ++kz) {
+        const std::int64_t iz = z0 + kz * conv.dilation[0];
+        for (std::int64_t ky = 0; ky < conv.kernel[1]; ++ky, out += kMaxTileRows) {
+          const std::int64_t iy = y0 + ky * conv.dilation[1];
+          if (iz < 0 || iz >= conv.in[0] || iy < 0 || iy >= conv.in[1]) {
+            *out = conv.zeros;
+            continue;
+          }
+          const std::int64_t row = ((image * conv.in[0] + iz) * conv.in[1] + iy) * conv.in[2];
+          if (inside) {
+            *out = a + (row + x0) * pixel_stride;
+            continue;
+          }
+          *out = copies;
+          for (std::int64_t kx = 0; kx < conv.kernel[2]; ++kx, copies += depth) {
+            const std::int64_t ix = x0 + kx * conv.dilation[2];
+            copy_floats(0 <= ix && ix < conv.in[2] ? a + (row + ix) * pixel_stride : conv.zeros, copies, depth);
           }
         }
       }
     }
+    table += lines * kMaxTileRows;
+    r += count;
   }
 }
 
@@ -136,16 +134,6 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
   const std::int64_t rows = block.row_end - block.row_begin;
   const float* a = whole.a + block.group * whole.depth;
   if (whole.conv == nullptr) a += block.row_begin * whole.a_stride;
-  if (whole.gathers) {
-    // From here on a plain product: the block's rows lie in the scratch memory.
-    args.depth = whole.depth * whole.taps;
-    args.taps = 1;
-    args.conv = nullptr;
-    const auto gathered = reinterpret_cast<float*>(scratch);
-    gather_rows(*whole.conv, a, whole.a_stride, whole.depth, block.row_begin, rows, gathered);
-    a = gathered;
-    args.a_stride = args.depth;
-  }
   const int tile_rows = args.tiling.tile_rows;
   const std::int64_t panel_width = args.tiling.tile_vectors * kWidth;
   // Every group's panels hold whole vectors only.
@@ -153,7 +141,14 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
   const float* panels = args.panels + block.group * padded_columns * args.depth * args.taps;
   const std::int64_t first_column = block.group * args.columns;
   const auto table = reinterpret_cast<const float**>(scratch);
-  if (args.conv != nullptr) {
+  if (args.conv != nullptr && whole.joins_lines) {
+    const std::int64_t line = args.conv->kernel[2];
+    args.depth *= line;
+    args.taps /= line;
+    const std::int64_t tiles = ceil_div(rows, tile_rows);
+    fill_line_table(*args.conv, a, args.a_stride, whole.depth, block.row_begin, rows, tile_rows, table,
+                    reinterpret_cast<float*>(table + tiles * args.taps * kMaxTileRows));
+  } else if (args.conv != nullptr) {
     // A pixel outside the image reads zeros, whatever the group: taps of zeros are not shifted by it.
     fill_row_table(*args.conv, a, args.a_stride, block.row_begin, rows, tile_rows, table);
   }
@@ -217,9 +212,11 @@ void run(const GemmArgs& args, const Workers& workers) {
   const std::int64_t panels = ceil_div(args.columns, args.tiling.tile_vectors * kWidth);
   std::int64_t row_block = args.tiling.row_block;
   if (args.conv != nullptr) {
-    const std::int64_t tile_table_bytes =
-        args.gathers ? args.taps * args.depth * tile_rows * static_cast<std::int64_t>(sizeof(float))
-                     : args.taps * kMaxTileRows * static_cast<std::int64_t>(sizeof(float*));
+    const std::int64_t lines = args.conv->kernel[0] * args.conv->kernel[1];
+    const std::int64_t pointers = args.joins_lines ? lines : args.taps;
+    const std::int64_t copied = args.joins_lines ? args.taps * args.depth * tile_rows : 0;
+    const std::int64_t tile_table_bytes = pointers * kMaxTileRows * static_cast<std::int64_t>(sizeof(float*)) +
+                                          copied * static_cast<std::int64_t>(sizeof(float));
     // Two tiles of the end share the rows of one to two, so one more may be needed.
     const std::int64_t tiles = static_cast<std::int64_t>(workers.scratch_bytes) / tile_table_bytes - 1;
     row_block = min(row_block, tiles * tile_rows);

@@ -74,8 +74,10 @@ struct GemmArgs {
   const float* a = nullptr;
   std::int64_t a_stride = 0;       ///< from row to row; with `conv` from pixel to pixel
   const ConvRows* conv = nullptr;  ///< nullptr: plain rows
-  /// With `conv`: copy the taps of a row side by side first, for few channels. `depth` then counts one tap's.
-  bool gathers = false;
+  /// With `conv`: take the kernel positions of one line together as one tap, kernel[2] times as deep, for few channels.
+  /// Rows then read the image in place where the line lies inside it, and copies elsewhere. `depth` and `taps` count
+  /// single positions; `zeros` must last for a whole line.
+  bool joins_lines = false;
   const float* panels = nullptr;  ///< 64-byte aligned
   float* c = nullptr;
   std::int64_t c_stride = 0;
