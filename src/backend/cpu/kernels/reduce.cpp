@@ -45,13 +45,11 @@ struct ProductRule {
 /// All lanes joined, in a fixed order: halves first.
 template <typename Rule>
 float join_lanes(Vec v) {
-  alignas(64) float lanes[2 * kWidth] = {};
-  for (int half = kWidth / 2; half > 0; half /= 2) {
-    v.store(lanes);
-    v = Rule::join(v, Vec::load(lanes + half));  // only the lower half matters from here on
-  }
-  v.store(lanes);
-  return lanes[0];
+  if constexpr (kWidth == 16) v = Rule::join(v, swap_neighbours<kWidth / 2>(v));
+  v = Rule::join(v, swap_neighbours<4>(v));
+  v = Rule::join(v, swap_neighbours<2>(v));
+  v = Rule::join(v, swap_neighbours<1>(v));
+  return first_lane(v);
 }
 
 template <typename Rule>
@@ -67,10 +65,7 @@ Vec fold_piece(const float* x, std::int64_t length, Vec offset) {
   if (i < length) {
     const int n = static_cast<int>(length - i);
     // Lanes beyond the end take no part: they keep the starting value.
-    alignas(64) float lanes[kWidth];
-    start.store(lanes);
-    Rule::take(Vec::load_first(x + i, n), offset).store_first(lanes, n);
-    acc[1] = Rule::join(acc[1], Vec::load(lanes));
+    acc[1] = Rule::join(acc[1], math::select(first_lanes(n), Rule::take(Vec::load_first(x + i, n), offset), start));
   }
   return Rule::join(Rule::join(acc[0], acc[1]), Rule::join(acc[2], acc[3]));
 }
@@ -87,7 +82,7 @@ void rows(const float* x, std::int64_t row_stride, std::int64_t count, std::int6
       total = Rule::join(total, fold_piece<Rule>(row + i, length - i < kPiece ? length - i : kPiece, shift));
     }
     // Through the same join, so that NaN is treated alike.
-    Rule::join(Vec(acc[r]), Vec(join_lanes<Rule>(total))).store_first(acc + r, 1);
+    acc[r] = first_lane(Rule::join(Vec(acc[r]), Vec(join_lanes<Rule>(total))));
   }
 }
 

@@ -30,6 +30,35 @@ inline Vec load_first_or(const float* p, int n, Vec fill) {
   return _mm256_blendv_ps(fill.v, _mm256_maskload_ps(p, first), _mm256_castsi256_ps(first));
 #endif
 }
+/// True in the lanes below `n`.
+inline Mask first_lanes(int n) {
+#if defined(__AVX512F__)
+  return static_cast<__mmask16>((1U << n) - 1U);
+#else
+  return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
+#endif
+}
+/// Exchanges neighbouring groups of kLanes lanes, a power of two below kWidth.
+template <int kLanes>
+Vec swap_neighbours(Vec a) {
+#if defined(__AVX512F__)
+  if constexpr (kLanes == 8) return _mm512_shuffle_f32x4(a.v, a.v, 0x4e);
+  if constexpr (kLanes == 4) return _mm512_shuffle_f32x4(a.v, a.v, 0xb1);
+  if constexpr (kLanes == 2) return _mm512_permute_ps(a.v, 0x4e);
+  if constexpr (kLanes == 1) return _mm512_permute_ps(a.v, 0xb1);
+#else
+  if constexpr (kLanes == 4) return _mm256_permute2f128_ps(a.v, a.v, 1);
+  if constexpr (kLanes == 2) return _mm256_permute_ps(a.v, 0x4e);
+  if constexpr (kLanes == 1) return _mm256_permute_ps(a.v, 0xb1);
+#endif
+}
+inline float first_lane(Vec a) {
+#if defined(__AVX512F__)
+  return _mm512_cvtss_f32(a.v);
+#else
+  return _mm256_cvtss_f32(a.v);
+#endif
+}
 inline float horizontal_max(Vec a) {
 #if defined(__AVX512F__)
   return _mm512_reduce_max_ps(a.v);
@@ -251,14 +280,12 @@ inline Vec cos(Vec x) {
   return detail::far_lanes(x, near, far, [](float value) { return ::cosf(value); });
 }
 
-/// log(1 + e^x), computed as max(x, 0) + log1p(e^-|x|); 3 ulp.
+/// log(1 + e^x), computed as max(x, 0) + log1p(e^-|x|); 3 ulp. Results below 2^-126 become 0.
 inline Vec softplus(Vec x) {
   const Vec t = exp_bounded(-abs(x));
   // log1p(t) = log(u) + (t - (u - 1)) / u with u = 1 + t rounded: what rounding took away comes back in first order.
   const Vec u = Vec(1.0F) + t;
-  const Vec y = max(x, Vec(0.0F)) + (log(u) + (t - (u - Vec(1.0F))) / u);
-  // Below the range of exp_bounded the result is e^x itself, possibly subnormal.
-  return select(x < Vec(-80.0F), exp(x), y);
+  return max(x, Vec(0.0F)) + (log(u) + (t - (u - Vec(1.0F))) / u);
 }
 
 /// a^b as the C library's pow, special cases included; 1.5 ulp.
