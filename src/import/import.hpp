@@ -27,7 +27,9 @@ struct ImportOptions {
   std::int64_t max_sparse_bytes = std::int64_t{1} << 30;
   /// Read tensors from files beside the model. Off for models that come from memory.
   bool external_data = true;
-  /// Fixes the dims of inputs before import: name -> shape; axes of -1 stay symbolic. A fixed rank helps some models.
+  /// Fixes the dims of inputs before import: name -> shape; axes of -1 stay symbolic. Needed where the model does not
+  /// declare a rank. Sizes of 0 and below that the model declares mean "unknown" and become symbols "<input>#<axis>",
+  /// because exporters write them so; a size of 0 given here is meant.
   std::map<std::string, Shape> input_shapes;
   /// Compiles these inputs in as constants: for models that take axes or sizes as inputs which operators need to know.
   std::map<std::string, Tensor> input_values;

@@ -1,5 +1,6 @@
 // Runs one conformance case of the onnx package: imports the model for the inputs' shapes, runs it, compares.
-//   tenfold_conformance CASE_FOLDER [--rtol R] [--atol A]
+//   tenfold_conformance CASE_FOLDER [--rtol R] [--atol A] [--engine] [--dynamic]
+// --engine also builds an engine and compares what it answers; --dynamic imports without the inputs' shapes.
 // CASE_FOLDER holds model.onnx and test_data_set_*/{input,output}_*.pb. Prints one line, "STATUS<tab>detail":
 //   pass      every output of every data set agrees
 //   fixed     the same, once integer and boolean inputs that an operator must know are compiled in as constants
@@ -22,6 +23,7 @@
 #include "import/import.hpp"
 #include "import/onnx/tensors.hpp"
 #include "ops/interpreter.hpp"
+#include "support/build_and_run.hpp"
 
 namespace tenfold {
 namespace {
@@ -73,13 +75,29 @@ std::string difference(const Tensor& actual, const Tensor& expected, double rtol
                      e[worst]);
 }
 
+struct Mode {
+  double rtol = 1e-3;
+  double atol = 1e-7;
+  bool engine = false;
+  bool dynamic = false;
+  bool fix_inputs = false;
+};
+
 struct Outcome {
   std::string status;
   std::string detail;
 };
 
+void require_tensors(const google::protobuf::RepeatedPtrField<onnx::ValueInfoProto>& values) {
+  for (const onnx::ValueInfoProto& value : values) {
+    require(value.type().has_tensor_type(), Code::unsupported, "sequences, maps and optionals are not supported");
+  }
+}
+
 Outcome run_set(const std::filesystem::path& folder, const onnx::ModelProto& model, const std::filesystem::path& data,
-                double rtol, double atol) {
+                const Mode& mode) {
+  require_tensors(model.graph().input());
+  require_tensors(model.graph().output());
   const std::vector<Tensor> given = read_tensors(data, "input");
   const std::vector<Tensor> expected = read_tensors(data, "output");
   ImportOptions options;
@@ -87,8 +105,8 @@ Outcome run_set(const std::filesystem::path& folder, const onnx::ModelProto& mod
   for (std::size_t i = 0; i < given.size() && static_cast<int>(i) < model.graph().input_size(); ++i) {
     const std::string& name = model.graph().input(static_cast<int>(i)).name();
     by_name[name] = given[i];
-    options.input_shapes[name] = given[i].shape();
-    if (fix_inputs && !is_float(given[i].dtype())) options.input_values[name] = given[i];
+    if (!mode.dynamic) options.input_shapes[name] = given[i].shape();
+    if (mode.fix_inputs && !is_float(given[i].dtype())) options.input_values[name] = given[i];
   }
   const ImportedModel imported = import_onnx((folder / "model.onnx").string(), options);
   imported.graph.verify();
@@ -99,21 +117,31 @@ Outcome run_set(const std::filesystem::path& folder, const onnx::ModelProto& mod
             imported.graph.value(id).name);
     inputs.push_back(found->second);
   }
-  const std::vector<Tensor> outputs = interpret(imported.graph, inputs);
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    if (i >= outputs.size()) return {"wrong", fmt::format("output {} is missing", i)};
-    const std::string reason = difference(outputs[i], expected[i], rtol, atol);
-    if (!reason.empty()) return {"wrong", fmt::format("output '{}' {}", imported.graph.output_names()[i], reason)};
-  }
-  return {"pass", ""};
+  const auto compare = [&](const std::vector<Tensor>& outputs, std::string_view who) -> Outcome {
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      if (i >= outputs.size()) return {"wrong", fmt::format("{}: output {} is missing", who, i)};
+      const std::string reason = difference(outputs[i], expected[i], mode.rtol, mode.atol);
+      if (reason.empty()) continue;
+      return {"wrong", fmt::format("{}: output '{}' {}", who, imported.graph.output_names()[i], reason)};
+    }
+    return {"pass", ""};
+  };
+  const Outcome reference = compare(interpret(imported.graph, inputs), "reference");
+  if (reference.status != "pass" || !mode.engine) return reference;
+  BuildOptions build_options;
+  build_options.opt_level = 0;
+  build_options.num_threads = 2;
+  const Engine engine = test::build_engine(imported.graph, build_options);
+  Context context = engine.make_context();
+  return compare(test::run_engine(context, imported.graph, inputs), "engine");
 }
 
-Outcome run_case(const std::filesystem::path& folder, bool fix_inputs, double rtol, double atol) {
+Outcome run_case(const std::filesystem::path& folder, const Mode& mode) {
   try {
     onnx::ModelProto model;
     require(model.ParseFromString(read_text(folder / "model.onnx")), Code::invalid_model, "model.onnx does not decode");
     for (int i = 0; std::filesystem::exists(folder / fmt::format("test_data_set_{}", i)); ++i) {
-      Outcome outcome = run_set(folder, model, folder / fmt::format("test_data_set_{}", i), fix_inputs, rtol, atol);
+      Outcome outcome = run_set(folder, model, folder / fmt::format("test_data_set_{}", i), mode);
       if (outcome.status != "pass") return outcome;
     }
     return {"pass", ""};
@@ -130,17 +158,24 @@ Outcome run_case(const std::filesystem::path& folder, bool fix_inputs, double rt
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fputs("usage: tenfold_conformance CASE_FOLDER [--rtol R] [--atol A]\n", stderr);
+    std::fputs("usage: tenfold_conformance CASE_FOLDER [--rtol R] [--atol A] [--engine] [--dynamic]\n", stderr);
     return 2;
   }
-  double rtol = 1e-3;
-  double atol = 1e-7;
-  for (int i = 2; i + 1 < argc; i += 2) {
-    (std::string(argv[i]) == "--rtol" ? rtol : atol) = std::atof(argv[i + 1]);
+  tenfold::Mode mode;
+  for (int i = 2; i < argc; ++i) {
+    const std::string option = argv[i];
+    if (option == "--engine") {
+      mode.engine = true;
+    } else if (option == "--dynamic") {
+      mode.dynamic = true;
+    } else if (i + 1 < argc) {
+      (option == "--rtol" ? mode.rtol : mode.atol) = std::atof(argv[++i]);
+    }
   }
-  tenfold::Outcome outcome = tenfold::run_case(argv[1], false, rtol, atol);
+  tenfold::Outcome outcome = tenfold::run_case(argv[1], mode);
   if (outcome.status == "refused" && outcome.detail.find("must be a constant") != std::string::npos) {
-    const tenfold::Outcome again = tenfold::run_case(argv[1], true, rtol, atol);
+    mode.fix_inputs = true;
+    const tenfold::Outcome again = tenfold::run_case(argv[1], mode);
     if (again.status == "pass") {
       outcome = {"fixed", outcome.detail};
     } else if (again.status != "refused") {

@@ -4,7 +4,7 @@
 Needs the packages onnx and numpy. The package generates its cases in Python; they are written once to CASES.
 
     test/conformance/run.py --driver build/dev/bin/tenfold_conformance [--cases build/conformance] [--only SUBSTRING]
-        [--report docs/conformance.md]
+        [--engine] [--report docs/conformance.md]
 
 Exit code: 1 if a case crashes, fails for another reason than "unsupported", or gives a wrong answer.
 """
@@ -72,8 +72,9 @@ def generate(folder):
     return index
 
 
-def run(driver, folder, name, case):
+def run(driver, folder, name, case, engine):
     command = [driver, str(folder / name), "--rtol", str(case["rtol"]), "--atol", str(case["atol"])]
+    command += ["--engine"] if engine else []
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
     except subprocess.TimeoutExpired:
@@ -100,7 +101,7 @@ def reason_of(detail):
     return detail[:140]
 
 
-def write_report(path, index, results):
+def write_report(path, index, results, engine):
     by_opset = collections.defaultdict(collections.Counter)
     for name, (status, _) in results.items():
         by_opset[index[name]["opset"]][status] += 1
@@ -109,7 +110,7 @@ def write_report(path, index, results):
         "# Conformance with ONNX",
         "",
         f"The operator test cases that the onnx package {index['package']} generates, imported with the shapes of their "
-        "inputs, run by the reference interpreter and compared with the package's own tolerances. "
+        "inputs, run by the reference interpreter" + (" and by a built engine, each" if engine else "") + " and compared with the package's own tolerances. "
         "Regenerate with `test/conformance/run.py`.",
         "",
         "- *passed*: every output agrees in type, shape and value.",
@@ -150,6 +151,7 @@ def main():
     parser.add_argument("--driver", required=True)
     parser.add_argument("--cases", type=pathlib.Path, default=pathlib.Path("build/conformance"))
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    parser.add_argument("--engine", action="store_true", help="also build an engine and compare its answers")
     parser.add_argument("--report", type=pathlib.Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--verbose", action="store_true", help="print every case that does not pass")
@@ -159,7 +161,7 @@ def main():
     index = json.loads(known.read_text()) if known.exists() else generate(arguments.cases)
     names = [name for name in sorted(index) if name != "package" and arguments.only in name]
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        outcomes = pool.map(lambda name: run(arguments.driver, arguments.cases, name, index[name]), names)
+        outcomes = pool.map(lambda name: run(arguments.driver, arguments.cases, name, index[name], arguments.engine), names)
         results = dict(zip(names, outcomes))
     counts = collections.Counter(status for status, _ in results.values())
     for name, (status, detail) in results.items():
@@ -167,7 +169,7 @@ def main():
             print(f"{status}  {name}: {detail[:400]}")
     print(", ".join(f"{counts[status]} {status}" for status in STATUSES), "of", len(results))
     if arguments.report:
-        write_report(arguments.report, index, results)
+        write_report(arguments.report, index, results, arguments.engine)
     return 1 if counts["wrong"] + counts["failed"] + counts["crashed"] else 0
 
 
