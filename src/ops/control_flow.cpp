@@ -381,20 +381,25 @@ void If::infer(InferContext& context) const {
   check_num_inputs(context, 1, context.num_inputs());
   check_condition(context, 0);
   const auto num_outputs = static_cast<std::size_t>(context.num_outputs());
+  const std::optional<bool> taken = known_flag(context.integers(0));
   for (std::size_t b = 0; b < 2; ++b) {
     Graph& block = block_of(context, b, 2);
     check_counts(block, static_cast<std::size_t>(context.num_inputs()) - 1, num_outputs);
     for (int i = 1; i < context.num_inputs(); ++i) feed_from(context, i, block, static_cast<std::size_t>(i) - 1);
-    block.infer_types();
+    try {
+      block.infer_types();
+    } catch (const Error&) {
+      // A branch that never runs need not fit the shapes; its types stay what they were.
+      if (!taken || *taken == (b == 0)) throw;
+    }
   }
   const Graph& then_block = context.blocks()[0];
   const Graph& else_block = context.blocks()[1];
-  std::optional<bool> taken = known_flag(context.integers(0));
   for (int i = 0; i < context.num_outputs(); ++i) {
     if (!context.wants_output(i)) continue;
     const Value& a = then_block.value(then_block.outputs()[static_cast<std::size_t>(i)]);
     const Value& b = else_block.value(else_block.outputs()[static_cast<std::size_t>(i)]);
-    require(a.type.dtype == b.type.dtype, Code::invalid_model, "output {} is {} in one branch and {} in the other", i,
+    require(taken || a.type.dtype == b.type.dtype, Code::invalid_model, "output {} is {} in one branch and {} in the other", i,
             to_string(a.type), to_string(b.type));
     require(taken || a.type.rank() == b.type.rank(), Code::unsupported,
             "output {} is {} in one branch and {} in the other: a rank that depends on the condition is not "
