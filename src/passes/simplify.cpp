@@ -3,7 +3,9 @@
 #include <array>
 #include <cmath>
 
+#include "ops/reduce.hpp"
 #include "ops/registry.hpp"
+#include "ops/reshape.hpp"
 #include "passes/match.hpp"
 #include "passes/passes.hpp"
 
@@ -307,6 +309,24 @@ std::optional<Part> part_of(const GraphView& graph, ValueId value) {
   return std::nullopt;
 }
 
+/// A reduction whose axes of size 1 a Reshape drops need not keep them.
+std::optional<Patch> reduce_without_axes(const GraphView& graph, const Node& node) {
+  const auto* view = op_cast<Reshape>(&node);
+  const auto* reduce = view != nullptr ? op_cast<Reduce>(graph.producer(node.inputs[0])) : nullptr;
+  if (reduce == nullptr || !reduce->keep_dims() || !graph.has_single_use(node.inputs[0])) return std::nullopt;
+  const Node& inner = *graph.producer(node.inputs[0]);
+  const std::vector<bool> is_reduced = reduce->reduced_axes(graph.type(inner.inputs[0]).rank());
+  std::vector<Dim> kept;
+  for (std::size_t i = 0; i < is_reduced.size(); ++i) {
+    if (!is_reduced[i]) kept.push_back(graph.type(node.inputs[0]).dims[i]);
+  }
+  if (kept != graph.type(node.outputs[0]).dims) return std::nullopt;
+  Patch patch(graph, inner);
+  patch.absorb(node);
+  const ValueId result = patch.add(with_attributes(*inner.op, {{"keepdims", std::int64_t{0}}}), {inner.inputs[0]});
+  return std::move(patch.replace(node.outputs[0], result));
+}
+
 /// Concat of consecutive parts of one value reads the value, or one larger part of it.
 std::optional<Patch> join_parts(const GraphView& graph, const Node& node) {
   if (!is(node, "Concat")) return std::nullopt;
@@ -449,6 +469,8 @@ constexpr std::array kRewrites{
     Rewrite{"join_casts", join_casts, "A cast to a wider type and on to another is one cast."},
     Rewrite{"remove_explicit_broadcast", remove_explicit_broadcast, "Elementwise operators broadcast by themselves."},
     Rewrite{"choose_known_branch", choose_known_branch, "Where with a constant condition is one of its operands."},
+    Rewrite{"reduce_without_axes", reduce_without_axes,
+            "A Reshape that drops the reduced axes is part of the reduction."},
     Rewrite{"join_parts", join_parts, "Concat of consecutive parts of one value reads it whole."},
     Rewrite{"slice_before_transpose", slice_before_transpose, "Parts are taken before a transposition."},
     Rewrite{"squeeze_before_transpose", squeeze_before_transpose, "Axes of size 1 are dropped before a transposition."},
