@@ -624,11 +624,11 @@ void Importer::import_node(Scope& scope, NodeProto& node, int index) {
       any_failed = any_failed || found.kind == Lookup::failed;
       inputs.push_back(found.id);
     }
-    if (any_failed) return give_up();
 
     const std::string_view domain = plain_domain(node.domain());
     const auto function = functions_.find(function_key(domain, node.op_type(), node.overload()));
     if (function != functions_.end()) {
+      if (any_failed) return give_up();
       return call_function(scope, node, *function->second, label, where, inputs);
     }
     const auto opset = scope.call.opsets->find(domain);
@@ -639,6 +639,8 @@ void Importer::import_node(Scope& scope, NodeProto& node, int index) {
             "operator {} of {} opset {} is not supported by this version; replace it by supported operators before "
             "exporting, or give the model a local function that defines it",
             printable(node.op_type()), shown_domain(domain), opset->second);
+    // Without its operands a node cannot be judged any further; that its operator is known could be said.
+    if (any_failed) return give_up();
     NodeImporter importer(*this, scope, node, label, opset->second, std::move(inputs));
     importer.read_attributes(node);
     try {
