@@ -103,7 +103,7 @@ std::optional<PointwiseForm> pointwise_form(const Op& op, const std::vector<Tens
   for (int i = 0; i < static_cast<int>(input_types.size()); ++i) {
     const DType dtype = input_types[static_cast<std::size_t>(i)].dtype;
     if (dtype == DType::undefined) continue;
-    const bool may_be_bool = (type == "Where" && i == 0) || type == "Cast";
+    const bool may_be_bool = (type == "Where" && i == 0) || type == "Cast" || type == "Pointwise";
     if (dtype != DType::float32 && !(dtype == DType::boolean && may_be_bool)) return std::nullopt;
     form.inputs.push_back(i);
   }

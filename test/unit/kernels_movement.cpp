@@ -172,5 +172,16 @@ TEST(MovementKernel, PadsAndCropsEveryAxis) {
                kTactic, {});
 }
 
+TEST(MovementKernel, PadsThatShowTheInputAgain) {
+  for (const char* mode : {"reflect", "edge", "wrap"}) {
+    for (const Ints& pads : {Ints{0, 1, 2, 0, 3, 1}, Ints{1, 0, 0, 1, 0, 0}, Ints{0, -1, 2, 0, 0, -3},
+                             Ints{0, 3, 0, 0, 2, 0}, Ints{0, 0, 0, 0, 0, 0}}) {
+      for (const DType dtype : {DType::float32, DType::int64}) {
+        check_tactic({"Pad", {{"mode", std::string(mode)}, {"pads", pads}}, {counted(dtype, {3, 4, 9})}}, kTactic, {});
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tenfold

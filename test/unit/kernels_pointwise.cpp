@@ -84,6 +84,13 @@ TEST(PointwiseKernel, BooleansAreReadAsZeroAndOne) {
   }
 }
 
+TEST(PointwiseKernel, AProgramMayReadBooleans) {
+  check_tactic({"Pointwise",
+                {{"num_inputs", std::int64_t{2}}, {"program", std::string("mul 0 1")}},
+                {random_tensor(DType::boolean, {5, 90}, 1, 0, 2), floats({5, 90}, 2)}},
+               kTactic, {});
+}
+
 TEST(PointwiseKernel, AFusedProgramReadsManyOperands) {
   const Attributes attributes = {{"num_inputs", std::int64_t{4}},
                                  {"program", std::string("mul 0 1; add 4 2; relu 5; add 6 3; sigmoid 7; mul 8 0")}};

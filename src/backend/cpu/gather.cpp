@@ -1,4 +1,4 @@
-// Gather: rows picked by index. Pad with a constant: borders filled, the input copied into the middle.
+// Gather: rows picked by index. Pad: borders filled, or filled from the input; the input copied into the middle.
 #include <array>
 #include <cstring>
 
@@ -96,9 +96,8 @@ class PadKernel final : public Kernel {
   static Refusal refuses(const Signature& signature) {
     const auto* pad = dynamic_cast<const Pad*>(&signature.op);
     if (pad == nullptr) return "it is no Pad";
-    if (pad->mode() != PadMode::constant) return "the border is not a constant";
     if (!pad->pads()) return "the pads are an input";
-    if (signature.inputs[0].dtype != DType::float32)
+    if (pad->mode() == PadMode::constant && signature.inputs[0].dtype != DType::float32)
       return fmt::format("the input is {}", to_string(signature.inputs[0].dtype));
     const int rank = signature.inputs[0].rank();
     if (rank > kMaxRank || std::ssize(*pad->pads()) != 2 * rank) return "the pads do not fit the rank";
@@ -106,6 +105,7 @@ class PadKernel final : public Kernel {
   }
   explicit PadKernel(const KernelSpec& spec) {
     const auto& pad = dynamic_cast<const Pad&>(*spec.op);
+    mode_ = pad.mode();
     pads_ = *pad.pads();
     value_ = static_cast<float>(pad.value());
   }
@@ -114,6 +114,7 @@ class PadKernel final : public Kernel {
     const TensorView& y = launch.outputs[0];
     if (y.num_elements() == 0) return;
     ThreadPool& pool = pool_of(launch);
+    if (mode_ != PadMode::constant && x.rank() > 0) return run_mirrored(x, y, pool);
     const auto from = strides_of_view(x), to = strides_of_view(y);
     const std::size_t rank = y.dims.size();
     // The part of the output that shows the input; a negative pad cuts the input instead.
@@ -144,10 +145,58 @@ class PadKernel final : public Kernel {
       }
     }
   }
-  bool accepts_pitched_input(int index) const override { return index == 0; }
-  bool accepts_pitched_output(int) const override { return true; }
+  bool accepts_pitched_input(int index) const override { return index == 0 && mode_ == PadMode::constant; }
+  bool accepts_pitched_output(int) const override { return mode_ == PadMode::constant; }
 
  private:
+  /// Which position of an axis of `size` elements the output shows at `at`, counted from the input's first element.
+  std::int64_t source_position(std::int64_t at, std::int64_t size) const {
+    if (mode_ == PadMode::edge) return std::clamp<std::int64_t>(at, 0, size - 1);
+    if (mode_ == PadMode::wrap) return (at % size + size) % size;
+    if (size == 1) return 0;
+    // Reflection that does not repeat the border has period 2 (size - 1).
+    const std::int64_t period = 2 * (size - 1), phase = (at % period + period) % period;
+    return std::min(phase, period - phase);
+  }
+
+  /// Borders that show the input again: rows of the last padded axis, whose elements are all that comes after it.
+  void run_mirrored(const TensorView& x, const TensorView& y, ThreadPool& pool) const {
+    require(x.num_elements() > 0, Code::invalid_argument, "an empty axis cannot be padded with its elements");
+    const CopyKernels& kernels = TENFOLD_FOR_TIER(kCopyKernels);
+    const std::size_t rank = y.dims.size();
+    std::size_t last = 0;
+    for (std::size_t a = 0; a < rank; ++a) {
+      if (pads_[a] != 0 || pads_[a + rank] != 0) last = a;
+    }
+    const auto element = static_cast<std::int64_t>(size_of(x.dtype));
+    const std::int64_t inner = product_of_dims(y.dims, last + 1, rank) * element;
+    const std::int64_t in_size = x.dims[last], out_size = y.dims[last], before = pads_[last];
+    // The stretch of a row that is the input itself.
+    const std::int64_t begin = std::clamp<std::int64_t>(before, 0, out_size);
+    const std::int64_t end = std::clamp<std::int64_t>(in_size + before, begin, out_size);
+    constexpr double kNsPerByte = 0.1;
+    split(pool, product_of_dims(y.dims, 0, last), 30 + kNsPerByte * static_cast<double>(out_size * inner),
+          [&](std::int64_t first_row, std::int64_t last_row) {
+            for (std::int64_t r = first_row; r < last_row; ++r) {
+              std::int64_t rest = r, row = 0, stride = 1;
+              for (std::size_t a = last; a-- > 0;) {
+                row += source_position(rest % y.dims[a] - pads_[a], x.dims[a]) * stride;
+                stride *= x.dims[a];
+                rest /= y.dims[a];
+              }
+              const auto* from = x.as<const std::byte>() + row * in_size * inner;
+              auto* to = y.as<std::byte>() + r * out_size * inner;
+              kernels.rows(from + (begin - before) * inner, 0, to + begin * inner, 0, 1, (end - begin) * inner);
+              for (std::int64_t i = 0; i < out_size; ++i) {
+                if (i == begin) i = end;
+                if (i >= out_size) break;
+                kernels.rows(from + source_position(i - before, in_size) * inner, 0, to + i * inner, 0, 1, inner);
+              }
+            }
+          });
+  }
+
+  PadMode mode_ = PadMode::constant;
   std::vector<std::int64_t> pads_;
   float value_ = 0;
 };
