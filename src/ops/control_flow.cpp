@@ -2,6 +2,7 @@
 #include "ops/control_flow.hpp"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "ops/checks.hpp"
@@ -224,6 +225,51 @@ std::optional<bool> known_flag(const Graph& graph, ValueId id) {
   return known_flag(value.integers);
 }
 
+/// The outer value that a branch hands through, or squeezes, as its only output.
+ValueId captured_by(const Graph& block, ValueId value, const std::vector<ValueId>& captured) {
+  const auto& inputs = block.inputs();
+  const auto position = std::find(inputs.begin(), inputs.end(), value) - inputs.begin();
+  return position < std::ssize(captured) ? captured[static_cast<std::size_t>(position)] : kNoValue;
+}
+
+/// "If the size of this axis is 1, squeeze it": an If whose condition compares the size with 1, whose then branch
+/// squeezes and whose else branch does nothing. The axis, for the value in `squeezed`.
+std::optional<std::int64_t> find_conditional_squeeze(const ImportNode& node, const std::vector<Graph>& blocks,
+                                                     const std::vector<ValueId>& captured, ValueId& squeezed) {
+  const Graph& then_block = blocks[0];
+  const Graph& else_block = blocks[1];
+  if (then_block.outputs().size() != 1 || else_block.outputs().size() != 1) return std::nullopt;
+  const Value& result = then_block.value(then_block.outputs()[0]);
+  const Node* producer = then_block.producer(then_block.outputs()[0]);
+  if (producer == nullptr || (producer->op->type() != "Squeeze" && producer->op->type() != "Reshape"))
+    return std::nullopt;
+  squeezed = captured_by(then_block, producer->inputs[0], captured);
+  if (squeezed == kNoValue || captured_by(else_block, else_block.outputs()[0], captured) != squeezed)
+    return std::nullopt;
+
+  const Graph& graph = node.graph();
+  const Node* condition = graph.producer(node.input(0));
+  if (condition == nullptr || condition->op->type() != "Equal") return std::nullopt;
+  std::array<std::optional<std::vector<Dim>>, 2> sides;
+  for (std::size_t i = 0; i < 2; ++i) {
+    const Value& side = graph.value(condition->inputs[i]);
+    sides[i] = side.integers;
+    if (!sides[i] && side.constant && side.constant->num_elements() == 1 && is_integer(side.type.dtype)) {
+      sides[i] = std::vector<Dim>{side.constant->to_int64()[0]};
+    }
+    if (!sides[i] || sides[i]->size() != 1) return std::nullopt;
+  }
+  if ((*sides[0])[0] == Dim(1)) std::swap(sides[0], sides[1]);
+  if ((*sides[1])[0] != Dim(1)) return std::nullopt;
+  const std::vector<Dim>& dims = graph.value(squeezed).type.dims;
+  for (std::size_t axis = dims.size(); axis-- > 0;) {
+    std::vector<Dim> rest = dims;
+    rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(axis));
+    if (dims[axis] == (*sides[0])[0] && rest == result.type.dims) return static_cast<std::int64_t>(axis);
+  }
+  return std::nullopt;
+}
+
 void import_if(ImportNode& node) {
   require(node.has_input(0), Code::invalid_model, "the condition is missing");
   if (const std::optional<bool> taken = known_flag(node.graph(), node.input(0))) {
@@ -242,6 +288,10 @@ void import_if(ImportNode& node) {
   std::vector<Graph> blocks;
   blocks.push_back(node.take_block("then_branch", {}, captured));
   blocks.push_back(node.take_block("else_branch", {}, captured));
+  ValueId squeezed = kNoValue;
+  if (const std::optional<std::int64_t> axis = find_conditional_squeeze(node, blocks, captured, squeezed)) {
+    return node.set_output(0, node.add(make_op("CheckedSqueeze", {{"axis", *axis}}), {squeezed}));
+  }
   node.pad_captures(blocks[0], 0, captured);
   captured.insert(captured.begin(), node.input(0));
   const ValueId first =
@@ -399,8 +449,8 @@ void If::infer(InferContext& context) const {
     if (!context.wants_output(i)) continue;
     const Value& a = then_block.value(then_block.outputs()[static_cast<std::size_t>(i)]);
     const Value& b = else_block.value(else_block.outputs()[static_cast<std::size_t>(i)]);
-    require(taken || a.type.dtype == b.type.dtype, Code::invalid_model, "output {} is {} in one branch and {} in the other", i,
-            to_string(a.type), to_string(b.type));
+    require(taken || a.type.dtype == b.type.dtype, Code::invalid_model,
+            "output {} is {} in one branch and {} in the other", i, to_string(a.type), to_string(b.type));
     require(taken || a.type.rank() == b.type.rank(), Code::unsupported,
             "output {} is {} in one branch and {} in the other: a rank that depends on the condition is not "
             "supported; give the input a fixed shape so that the condition is known",

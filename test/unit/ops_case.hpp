@@ -90,7 +90,7 @@ std::string failure(Code code, F&& f) {
 }
 
 /// A model's node over a graph of its own.
-class ModelNode final : public ImportNode {
+class ModelNode : public ImportNode {
  public:
   ModelNode(std::string op_type, int opset, Attributes attributes, int num_outputs = 1)
       : op_type_(std::move(op_type)), opset_(opset), attributes_(std::move(attributes)) {
@@ -102,6 +102,11 @@ class ModelNode final : public ImportNode {
   }
   ModelNode& with_constant(Tensor tensor) {
     inputs_.push_back(graph_.add_constant("c", std::move(tensor)));
+    return *this;
+  }
+  /// Puts `value`, computed from the inputs so far, before them.
+  ModelNode& with_condition(ValueId value) {
+    inputs_.insert(inputs_.begin(), value);
     return *this;
   }
   ModelNode& without_input() {

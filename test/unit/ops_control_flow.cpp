@@ -1,8 +1,11 @@
 // If, Loop and Scan: types of their blocks, and what the interpreter makes of them.
+#include <map>
+
 #include <gtest/gtest.h>
 
 #include "ops/interpreter.hpp"
 #include "ops/registry.hpp"
+#include "ops_case.hpp"
 
 namespace tenfold {
 namespace {
@@ -64,6 +67,58 @@ TEST(If, BranchesOfDifferentRankAreRefusedWithAFix) {
       },
       Code::invalid_argument);  // the text reader's code
   EXPECT_NE(message.find("give the input a fixed shape"), std::string::npos) << message;
+}
+
+/// An If of a model file, with its branches as graph text and the outer values that both of them capture.
+class ModelIf final : public ops_case::ModelNode {
+ public:
+  ModelIf(std::string then_text, std::string else_text)
+      : ModelNode("If", 16, {}), texts_{{"then_branch", std::move(then_text)}, {"else_branch", std::move(else_text)}} {}
+  Graph take_block(std::string_view attribute, std::span<const TensorType>, std::vector<ValueId>& captured) override {
+    captured = captures;
+    return parse_graph(texts_.at(std::string(attribute)));
+  }
+  std::vector<ValueId> captures;
+
+ private:
+  std::map<std::string, std::string> texts_;
+};
+
+constexpr const char* kSqueezing = "graph then(%a: float32[2, n]) { %b = Squeeze(%a) {axes=[1]} return %b }";
+constexpr const char* kNothing = "graph else(%a: float32[2, n]) { return %a }";
+
+TEST(If, ABranchThatTheConditionRulesOutIsNotImported) {
+  ModelIf node(kNothing, "this is not looked at");
+  node.with_constant(flag(true)).with_input({DType::float32, {2, Dim::symbol("n")}});
+  node.captures = {node.input(1)};
+  node.import();
+  EXPECT_EQ(node.output(), node.input(1));
+}
+
+TEST(If, SqueezingAnAxisOfSizeOneIsCheckedWhenItRuns) {
+  ModelIf node(kSqueezing, kNothing);
+  const ValueId x = node.with_input({DType::float32, {2, Dim::symbol("n")}}).input(0);
+  const ValueId sizes = node.add(make_op("Shape"), {x}, 1, {});
+  const ValueId size = node.add(make_op("Gather"), {sizes, node.constant(integer(1))}, 1, {});
+  node.with_condition(node.add(make_op("Equal"), {size, node.constant(integer(1))}, 1, {}));
+  node.captures = {x};
+  node.import();
+  EXPECT_EQ(node.result(), "CheckedSqueeze{axis=1} -> float32[2]");
+  const std::vector<Tensor> one{floats({2, 1}, {3, 4})};
+  EXPECT_EQ(interpret(node.graph(), one)[0].to_double(), (std::vector<double>{3, 4}));
+  const std::vector<Tensor> two{floats({2, 2}, {3, 4, 5, 6})};
+  EXPECT_NE(failure_of([&] { interpret(node.graph(), two); }, Code::invalid_argument).find("with a size of 2"),
+            std::string::npos);
+}
+
+TEST(If, AnyOtherConditionOnASqueezeIsRefused) {
+  ModelIf node(kSqueezing, kNothing);
+  const ValueId x = node.with_input({DType::float32, {2, Dim::symbol("n")}}).input(0);
+  const ValueId sizes = node.add(make_op("Shape"), {x}, 1, {});
+  const ValueId size = node.add(make_op("Gather"), {sizes, node.constant(integer(1))}, 1, {});
+  node.with_condition(node.add(make_op("Equal"), {size, node.constant(integer(2))}, 1, {}));
+  node.captures = {x};
+  EXPECT_NE(failure_of([&] { node.import(); }, Code::unsupported).find("fixed shape"), std::string::npos);
 }
 
 // Doubles x as often as the trip count says; collects the values on the way.
