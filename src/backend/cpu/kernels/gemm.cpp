@@ -25,46 +25,61 @@ struct Cut {
   std::int64_t begin(std::int64_t part) const { return min(count, ceil_div(count, grain) * part / parts * grain); }
 };
 
+/// Output pixels in order, with the input coordinates of their windows' first positions.
+class PixelWalk {
+ public:
+  PixelWalk(const ConvRows& conv, std::int64_t first) : conv_(conv) {
+    x_ = first % conv.out[2];
+    y_ = first / conv.out[2] % conv.out[1];
+    z_ = first / conv.out[2] / conv.out[1] % conv.out[0];
+    image = first / conv.out[2] / conv.out[1] / conv.out[0];
+    set();
+  }
+  void next() {
+    if (++x_ == conv_.out[2]) {
+      x_ = 0;
+      if (++y_ == conv_.out[1]) {
+        y_ = 0;
+        if (++z_ == conv_.out[0]) {
+          z_ = 0;
+          ++image;
+        }
+      }
+    }
+    set();
+  }
+  std::int64_t image, z, y, x;
+
+ private:
+  void set() {
+    z = z_ * conv_.stride[0] - conv_.pad[0];
+    y = y_ * conv_.stride[1] - conv_.pad[1];
+    x = x_ * conv_.stride[2] - conv_.pad[2];
+  }
+  const ConvRows& conv_;
+  std::int64_t z_, y_, x_;
+};
+
 /// Fills the pointer table of `rows` rows from output pixel `first`: [tile][tap][kMaxTileRows].
 void fill_row_table(const ConvRows& conv, const float* a, std::int64_t pixel_stride, std::int64_t first,
                     std::int64_t rows, int tile_rows, const float** table) {
   const std::int64_t taps = conv.kernel[0] * conv.kernel[1] * conv.kernel[2];
-  std::int64_t rest = first;
-  std::int64_t x = rest % conv.out[2];
-  rest /= conv.out[2];
-  std::int64_t y = rest % conv.out[1];
-  rest /= conv.out[1];
-  std::int64_t z = rest % conv.out[0];
-  std::int64_t image = rest / conv.out[0];
-  const std::int64_t image_pixels = conv.in[0] * conv.in[1] * conv.in[2];
+  PixelWalk pixel(conv, first);
   for (std::int64_t r = 0; r < rows;) {
     const std::int64_t count = next_tile_rows(rows - r, tile_rows);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t z0 = z * conv.stride[0] - conv.pad[0];
-      const std::int64_t y0 = y * conv.stride[1] - conv.pad[1];
-      const std::int64_t x0 = x * conv.stride[2] - conv.pad[2];
+    for (std::int64_t i = 0; i < count; ++i, pixel.next()) {
       const float** out = table + i;
       for (std::int64_t kz = 0; kz < conv.kernel[0]; ++kz) {
-        const std::int64_t iz = z0 + kz * conv.dilation[0];
+        const std::int64_t iz = pixel.z + kz * conv.dilation[0];
         const bool z_inside = 0 <= iz && iz < conv.in[0];
         for (std::int64_t ky = 0; ky < conv.kernel[1]; ++ky) {
-          const std::int64_t iy = y0 + ky * conv.dilation[1];
+          const std::int64_t iy = pixel.y + ky * conv.dilation[1];
           const bool y_inside = z_inside && 0 <= iy && iy < conv.in[1];
-          const float* line = a + (image * image_pixels + (iz * conv.in[1] + iy) * conv.in[2]) * pixel_stride;
+          const std::int64_t line = ((pixel.image * conv.in[0] + iz) * conv.in[1] + iy) * conv.in[2];
           for (std::int64_t kx = 0; kx < conv.kernel[2]; ++kx) {
-            const std::int64_t ix = x0 + kx * conv.dilation[2];
-            *out = y_inside && 0 <= ix && ix < conv.in[2] ? line + ix * pixel_stride : conv.zeros;
+            const std::int64_t ix = pixel.x + kx * conv.dilation[2];
+            *out = y_inside && 0 <= ix && ix < conv.in[2] ? a + (line + ix) * pixel_stride : conv.zeros;
             out += kMaxTileRows;
-          }
-        }
-      }
-      if (++x == conv.out[2]) {
-        x = 0;
-        if (++y == conv.out[1]) {
-          y = 0;
-          if (++z == conv.out[0]) {
-            z = 0;
-            ++image;
           }
         }
       }
@@ -87,34 +102,29 @@ void fill_line_table(const ConvRows& conv, const float* a, std::int64_t pixel_st
                      std::int64_t first, std::int64_t rows, int tile_rows, const float** table, float* copies) {
   const bool joined = conv.dilation[2] == 1 && pixel_stride == depth;
   const std::int64_t lines = conv.kernel[0] * conv.kernel[1];
+  PixelWalk pixel(conv, first);
   for (std::int64_t r = 0; r < rows;) {
     const std::int64_t count = next_tile_rows(rows - r, tile_rows);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t pixel = first + r + i;
-      const std::int64_t x0 = pixel % conv.out[2] * conv.stride[2] - conv.pad[2];
-      const std::int64_t line = pixel / conv.out[2];
-      const std::int64_t y0 = line % conv.out[1] * conv.stride[1] - conv.pad[1];
-      const std::int64_t z0 = line / conv.out[1] % conv.out[0] * conv.stride[0] - conv.pad[0];
-      const std::int64_t image = line / conv.out[1] / conv.out[0];
-      const bool inside = joined && 0 <= x0 && x0 + conv.kernel[2] <= conv.in[2];
+    for (std::int64_t i = 0; i < count; ++i, pixel.next()) {
+      const bool inside = joined && 0 <= pixel.x && pixel.x + conv.kernel[2] <= conv.in[2];
       const float** out = table + i;
       for (std::int64_t kz = 0; kz < conv.kernel[0]; ++kz) {
-        const std::int64_t iz = z0 + kz * conv.dilation[0];
+        const std::int64_t iz = pixel.z + kz * conv.dilation[0];
         for (std::int64_t ky = 0; ky < conv.kernel[1]; ++ky, out += kMaxTileRows) {
-          const std::int64_t iy = y0 + ky * conv.dilation[1];
+          const std::int64_t iy = pixel.y + ky * conv.dilation[1];
           if (iz < 0 || iz >= conv.in[0] || iy < 0 || iy >= conv.in[1]) {
             *out = conv.zeros;
             continue;
           }
-          const std::int64_t row = ((image * conv.in[0] + iz) * conv.in[1] + iy) * conv.in[2];
+          const std::int64_t line = ((pixel.image * conv.in[0] + iz) * conv.in[1] + iy) * conv.in[2];
           if (inside) {
-            *out = a + (row + x0) * pixel_stride;
+            *out = a + (line + pixel.x) * pixel_stride;
             continue;
           }
           *out = copies;
           for (std::int64_t kx = 0; kx < conv.kernel[2]; ++kx, copies += depth) {
-            const std::int64_t ix = x0 + kx * conv.dilation[2];
-            copy_floats(0 <= ix && ix < conv.in[2] ? a + (row + ix) * pixel_stride : conv.zeros, copies, depth);
+            const std::int64_t ix = pixel.x + kx * conv.dilation[2];
+            copy_floats(0 <= ix && ix < conv.in[2] ? a + (line + ix) * pixel_stride : conv.zeros, copies, depth);
           }
         }
       }
