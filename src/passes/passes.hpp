@@ -9,6 +9,7 @@ namespace tenfold {
 
 extern const std::span<const Rewrite> kFoldingRewrites;    // folding.cpp
 extern const std::span<const Rewrite> kSimplifyRewrites;   // simplify.cpp
+extern const std::span<const Rewrite> kMovementRewrites;   // movement.cpp
 extern const std::span<const Rewrite> kAffineRewrites;     // fold_affine.cpp
 extern const std::span<const Rewrite> kRecogniseRewrites;  // recognise.cpp
 extern const std::span<const Rewrite> kAttentionRewrites;  // attention.cpp

@@ -19,10 +19,12 @@ std::vector<Rewrite> joined(std::initializer_list<std::span<const Rewrite>> sets
 }  // namespace
 
 std::span<const Pass> pipeline() {
-  static const std::vector<Rewrite> simplify = joined({kFoldingRewrites, kSimplifyRewrites});
+  static const std::vector<Rewrite> simplify = joined({kFoldingRewrites, kSimplifyRewrites, kMovementRewrites});
   static const std::vector<Rewrite> recognise = joined({kRecogniseRewrites, kFoldingRewrites});
-  static const std::vector<Rewrite> attention = joined({kAttentionRewrites, kSimplifyRewrites, kFoldingRewrites});
-  static const std::vector<Rewrite> affine = joined({kAffineRewrites, kFoldingRewrites, kSimplifyRewrites});
+  static const std::vector<Rewrite> attention =
+      joined({kAttentionRewrites, kSimplifyRewrites, kMovementRewrites, kFoldingRewrites});
+  static const std::vector<Rewrite> affine =
+      joined({kAffineRewrites, kFoldingRewrites, kSimplifyRewrites, kMovementRewrites});
   static const std::array passes{
       Pass{.name = "dead_code",
            .whole = remove_dead_code,
