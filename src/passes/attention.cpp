@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <utility>
 
 #include "ops/matmul.hpp"
 #include "ops/registry.hpp"
@@ -19,42 +20,78 @@ namespace {
 using Ints = std::vector<std::int64_t>;
 const Ints kSwapHeads{0, 2, 1, 3};
 
-/// A product without epilogue and without transposed left operand.
+/// A product of float32 without epilogue.
 const MatMul* plain_product(const Node* node) {
   const auto* op = op_cast<MatMul>(node);
-  return op != nullptr && op->epilogue().program.empty() && !op->trans_a() ? op : nullptr;
+  return op != nullptr && op->epilogue().program.empty() ? op : nullptr;
 }
 
-/// Looks through multiplications by scalars that nobody else reads, and collects them.
-ValueId without_scale(const GraphView& graph, ValueId value, double& scale, std::vector<const Node*>& absorbed) {
-  for (const Node* node = graph.producer(value); node != nullptr && graph.has_single_use(value);
-       node = graph.producer(value)) {
-    ValueId next = kNoValue;
-    if (is(*node, "Mul") && node->inputs.size() == 2) {
-      for (const auto& [inner, factor] : both_orders(*node)) {
-        if (const auto number = scalar_of(graph, factor); number && same_dims(graph, inner, value)) {
-          scale *= *number;
-          next = inner;
-          break;
-        }
-      }
-    } else if (is(*node, "Div")) {
-      if (const auto number = scalar_of(graph, node->inputs[1]);
-          number && *number != 0 && same_dims(graph, node->inputs[0], value)) {
-        scale /= *number;
-        next = node->inputs[0];
+/// The operand and number of a multiplication or division by a scalar that keeps the shape.
+std::optional<std::pair<ValueId, double>> scaled_by(const GraphView& graph, const Node& node) {
+  const ValueId result = node.outputs[0];
+  if (is(node, "Mul") && node.inputs.size() == 2) {
+    for (const auto& [inner, factor] : both_orders(node)) {
+      if (const auto number = scalar_of(graph, factor); number && same_dims(graph, inner, result)) {
+        return std::pair{inner, *number};
       }
     }
-    if (next == kNoValue) break;
-    absorbed.push_back(node);
-    value = next;
+  }
+  if (is(node, "Div") && same_dims(graph, node.inputs[0], result)) {
+    const auto number = scalar_of(graph, node.inputs[1]);
+    if (number && *number != 0) return std::pair{node.inputs[0], 1 / *number};
+  }
+  return std::nullopt;
+}
+
+/// What the pattern is made of, as it is found from the last product backwards.
+struct Pattern {
+  double scale = 1;
+  double mask_scale = 1;
+  ValueId mask = kNoValue;
+  std::vector<const Node*> nodes;
+};
+
+/// Looks through multiplications by scalars that nobody else reads.
+ValueId without_scale(const GraphView& graph, ValueId value, Pattern& pattern, double& scale) {
+  for (const Node* node = graph.producer(value); node != nullptr && graph.has_single_use(value);
+       node = graph.producer(value)) {
+    const auto inner = scaled_by(graph, *node);
+    if (!inner) break;
+    pattern.nodes.push_back(node);
+    scale *= inner->second;
+    value = inner->first;
   }
   return value;
 }
 
+/// The same for an operand, where Reshapes and Transposes may stand between the multiplication and the product: they
+/// are added again without it.
+ValueId operand_without_scale(const GraphView& graph, ValueId value, Pattern& pattern, Patch& patch, int depth = 0) {
+  value = without_scale(graph, value, pattern, pattern.scale);
+  const Node* node = graph.producer(value);
+  const bool is_moved = node != nullptr && node->inputs.size() == 1 && is_one_of(*node, {"Reshape", "Transpose"});
+  if (!is_moved || !graph.has_single_use(value) || depth == 4) return value;
+  const ValueId inner = operand_without_scale(graph, node->inputs[0], pattern, patch, depth + 1);
+  return inner == node->inputs[0] ? value : patch.add(node->op, {inner});
+}
+
+/// Heads that an operand [B * H, ...] got from [B, H * D, ...] or [B, H, ...]: {B, H}; {1, all} if that is unknown.
+std::pair<Dim, Dim> batch_and_heads(const GraphView& graph, ValueId operand) {
+  const Dim& both = graph.type(operand).dims[0];
+  for (const Node* node = graph.producer(operand); is(node, "Reshape") || is(node, "Transpose") || is(node, "Mul");
+       node = graph.producer(node->inputs[0])) {
+    const Dim& batch = graph.type(node->inputs[0]).dims.empty() ? both : graph.type(node->inputs[0]).dims[0];
+    if (batch == both || batch == Dim(0)) continue;
+    const Dim heads = Dim::floordiv(both, batch);
+    if (heads.is_constant() && batch * heads == both) return {batch, heads};
+    break;
+  }
+  return {Dim(1), both};
+}
+
 std::optional<Patch> recognise_attention(const GraphView& graph, const Node& node) {
   const MatMul* last = plain_product(&node);
-  if (last == nullptr || last->trans_b() || !is_float32(graph, node.outputs[0])) return std::nullopt;
+  if (last == nullptr || last->trans_a() || !is_float32(graph, node.outputs[0])) return std::nullopt;
   const Node* softmax = sole_producer_of(graph, node.inputs[0], "Softmax");
   if (softmax == nullptr) return std::nullopt;
   const TensorType& scores_type = graph.type(node.inputs[0]);
@@ -63,90 +100,91 @@ std::optional<Patch> recognise_attention(const GraphView& graph, const Node& nod
   const std::int64_t axis = softmax->op->attributes().get_int("axis", -1);
   if (axis != -1 && axis != rank - 1) return std::nullopt;
 
-  std::vector<const Node*> absorbed{softmax};
-  double scale = 1;
-  double scale_behind_mask = 1;
-  ValueId mask = kNoValue;
-  ValueId scores = without_scale(graph, softmax->inputs[0], scale, absorbed);
+  Pattern pattern;
+  pattern.nodes.push_back(softmax);
+  ValueId scores = without_scale(graph, softmax->inputs[0], pattern, pattern.scale);
   if (const Node* add = sole_producer_of(graph, scores, "Add"); add != nullptr && add->inputs.size() == 2) {
-    scale_behind_mask = scale;
+    pattern.mask_scale = pattern.scale;
     for (const auto& [inner, operand] : both_orders(*add)) {
-      double inner_scale = 1;
-      std::vector<const Node*> inner_absorbed;
-      const ValueId product = without_scale(graph, inner, inner_scale, inner_absorbed);
+      Pattern behind = pattern;
+      const ValueId product = without_scale(graph, inner, behind, behind.scale);
       if (plain_product(graph.producer(product)) == nullptr || !same_dims(graph, product, scores)) continue;
-      mask = operand;
-      scale *= inner_scale;
+      pattern = std::move(behind);
+      pattern.mask = operand;
+      pattern.nodes.push_back(add);
       scores = product;
-      absorbed.push_back(add);
-      absorbed.insert(absorbed.end(), inner_absorbed.begin(), inner_absorbed.end());
       break;
     }
-    if (mask == kNoValue || !is_float32(graph, mask)) return std::nullopt;
-    if (!broadcasts_into(graph.type(mask).dims, scores_type.dims)) return std::nullopt;
+    if (!is_float32(graph, pattern.mask)) return std::nullopt;
+    if (!broadcasts_into(graph.type(pattern.mask).dims, scores_type.dims)) return std::nullopt;
   }
   const Node* first_node = graph.producer(scores);
   const MatMul* first = plain_product(first_node);
   if (first == nullptr || !graph.has_single_use(scores) || !same_dims(graph, scores, node.inputs[0])) {
     return std::nullopt;
   }
-  absorbed.push_back(first_node);
-  ValueId q = without_scale(graph, first_node->inputs[0], scale, absorbed);
-  ValueId k = without_scale(graph, first_node->inputs[1], scale, absorbed);
-  ValueId v = node.inputs[1];
-  // A key matrix that is not transposed for this product would have to be transposed for the fused operator.
-  const Node* transpose = first->trans_b() ? nullptr : producer_of(graph, k, "Transpose");
-  if (!first->trans_b() && transpose == nullptr) return std::nullopt;
-  for (const ValueId operand : {q, k, v}) {
-    const TensorType& type = graph.type(operand);
+  pattern.nodes.push_back(first_node);
+
+  // Operands as [..., tokens, features]: those stored the other way round are transposed, which is free where that
+  // meets a transposition, and otherwise must cost less than the scores that are no longer written and read.
+  struct Operand {
+    ValueId value;
+    bool is_swapped;
+  };
+  const std::array<Operand, 3> operands{Operand{first_node->inputs[0], first->trans_a()},
+                                        Operand{first_node->inputs[1], !first->trans_b()},
+                                        Operand{node.inputs[1], last->trans_b()}};
+  double moved_bytes = 0;
+  for (const Operand& operand : operands) {
+    const TensorType& type = graph.type(operand.value);
     if (type.rank() != rank || type.dtype != DType::float32) return std::nullopt;
-    for (int i = 0; i < rank - 2; ++i) {
-      const auto a = static_cast<std::size_t>(i);
-      if (!(type.dims[a] == scores_type.dims[a])) return std::nullopt;
-    }
+    if (!std::equal(type.dims.begin(), type.dims.end() - 2, scores_type.dims.begin())) return std::nullopt;
     if (rank == 3 && !can_be_stored(graph, type.dims)) return std::nullopt;
+    if (!operand.is_swapped) continue;
+    ValueId source = operand.value;
+    while (graph.producer(source) != nullptr && scaled_by(graph, *graph.producer(source))) {
+      source = scaled_by(graph, *graph.producer(source))->first;
+    }
+    const Node* producer = graph.producer(source);
+    if (producer == nullptr || !is_one_of(*producer, {"Transpose", "Reshape"})) moved_bytes += estimated_bytes(type);
+    if (is(producer, "Reshape")) moved_bytes += estimated_bytes(type) / 4;  // often meets a transposition behind it
   }
-  if (rank == 3 && (!can_be_stored(graph, graph.type(node.outputs[0]).dims) ||
-                    (mask != kNoValue && !can_be_stored(graph, graph.type(mask).dims)))) {
-    return std::nullopt;
-  }
+  if (moved_bytes > estimated_bytes(scores_type)) return std::nullopt;
+  const std::vector<Dim>& result_dims = graph.type(node.outputs[0]).dims;
+  const TensorType mask_type = pattern.mask != kNoValue ? graph.type(pattern.mask) : TensorType{};
+  if (rank == 3 && (!can_be_stored(graph, result_dims) || !can_be_stored(graph, mask_type.dims))) return std::nullopt;
 
   Patch patch(graph, node);
-  for (const Node* inner : absorbed) patch.absorb(*inner);
-  if (transpose != nullptr) {
-    const Ints inner = transpose->op->attributes().get_ints("perm", {});
-    if (static_cast<int>(inner.size()) != rank) return std::nullopt;
-    const Ints perm = compose(inner, rank == 3 ? Ints{0, 2, 1} : Ints{0, 1, 3, 2});
-    const bool cancels = std::is_sorted(perm.begin(), perm.end());
-    k = cancels ? transpose->inputs[0] : patch.add(make_op("Transpose", {{"perm", perm}}), {transpose->inputs[0]});
-    patch.absorb(*transpose);
-  }
-  const auto with_batch = [&](ValueId value, std::vector<Dim> dims) {
-    dims.insert(dims.begin(), Dim(1));
+  const auto [batch, heads] =
+      rank == 3 ? batch_and_heads(graph, operands[0].value) : std::pair{scores_type.dims[0], scores_type.dims[1]};
+  const auto with_heads = [&](ValueId value, std::vector<Dim> dims) {
+    if (rank == 4) return value;
+    dims.erase(dims.begin());
+    dims.insert(dims.begin(), {batch, heads});
     return patch.add(make_op("Reshape", {{"dims", dim_texts(dims)}}), {value});
   };
-  const TensorType mask_type = mask != kNoValue ? graph.type(mask) : TensorType{};
-  if (mask != kNoValue && scale_behind_mask != 1) {
-    const ValueId factor = patch.constant(node.name + ".scale", scalar_tensor(static_cast<float>(scale_behind_mask)));
-    mask = patch.add(make_op("Mul"), {mask, factor});
+  std::vector<ValueId> inputs;
+  for (const Operand& operand : operands) {
+    const bool is_value = inputs.size() == 2;
+    ValueId value = is_value ? operand.value : operand_without_scale(graph, operand.value, pattern, patch);
+    value = with_heads(value, graph.type(operand.value).dims);
+    if (operand.is_swapped) value = patch.add(make_op("Transpose", {{"perm", Ints{0, 1, 3, 2}}}), {value});
+    inputs.push_back(value);
   }
-  if (rank == 3) {
-    const std::vector<Dim>& q_dims = graph.type(q).dims;
-    const std::vector<Dim>& v_dims = graph.type(v).dims;
-    const std::vector<Dim> k_dims{q_dims[0], v_dims[1], q_dims[2]};
-    // A mask of the scores' rank gets the new batch axis, too; one of lower rank broadcasts as before.
-    if (mask != kNoValue && mask_type.rank() == 3) mask = with_batch(mask, mask_type.dims);
-    q = with_batch(q, q_dims);
-    k = with_batch(k, k_dims);
-    v = with_batch(v, v_dims);
+  if (pattern.mask != kNoValue) {
+    ValueId mask = pattern.mask;
+    if (pattern.mask_scale != 1) {
+      const auto factor = static_cast<float>(pattern.mask_scale);
+      mask = patch.add(make_op("Mul"), {mask, patch.constant(node.name + ".scale", scalar_tensor(factor))});
+    }
+    // One mask for each head of each image has both axes; any other broadcasts as before.
+    if (mask_type.rank() == 3 && mask_type.dims[0] == scores_type.dims[0]) mask = with_heads(mask, mask_type.dims);
+    inputs.push_back(mask);
   }
-  std::vector<ValueId> inputs{q, k, v};
-  if (mask != kNoValue) inputs.push_back(mask);
-  const Attributes attributes{{"scale", scale}, {"causal", std::int64_t{0}}, {"layout", std::string("bhld")}};
+  for (const Node* inner : pattern.nodes) patch.absorb(*inner);
+  const Attributes attributes{{"scale", pattern.scale}, {"causal", std::int64_t{0}}, {"layout", std::string("bhld")}};
   ValueId result = patch.add(make_op("FusedAttention", attributes), inputs);
-  if (rank == 3) {
-    result = patch.add(make_op("Reshape", {{"dims", dim_texts(graph.type(node.outputs[0]).dims)}}), {result});
-  }
+  if (rank == 3) result = patch.add(make_op("Reshape", {{"dims", dim_texts(result_dims)}}), {result});
   return std::move(patch.replace(node.outputs[0], result));
 }
 

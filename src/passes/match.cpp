@@ -98,9 +98,10 @@ OpPtr with_attributes(const Op& op, std::initializer_list<std::pair<std::string,
 
 bool can_be_stored(const GraphView& graph, const std::vector<Dim>& dims) {
   if (!are_storable(graph, dims)) return false;
+  // Inside a block, the fresh symbols of the graph around it are only recognisable by their form.
+  if (graph.graph().scope.empty()) return true;
   std::set<std::string> symbols;
   for (const Dim& dim : dims) dim.collect_symbols(symbols);
-  // Inside a block, the fresh symbols of the graph around it are only recognisable by their form.
   return std::none_of(symbols.begin(), symbols.end(),
                       [](const std::string& symbol) { return symbol.find('#') != std::string::npos; });
 }

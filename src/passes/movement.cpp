@@ -117,6 +117,109 @@ std::optional<Part> part_of(const GraphView& graph, ValueId value) {
   return std::nullopt;
 }
 
+/// The dims of a view before and after it, cut into common factors: [2n, 3, 4] and [n, 2, 12] have n, 2, 3, 4.
+struct CommonFactors {
+  std::vector<Dim> factors;
+  std::vector<std::vector<std::size_t>> before, after;  ///< per dim: its factors, outermost first
+};
+std::optional<CommonFactors> common_factors(const std::vector<Dim>& before, const std::vector<Dim>& after) {
+  CommonFactors common;
+  common.before.resize(before.size());
+  common.after.resize(after.size());
+  const Dim one(1);
+  std::size_t i = 0;
+  std::size_t j = 0;
+  Dim a = before.empty() ? one : before[0];
+  Dim b = after.empty() ? one : after[0];
+  const auto next_before = [&] { a = ++i < before.size() ? before[i] : one; };
+  const auto next_after = [&] { b = ++j < after.size() ? after[j] : one; };
+  while (i < before.size() || j < after.size()) {
+    if (i < before.size() && a == one) {
+      next_before();
+      continue;
+    }
+    if (j < after.size() && b == one) {
+      next_after();
+      continue;
+    }
+    if (i == before.size() || j == after.size() || a == Dim(0) || b == Dim(0)) return std::nullopt;
+    const auto divides = [](const Dim& small, const Dim& large) {
+      return Dim::floordiv(large, small) * small == large;
+    };
+    const Dim factor = divides(b, a) ? b : a;
+    if (!divides(factor, a) || !divides(factor, b)) return std::nullopt;
+    common.before[i].push_back(common.factors.size());
+    common.after[j].push_back(common.factors.size());
+    common.factors.push_back(factor);
+    a = Dim::floordiv(a, factor);
+    b = Dim::floordiv(b, factor);
+  }
+  return common;
+}
+
+/// Transpose, view, Transpose is a view if the elements end in the order they started in; otherwise it is one Transpose
+/// between two views.
+std::optional<Patch> join_transposes_around_view(const GraphView& graph, const Node& node) {
+  if (!is(node, "Transpose")) return std::nullopt;
+  const Node* view = producer_of(graph, node.inputs[0], "Reshape");
+  const Node* inner = view != nullptr ? producer_of(graph, view->inputs[0], "Transpose") : nullptr;
+  if (inner == nullptr) return std::nullopt;
+  const std::vector<std::int64_t> first = inner->op->attributes().get_ints("perm", {});
+  const std::vector<std::int64_t> second = node.op->attributes().get_ints("perm", {});
+  const std::vector<Dim>& middle = graph.type(view->inputs[0]).dims;
+  if (first.size() != middle.size() || second.size() != graph.type(node.inputs[0]).dims.size()) return std::nullopt;
+  const std::optional<CommonFactors> common = common_factors(middle, graph.type(node.inputs[0]).dims);
+  if (!common) return std::nullopt;
+
+  // The factors in the order of the first input, and in that of the result.
+  std::vector<std::size_t> start;
+  for (const std::int64_t place : inverse(first)) {
+    const auto& factors = common->before[static_cast<std::size_t>(place)];
+    start.insert(start.end(), factors.begin(), factors.end());
+  }
+  std::vector<std::int64_t> perm;  // of positions in `start`
+  for (const std::int64_t axis : second) {
+    for (const std::size_t factor : common->after[static_cast<std::size_t>(axis)]) {
+      perm.push_back(std::find(start.begin(), start.end(), factor) - start.begin());
+    }
+  }
+  const std::vector<Dim>& dims = graph.type(node.outputs[0]).dims;
+  if (!can_be_stored(graph, dims)) return std::nullopt;
+  Patch patch(graph, node);
+  patch.absorb(*view).absorb(*inner);
+  const auto reshape = [&](ValueId value, const std::vector<Dim>& to) {
+    return patch.add(make_op("Reshape", {{"dims", dim_texts(to)}}), {value});
+  };
+  if (std::is_sorted(perm.begin(), perm.end())) {
+    return std::move(patch.replace(node.outputs[0], reshape(inner->inputs[0], dims)));
+  }
+  if (!graph.has_single_use(node.inputs[0]) || !graph.has_single_use(view->inputs[0])) return std::nullopt;
+
+  // Factors that stay neighbours move as one axis.
+  std::vector<std::vector<std::int64_t>> runs;
+  for (const std::int64_t position : perm) {
+    if (!runs.empty() && runs.back().back() + 1 == position) {
+      runs.back().push_back(position);
+    } else {
+      runs.push_back({position});
+    }
+  }
+  if (static_cast<int>(runs.size()) > kMaxRank) return std::nullopt;
+  std::vector<std::vector<std::int64_t>> ordered = runs;
+  std::sort(ordered.begin(), ordered.end());
+  std::vector<Dim> wide;
+  for (const auto& run : ordered) {
+    Dim size(1);
+    for (const std::int64_t position : run) size = size * common->factors[start[static_cast<std::size_t>(position)]];
+    wide.push_back(size);
+  }
+  std::vector<std::int64_t> moved;
+  for (const auto& run : runs) moved.push_back(std::lower_bound(ordered.begin(), ordered.end(), run) - ordered.begin());
+  if (!can_be_stored(graph, wide)) return std::nullopt;
+  const ValueId result = patch.add(make_op("Transpose", {{"perm", moved}}), {reshape(inner->inputs[0], wide)});
+  return std::move(patch.replace(node.outputs[0], reshape(result, dims)));
+}
+
 /// A reduction whose axes of size 1 a Reshape drops need not keep them.
 std::optional<Patch> reduce_without_axes(const GraphView& graph, const Node& node) {
   const auto* view = op_cast<Reshape>(&node);
@@ -268,6 +371,8 @@ constexpr std::array kRewrites{
     Rewrite{"join_views", join_views, "A Reshape of a Reshape is one Reshape."},
     Rewrite{"transpose_to_view", transpose_to_view, "A Transpose that moves only axes of size 1 is a Reshape."},
     Rewrite{"join_transposes", join_transposes, "A Transpose of a Transpose is one, or none."},
+    Rewrite{"join_transposes_around_view", join_transposes_around_view,
+            "Two Transposes with a Reshape between them are one, or none."},
     Rewrite{"reduce_without_axes", reduce_without_axes,
             "A Reshape that drops the reduced axes is part of the reduction."},
     Rewrite{"join_parts", join_parts, "Concat of consecutive parts of one value reads it whole."},

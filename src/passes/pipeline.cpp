@@ -54,7 +54,9 @@ std::span<const Pass> pipeline() {
            .whole = assign_layouts,
            .reason =
                "Behind the rules that look for channels on axis 1; before fusion, which joins across what it moves."},
-      Pass{.name = "simplify_layout", .rewrites = simplify, .reason = "Transposes that met their inverse cancel."},
+      Pass{.name = "simplify_layout",
+           .rewrites = attention,
+           .reason = "Transposes that met their inverse cancel, or become the layout of attention."},
       Pass{.name = "fusion",
            .rewrites = kFusionRewrites,
            .reason = "Last, because a program is opaque to every rule that looks for operators."},
