@@ -32,16 +32,24 @@ class CpuStream final : public Stream {
   /// needs more asks for workspace.
   static constexpr std::size_t kScratchBytes = std::size_t{4} << 20;
 
-  explicit CpuStream(int num_threads)
-      : pool_(num_threads), scratch_(cpu_backend().allocate(kScratchBytes * static_cast<std::size_t>(num_threads))) {}
+  explicit CpuStream(int num_threads) : pool_(num_threads) {}
   ThreadPool& pool() { return pool_; }
-  /// kScratchBytes for each thread, 64-byte aligned. Part p of a job with at most num_threads parts uses block p.
-  std::byte* scratch() { return static_cast<std::byte*>(scratch_->data()); }
+  /// kScratchBytes for each thread, 64-byte aligned. Part p of a job with at most num_threads parts uses block p. It
+  /// belongs to the calling thread: contexts that run at the same time share the stream, but never their scratch memory.
+  /// Allocates on a thread's first call, and throws Error(out_of_memory).
+  std::byte* scratch() {
+    thread_local std::unique_ptr<Buffer> memory;
+    const std::size_t bytes = kScratchBytes * static_cast<std::size_t>(pool_.num_threads());
+    if (!memory || memory->size_bytes() < bytes) {
+      memory.reset();
+      memory = cpu_backend().allocate(bytes);
+    }
+    return static_cast<std::byte*>(memory->data());
+  }
   void synchronize() override {}
 
  private:
   ThreadPool pool_;
-  std::unique_ptr<Buffer> scratch_;
 };
 inline ThreadPool& pool_of(const Launch& launch) { return static_cast<CpuStream*>(launch.stream)->pool(); }
 
