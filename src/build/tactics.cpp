@@ -172,6 +172,12 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
   std::vector<Shape> max_outputs;
   for (const TensorType& type : problem.inputs) max_inputs.push_back(ranges.max_shape(type));
   for (const TensorType& type : problem.outputs) max_outputs.push_back(ranges.max_shape(type));
+  // Without a bound on the shapes there is none on scratch memory: the runtime makes it when it knows the shapes.
+  const auto is_unbounded = [](const Shape& shape) {
+    return std::any_of(shape.begin(), shape.end(), [](std::int64_t dim) { return dim >= kUnbounded; });
+  };
+  const bool grows = variable_shape || std::any_of(max_inputs.begin(), max_inputs.end(), is_unbounded) ||
+                     std::any_of(max_outputs.begin(), max_outputs.end(), is_unbounded);
 
   const std::string key = problem_key(problem, backend_, options_.num_threads);
   const auto known = chosen_.find(key);
@@ -199,7 +205,7 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
       contender.kernel = backend_.make_kernel(make_spec(problem, candidate, contender.weights->blobs));
       const std::vector<TensorView> inputs = views_at(problem.inputs, max_inputs);
       const std::vector<TensorView> outputs = views_at(problem.outputs, max_outputs);
-      contender.workspace_bytes = variable_shape ? 0 : contender.kernel->workspace_bytes(inputs, outputs);
+      contender.workspace_bytes = grows ? 0 : contender.kernel->workspace_bytes(inputs, outputs);
       if (contender.workspace_bytes > workspace_limit) {
         line.refusal = fmt::format("needs {} bytes of scratch memory; the workspace limit leaves {}",
                                    contender.workspace_bytes, workspace_limit);

@@ -28,7 +28,9 @@ class ViewMaker {
         if (step.outputs[i] >= 0)
           writer_[static_cast<std::size_t>(step.outputs[i])] = {index, static_cast<int>(i), true};
       }
+      for (const PlanBinding& binding : step.bindings) run_time_symbols_.insert(binding.symbol);
       for (const PlanBlock& block : step.blocks) {
+        for (const PlanBinding& binding : block.bindings) run_time_symbols_.insert(binding.symbol);
         for (const std::int32_t value : block.inputs) in_block_[static_cast<std::size_t>(value)] = true;
         for (const std::int32_t value : block.outputs) in_block_[static_cast<std::size_t>(value)] = true;
       }
@@ -112,6 +114,13 @@ class ViewMaker {
     const PlanValue whole = value(whole_id);
     const int rank = whole.type.rank();
     if (rank == 0 || !step.bindings.empty()) return;
+    // The whole must have its size, and so its memory, when the first part is written.
+    std::set<std::string> symbols;
+    for (const Dim& dim : whole.type.dims) dim.collect_symbols(symbols);
+    if (std::any_of(symbols.begin(), symbols.end(),
+                    [&](const std::string& symbol) { return run_time_symbols_.contains(symbol); })) {
+      return;
+    }
     std::int64_t axis = step.attributes.get_int("axis", 0);
     if (axis < 0) axis += rank;
     if (std::set<std::int32_t>(step.inputs.begin(), step.inputs.end()).size() != step.inputs.size()) return;
@@ -177,6 +186,7 @@ class ViewMaker {
   std::vector<Writer> writer_;
   std::vector<bool> in_block_;
   std::set<std::int32_t> viewed_;
+  std::set<std::string> run_time_symbols_;  // that a step or a block decides
   std::vector<bool> removed_;
 };
 

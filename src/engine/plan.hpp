@@ -53,7 +53,7 @@ struct PlanChoice {
   std::string tactic;
   std::vector<std::int64_t> parameters;
   std::vector<PlanWeight> weights;
-  std::uint64_t workspace_bytes = 0;   ///< at the profile's maximum
+  std::uint64_t workspace_bytes = 0;   ///< at the profile's maximum; 0 where shapes have no bound
   std::uint64_t workspace_offset = 0;  ///< in the arena
 };
 

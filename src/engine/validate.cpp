@@ -39,7 +39,7 @@ class StepInference final : public InferContext {
   struct Known {
     const Plan& plan;
     const WeightData& weights;
-    const std::map<std::int32_t, std::vector<Dim>>& integers;  // of DimValues, by value
+    const std::map<std::int32_t, std::vector<Dim>>& integers;  // elements that are expressions, by value
   };
   StepInference(Known known, const PlanStep& step) : known_(known), step_(step) {
     for (const std::int32_t input : step.inputs) {
@@ -47,6 +47,7 @@ class StepInference final : public InferContext {
     }
     types.resize(step.outputs.size());
     fresh_axes.resize(step.outputs.size());
+    integers_of_output.resize(step.outputs.size());
   }
 
   int num_inputs() const override { return static_cast<int>(step_.inputs.size()); }
@@ -83,7 +84,9 @@ class StepInference final : public InferContext {
   void set_output(int index, TensorType type) override {
     if (wants_output(index)) types[static_cast<std::size_t>(index)] = std::move(type);
   }
-  void set_integers(int, std::vector<Dim>) override {}
+  void set_integers(int index, std::vector<Dim> elements) override {
+    if (wants_output(index)) integers_of_output[static_cast<std::size_t>(index)] = std::move(elements);
+  }
   Dim fresh(int output, int axis, std::optional<Dim>) override {
     check(wants_output(output), "the size of output {}, which nobody wants, is asked for", output);
     fresh_axes[static_cast<std::size_t>(output)].insert(axis);
@@ -97,6 +100,7 @@ class StepInference final : public InferContext {
 
   std::vector<TensorType> types;          // by output; dtype undefined: the rule did not set it
   std::vector<std::set<int>> fresh_axes;  // by output
+  std::vector<std::optional<std::vector<Dim>>> integers_of_output;
 
  private:
   std::int32_t input_id(int index) const { return step_.inputs[static_cast<std::size_t>(index)]; }
@@ -396,8 +400,8 @@ class PlanValidator {
     for (const std::int32_t output : step.outputs) {
       if (output != -1) check_symbols(output, "output");
     }
+    if (step.op_type == "DimValues") check_dim_values(step);
     if (!is_control_flow) check_types(step, *op);
-    if (step.op_type == "DimValues") note_integers(step);
   }
 
   void check_choice(const PlanChoice& choice, const PlanProfile& profile) const {
@@ -410,11 +414,14 @@ class PlanValidator {
     }
   }
 
-  void check_types(const PlanStep& step, const Op& op) const {
+  void check_types(const PlanStep& step, const Op& op) {
     StepInference inference({plan_, weights_, integers_}, step);
     op.infer(inference);
     for (std::size_t i = 0; i < step.outputs.size(); ++i) {
       if (step.outputs[i] < 0) continue;
+      if (auto& elements = inference.integers_of_output[i]) {
+        integers_.insert_or_assign(step.outputs[i], std::move(*elements));
+      }
       const TensorType& stored = value(step.outputs[i]).type;
       const TensorType& inferred = inference.types[i];
       check(stored.dtype == inferred.dtype && stored.rank() == inferred.rank(),
@@ -436,7 +443,7 @@ class PlanValidator {
     }
   }
 
-  void note_integers(const PlanStep& step) {
+  void check_dim_values(const PlanStep& step) const {
     check(step.outputs.size() == 1 && step.outputs[0] >= 0, "it needs one output");
     check(value(step.outputs[0]).storage != Storage::view, "its output is a view");
     std::vector<Dim> elements;
@@ -446,7 +453,6 @@ class PlanValidator {
     }
     check(value(step.outputs[0]).type.num_elements() == Dim(static_cast<std::int64_t>(elements.size())),
           "{} elements for an output of shape {}", elements.size(), to_string(value(step.outputs[0]).type.dims));
-    integers_.insert_or_assign(step.outputs[0], std::move(elements));
   }
 
   // --- Control flow -------------------------------------------------------------------------------------------------

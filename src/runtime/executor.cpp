@@ -31,7 +31,7 @@ Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Strea
       inference_(
           [this](const std::string& symbol) { return symbols_[static_cast<std::size_t>(program_->slot_of(symbol))]; }) {
   const Plan& plan = program_->plan();
-  symbols_.resize(static_cast<std::size_t>(program_->num_symbols()), 0);
+  symbols_.resize(static_cast<std::size_t>(program_->num_symbols()), -1);  // no size: the first one is a change
   dims_.resize(program_->num_dims(), 0);
   views_.resize(plan.values.size());
   growable_.resize(plan.values.size());
@@ -127,14 +127,6 @@ void Executor::update_dims(std::int32_t id) {
   // A negative size is no shape at all. The operator's own rule says so when its step is checked, in better words.
   for (std::size_t i = 0; i < dims.size(); ++i) dims[i] = std::max<std::int64_t>(0, value.dims[i].evaluate(symbols_));
   view(id).pitch = value.pitch.evaluate(symbols_);
-  std::uint64_t bytes = size_of(view(id).dtype);
-  for (const std::int64_t dim : dims) {
-    const auto product = checked_mul(bytes, static_cast<std::uint64_t>(dim));
-    require(product && *product <= limits::kMaxFileBytes, Code::out_of_memory, "value '{}' would have shape [{}]",
-            plan_value(id).name, fmt::join(dims, ", "));
-    bytes = *product;
-  }
-  if (plan_value(id).storage == Storage::arena) check_room(id);
 }
 
 void Executor::bind(const BindingGroup& group) {
@@ -248,19 +240,36 @@ void Executor::update_view(std::int32_t id) {
   view(id).data = static_cast<std::byte*>(owner.data) + offset * static_cast<std::int64_t>(size_of(owner.dtype));
 }
 
-void Executor::check_view(std::int32_t id) const {
-  if (id < 0 || plan_value(id).storage != Storage::view) return;
-  const TensorView& part = views_[static_cast<std::size_t>(id)];
-  const TensorView& owner = views_[static_cast<std::size_t>(plan_value(id).view_of)];
+void Executor::check_place(std::int32_t id) const {
+  if (id < 0) return;
+  const TensorView& tensor = views_[static_cast<std::size_t>(id)];
+  std::uint64_t bytes = size_of(tensor.dtype);
+  for (const std::int64_t dim : tensor.dims) {
+    const auto product = checked_mul(bytes, static_cast<std::uint64_t>(dim));
+    require(product && *product <= limits::kMaxFileBytes, Code::out_of_memory, "value '{}' would have shape [{}]",
+            plan_value(id).name, fmt::join(tensor.dims, ", "));
+    bytes = *product;
+  }
+  if (plan_value(id).storage == Storage::arena) {
+    // The bound that the plan reserved holds for every shape of the profile.
+    const PlanProfile& profile = program_->plan().profiles[static_cast<std::size_t>(profile_)];
+    const std::uint64_t room = profile.arena_sizes[static_cast<std::size_t>(id)];
+    require(bytes <= room, Code::incompatible_engine,
+            "value '{}' of shape [{}] does not fit in the {} bytes that the plan has for it", plan_value(id).name,
+            fmt::join(tensor.dims, ", "), room);
+  }
+  if (plan_value(id).storage != Storage::view) return;
+  const std::int32_t owner_id = plan_value(id).view_of;
+  check_place(owner_id);
+  const TensorView& owner = views_[static_cast<std::size_t>(owner_id)];
   const std::int64_t offset = run_value(id).view_offset.evaluate(symbols_);
-  const std::int64_t row = part.dims.empty() ? 1 : part.dims.back();
-  const std::int64_t elements = part.num_elements();
-  const __int128 end = elements == 0 ? 0 : static_cast<__int128>(elements / row - 1) * part.pitch + row;
-  const bool lies_inside = offset >= 0 && part.pitch >= row && offset + end <= owner.num_elements();
+  const std::int64_t row = tensor.dims.empty() ? 1 : tensor.dims.back();
+  const std::int64_t elements = tensor.num_elements();
+  const __int128 end = elements == 0 ? 0 : static_cast<__int128>(elements / row - 1) * tensor.pitch + row;
+  const bool lies_inside = offset >= 0 && tensor.pitch >= row && offset + end <= owner.num_elements();
   require(lies_inside || elements == 0, Code::incompatible_engine,
           "value '{}' of shape [{}], at {} with pitch {}, does not lie in '{}' of shape [{}]", plan_value(id).name,
-          fmt::join(part.dims, ", "), offset, part.pitch, plan_value(plan_value(id).view_of).name,
-          fmt::join(owner.dims, ", "));
+          fmt::join(tensor.dims, ", "), offset, tensor.pitch, plan_value(owner_id).name, fmt::join(owner.dims, ", "));
 }
 
 void Executor::place(std::int32_t id, void* data) {
@@ -269,6 +278,7 @@ void Executor::place(std::int32_t id, void* data) {
 }
 
 void Executor::make_room(std::int32_t id) {
+  check_place(id);
   const Storage storage = plan_value(id).storage;
   const std::size_t bytes = bytes_of(id);
   const auto grow = [&](std::unique_ptr<Buffer>& buffer) {
@@ -291,22 +301,11 @@ void Executor::make_room(std::int32_t id) {
     } else {
       grow(output.buffer);
     }
-  } else if (storage == Storage::arena) {
-    check_room(id);
   }
 }
 
-void Executor::check_room(std::int32_t id) const {
-  // The bound that the plan reserved holds for every shape of the profile.
-  const PlanProfile& profile = program_->plan().profiles[static_cast<std::size_t>(profile_)];
-  require(bytes_of(id) <= profile.arena_sizes[static_cast<std::size_t>(id)], Code::incompatible_engine,
-          "value '{}' of shape [{}] does not fit in the {} bytes that the plan has for it", plan_value(id).name,
-          fmt::join(views_[static_cast<std::size_t>(id)].dims, ", "),
-          profile.arena_sizes[static_cast<std::size_t>(id)]);
-}
-
 void Executor::copy_value(std::int32_t from, std::int32_t to) {
-  check_view(from);
+  check_place(from);
   const std::size_t bytes = bytes_of(from);
   if (bytes == 0 || view(from).data == view(to).data) return;
   if (backend_.is_host()) {
@@ -318,7 +317,7 @@ void Executor::copy_value(std::int32_t from, std::int32_t to) {
 }
 
 const void* Executor::host_data(std::int32_t id, std::vector<std::byte>& scratch) {
-  check_view(id);
+  check_place(id);
   if (backend_.is_host()) return view(id).data;
   scratch.resize(bytes_of(id));
   backend_.copy_to_host(scratch.data(), view(id).data, scratch.size(), *stream_);
@@ -352,6 +351,7 @@ void Executor::run() {
     std::fill(symbols_.begin(), symbols_.end(), -1);
     for (StepState& state : states_) state.is_checked = false;
     must_bind_ = true;
+    has_run_ = false;  // outputs may have lost their memory
     throw;
   }
   has_run_ = true;
@@ -487,7 +487,9 @@ void Executor::run_kernel(const RunStep& step) {
   launch.stream = stream_.get();
   launch.resize = &resize_;
   try {
-    if (states_[static_cast<std::size_t>(step.index)].epoch != epoch_) check_shapes(step, launch);
+    StepState& state = states_[static_cast<std::size_t>(step.index)];
+    if (state.epoch != epoch_) check_shapes(step, launch);
+    if (state.workspace_bytes > launch.workspace.size()) launch.workspace = own_workspace(state.workspace_bytes);
     step.kernels[static_cast<std::size_t>(profile_)]->run(launch);
   } catch (const Error& error) {
     throw error.in_context(fmt::format("step '{}' ({})", step.plan->name, step.plan->op_type));
@@ -496,6 +498,15 @@ void Executor::run_kernel(const RunStep& step) {
     bind(step.bindings);
     check_dims(step.outputs);
   }
+}
+
+std::span<std::byte> Executor::own_workspace(std::size_t bytes) {
+  if (!workspace_ || workspace_->size_bytes() < bytes) {
+    const std::size_t before = workspace_ ? workspace_->size_bytes() : 0;
+    workspace_.reset();
+    workspace_ = backend_.allocate(std::max(bytes, before / kGrowDenominator * kGrowNumerator));
+  }
+  return {static_cast<std::byte*>(workspace_->data()), workspace_->size_bytes()};
 }
 
 void Executor::check_shapes(const RunStep& step, const Launch& launch) {
@@ -509,13 +520,15 @@ void Executor::check_shapes(const RunStep& step, const Launch& launch) {
   };
   if (state.is_checked && is_as_before()) return;
 
-  for (const std::int32_t id : step.inputs) check_view(id);
-  for (const std::int32_t id : step.outputs) check_view(id);
+  for (const std::int32_t id : step.inputs) check_place(id);
+  for (const std::int32_t id : step.outputs) check_place(id);
   // The operator's own rule, with numbers: whatever the expressions left open is decided now.
   if (!step.infer_at_run_time && !step.symbols.empty()) {
     std::vector<TensorView> inputs(launch.inputs.begin(), launch.inputs.end());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      if (step.has_known_contents[i] == 0 || !backend_.is_host()) inputs[i].data = nullptr;
+      const bool is_shape_input =
+          std::find(step.shape_inputs.begin(), step.shape_inputs.end(), static_cast<int>(i)) != step.shape_inputs.end();
+      if ((step.has_known_contents[i] == 0 && !is_shape_input) || !backend_.is_host()) inputs[i].data = nullptr;
     }
     try {
       inference_.run(*step.op, inputs, step.wanted);
@@ -534,12 +547,8 @@ void Executor::check_shapes(const RunStep& step, const Launch& launch) {
               fmt::join(tensor.dims, ", "), fmt::join(output.dims, ", "));
     }
   }
-  if (!step.sets_output_shape) {
-    const std::size_t needed =
-        step.kernels[static_cast<std::size_t>(profile_)]->workspace_bytes(launch.inputs, launch.outputs);
-    require(needed <= launch.workspace.size(), Code::incompatible_engine,
-            "it needs {} bytes of scratch memory, but the plan has {}", needed, launch.workspace.size());
-  }
+  state.workspace_bytes =
+      step.kernels[static_cast<std::size_t>(profile_)]->workspace_bytes(launch.inputs, launch.outputs);
   state.is_checked = true;
   state.symbols.clear();
   for (const int slot : step.symbols) state.symbols.push_back(symbols_[static_cast<std::size_t>(slot)]);
@@ -599,7 +608,7 @@ void Executor::infer_outputs(const RunStep& step) {
   for (std::size_t i = 0; i < step.outputs.size(); ++i) {
     if (step.outputs[i] < 0) continue;
     set_dims(step.outputs[i], state.inferred[i]);
-    if (plan_value(step.outputs[i]).storage == Storage::arena) check_room(step.outputs[i]);
+    check_place(step.outputs[i]);
   }
   bind(step.bindings);
   check_dims(step.outputs);

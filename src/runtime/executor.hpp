@@ -63,15 +63,17 @@ class Executor {
   void check_dims(std::span<const std::int32_t> ids) const;
   /// Everything about a step that its operands' shapes decide. Does nothing while they stay the same.
   void check_shapes(const RunStep& step, const Launch& launch);
+  /// Scratch memory beside the arena, for shapes that have no bound.
+  std::span<std::byte> own_workspace(std::size_t bytes);
   void check_inputs();
 
   // --- Memory
   void place(std::int32_t id, void* data);  ///< and the views that lie in it
   void update_view(std::int32_t id);
-  void check_view(std::int32_t id) const;  ///< lies inside its owner
+  /// Does the value, with the dimensions it has now, lie in its place, or in its owner? Its symbols must be known.
+  void check_place(std::int32_t id) const;
   /// Memory for a value whose size is now known: a growable one, or a network output.
   void make_room(std::int32_t id);
-  void check_room(std::int32_t id) const;  ///< of a value in the arena
   void copy_value(std::int32_t from, std::int32_t to);
   /// The value's bytes on the host; on a device copied to `scratch`.
   const void* host_data(std::int32_t id, std::vector<std::byte>& scratch);
@@ -103,6 +105,7 @@ class Executor {
     bool is_checked = false;
     std::uint64_t epoch = 0;            ///< of the check
     std::vector<std::int64_t> symbols;  ///< as they were
+    std::size_t workspace_bytes = 0;    ///< for these shapes
     // Of a step that infers its shapes when it runs: what it found for these operands.
     std::vector<std::int64_t> inferred_from;
     std::vector<Shape> inferred;
@@ -131,6 +134,7 @@ class Executor {
   std::vector<std::int32_t> output_index_;         // by value; -1: no network output
   std::vector<std::unique_ptr<Buffer>> growable_;  // by value
   std::unique_ptr<Buffer> arena_;
+  std::unique_ptr<Buffer> workspace_;
   std::vector<LoopState> loops_;   // by step
   std::vector<StepState> states_;  // by step
   std::uint64_t epoch_ = 1;        // counts changes of symbols
