@@ -117,8 +117,20 @@ class Lowering {
       ensure(!has_undefined_symbol(value.type), "{}: nothing decides a dimension of {}", describe(node),
              to_string(value.type));
     }
-    step.infer_at_run_time = !step.bindings.empty() && !node.op->sets_output_shape() && node.blocks.empty();
+    step.infer_at_run_time = node.blocks.empty() && !node.op->sets_output_shape() &&
+                             (!step.bindings.empty() || shape_is_computed(node, step));
+    if (step.op_type == "DimValues") known_on_load_.insert(step.outputs[0]);
     return step;
+  }
+
+  /// Does the output's shape depend on contents that neither a constant nor the sizes of the inputs decide?
+  bool shape_is_computed(const Node& node, const PlanStep& step) const {
+    const std::vector<int> shape_inputs = node.op->shape_inputs();
+    return std::any_of(shape_inputs.begin(), shape_inputs.end(), [&](int i) {
+      if (i >= static_cast<int>(step.inputs.size()) || step.inputs[static_cast<std::size_t>(i)] < 0) return false;
+      const std::int32_t owner = root(step.inputs[static_cast<std::size_t>(i)]);
+      return constants_[static_cast<std::size_t>(owner)] == nullptr && !known_on_load_.contains(owner);
+    });
   }
 
   /// Block inputs: the step's own operands become values of the block; captured ones are the outer values themselves.
@@ -147,7 +159,8 @@ class Lowering {
   static std::size_t num_captured(const Node& node, const std::vector<std::int32_t>& operands) {
     std::size_t own = 1;  // If: the condition
     if (const auto* loop = op_cast<Loop>(&node)) own = 2 + static_cast<std::size_t>(loop->num_carried());
-    if (const auto* scan = op_cast<Scan>(&node)) own = static_cast<std::size_t>(scan->num_carried() + scan->num_scanned());
+    if (const auto* scan = op_cast<Scan>(&node))
+      own = static_cast<std::size_t>(scan->num_carried() + scan->num_scanned());
     ensure(own <= operands.size(), "{} has {} operands of at least {}", describe(node), operands.size(), own);
     return operands.size() - own;
   }
@@ -189,6 +202,7 @@ class Lowering {
   std::vector<StepSource> sources_;
   std::vector<const Tensor*> constants_;
   std::set<std::string> defined_;
+  std::set<std::int32_t> known_on_load_;  // values of DimValues
 };
 
 }  // namespace
