@@ -60,14 +60,17 @@ std::vector<T> permuted(const std::vector<T>& values, const Axes& perm) {
 
 /// Elementwise operators whose operands broadcast together and that have no axis.
 bool is_elementwise(const Node& node) {
-  static constexpr std::array<std::string_view, 48> kTypes{"Abs",
+  // clang-format off: one name a line would take a page
+  static constexpr std::array<std::string_view, 59> kTypes{"Abs",
                                                            "Add",
                                                            "And",
+                                                           "Atan",
                                                            "Cast",
                                                            "Ceil",
                                                            "Celu",
                                                            "Clip",
                                                            "Cos",
+                                                           "Cosh",
                                                            "Div",
                                                            "Elu",
                                                            "Equal",
@@ -76,9 +79,11 @@ bool is_elementwise(const Node& node) {
                                                            "Floor",
                                                            "Gelu",
                                                            "Greater",
-                                                           "HardSwish",
-                                                           "HardSigmoid",
                                                            "GreaterOrEqual",
+                                                           "HardSigmoid",
+                                                           "HardSwish",
+                                                           "IsInf",
+                                                           "IsNaN",
                                                            "LeakyRelu",
                                                            "Less",
                                                            "LessOrEqual",
@@ -99,17 +104,24 @@ bool is_elementwise(const Node& node) {
                                                            "Relu",
                                                            "Round",
                                                            "Selu",
+                                                           "Shrink",
                                                            "Sigmoid",
                                                            "Sign",
                                                            "Sin",
+                                                           "Sinh",
                                                            "Softplus",
                                                            "Softsign",
                                                            "Sqrt",
                                                            "Sub",
+                                                           "Sum",
+                                                           "Swish",
+                                                           "Tan",
                                                            "Tanh",
-                                                           "Where"};
-  return std::find(kTypes.begin(), kTypes.end(), node.op->type()) != kTypes.end() || is(node, "Sum") ||
-         is(node, "Swish");
+                                                           "ThresholdedRelu",
+                                                           "Where",
+                                                           "Xor"};
+  // clang-format on
+  return std::find(kTypes.begin(), kTypes.end(), node.op->type()) != kTypes.end();
 }
 
 class LayoutAssignment {
@@ -228,8 +240,7 @@ class LayoutAssignment {
     return transpose(near, reshape(near, nchw(value), full), to_nhwc(to));
   }
 
-  // --- Nodes
-  // -----------------------------------------------------------------------------------------------------------
+  // --- Nodes ---------------------------------------------------------------------------------------------------------
   /// Adds the channels-last form of a node. Its outputs become the twins of the node's own, unless a size comes out
   /// differently (one that only the running kernel knows): then nothing happens and the answer is false.
   bool replace(NodeId id, OpPtr op, std::vector<ValueId> inputs) {
@@ -272,6 +283,7 @@ class LayoutAssignment {
     if (is_elementwise(node)) return convert_elementwise(id, node);
     const ValueId x = node.inputs[0];
     if (is(node, "Concat")) return convert_concat(id, node);
+    if (!has_twin(x) && rank(x) >= 3) find_twin(node);
     if (!has_twin(x) || rank(x) < 3) return false;
     const int r = rank(x);
     const auto rest = [&](std::size_t from) {
@@ -321,6 +333,13 @@ class LayoutAssignment {
     }
     if (is(node, "Reshape")) return convert_reshape(id, node);
     return false;
+  }
+
+  /// What the model itself transposes from channels last to channels second had its twin before.
+  void find_twin(const Node& node) {
+    const auto* permute = op_cast<Transpose>(&node);
+    if (permute == nullptr || permute->permutation() != inverse(to_nhwc(rank(node.inputs[0])))) return;
+    twins_.emplace(node.outputs[0], node.inputs[0]);
   }
 
   bool convert_anchor(NodeId id, const Node& node) {
@@ -406,10 +425,17 @@ class LayoutAssignment {
   bool convert_resize(NodeId id, const Node& node, const Resize& resize) {
     const Axes perm = to_nhwc(rank(node.inputs[0]));
     const Resize::Spec& spec = resize.spec();
-    for (std::size_t i = 1; i < node.inputs.size(); ++i) {
-      if (node.inputs[i] != kNoValue) return false;  // scales or sizes that are computed list the model's axes
-    }
     if (!spec.axes.empty()) return false;
+    std::vector<ValueId> inputs = node.inputs;
+    inputs[0] = twins_.at(node.inputs[0]);
+    for (std::size_t i = 1; i < inputs.size(); ++i) {
+      if (inputs[i] == kNoValue) continue;
+      // Scales and sizes that are computed list the model's axes; sizes that are known as expressions can be reordered.
+      const auto& sizes = graph_.value(inputs[i]).integers;
+      if (i != Resize::kSizes || !sizes || sizes->size() != perm.size() || !storable(*sizes)) return false;
+      const std::vector<Dim> elements = permuted(*sizes, perm);
+      inputs[i] = add(node, make_op("DimValues", {{"elements", dim_texts(elements)}}), {});
+    }
     Attributes attributes = resize.attributes();
     if (!spec.scales.empty()) attributes.set("scales", permuted(spec.scales, perm));
     if (!spec.sizes.empty()) attributes.set("sizes", permuted(spec.sizes, perm));
@@ -420,7 +446,7 @@ class LayoutAssignment {
       roi.insert(roi.end(), ends.begin(), ends.end());
       attributes.set("roi", roi);
     }
-    return replace(id, make_op("Resize", attributes), {twins_.at(node.inputs[0])});
+    return replace(id, make_op("Resize", attributes), std::move(inputs));
   }
 
   /// [N, C, rest...] -> [N, C, other rest...] leaves the channels alone; with nothing but 1s behind the channels the

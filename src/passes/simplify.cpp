@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "ops/pool.hpp"
 #include "ops/registry.hpp"
 #include "passes/match.hpp"
 #include "passes/passes.hpp"
@@ -190,6 +191,57 @@ std::optional<Patch> remove_explicit_broadcast(const GraphView& graph, const Nod
   return std::nullopt;
 }
 
+/// A pooling over the whole image is a reduction of the spatial axes.
+std::optional<Patch> pool_to_reduction(const GraphView& graph, const Node& node) {
+  const auto* average = op_cast<AveragePool>(&node);
+  const auto* maximum = op_cast<MaxPool>(&node);
+  if ((average == nullptr && maximum == nullptr) || node.outputs.size() != 1) return std::nullopt;
+  const Window& window = average != nullptr ? average->window() : maximum->window();
+  const std::vector<std::int64_t>& kernel = average != nullptr ? average->kernel() : maximum->kernel();
+  if (window.has_padding() || window.ceil_mode || node.op->attributes().get_string("auto_pad", "NOTSET") != "NOTSET") {
+    return std::nullopt;
+  }
+  const auto first =
+      static_cast<std::size_t>(first_spatial_axis(average != nullptr ? average->layout() : maximum->layout()));
+  std::vector<std::int64_t> axes;
+  for (std::size_t i = 0; i < kernel.size(); ++i) {
+    if (!(graph.type(node.inputs[0]).dims[first + i] == Dim(kernel[i])) || window.dilations[i] != 1)
+      return std::nullopt;
+    axes.push_back(static_cast<std::int64_t>(first + i));
+  }
+  Patch patch(graph, node);
+  const OpPtr op =
+      make_op(average != nullptr ? "ReduceMean" : "ReduceMax", {{"axes", axes}, {"keepdims", std::int64_t{1}}});
+  return std::move(patch.replace(node.outputs[0], patch.add(op, {node.inputs[0]})));
+}
+
+/// concat(-a, b) is concat(a, b) times a constant of signs, which joins the arithmetic behind it (rotary embeddings).
+std::optional<Patch> negate_after_concat(const GraphView& graph, const Node& node) {
+  if (!is(node, "Concat") || !is_float32(graph, node.outputs[0])) return std::nullopt;
+  const int rank = graph.type(node.outputs[0]).rank();
+  std::int64_t axis = node.op->attributes().get_int("axis");
+  if (axis < 0) axis += rank;
+  if (axis != rank - 1) return std::nullopt;
+  const auto last = static_cast<std::size_t>(axis);
+  std::vector<ValueId> inputs;
+  std::vector<float> signs;
+  Patch patch(graph, node);
+  for (const ValueId input : node.inputs) {
+    const Dim& size = graph.type(input).dims[last];
+    if (!size.is_constant() || size.constant() > 4096) return std::nullopt;
+    const Node* negation = sole_producer_of(graph, input, "Neg");
+    signs.insert(signs.end(), static_cast<std::size_t>(size.constant()), negation != nullptr ? -1.0F : 1.0F);
+    inputs.push_back(negation != nullptr ? negation->inputs[0] : input);
+    if (negation != nullptr) patch.absorb(*negation);
+  }
+  if (std::find(signs.begin(), signs.end(), -1.0F) == signs.end()) return std::nullopt;
+  const Shape shape{static_cast<std::int64_t>(signs.size())};
+  const ValueId sign =
+      patch.constant(node.name + ".signs", Tensor::from<float>(DType::float32, shape, std::span<const float>(signs)));
+  const ValueId joined = patch.add(node.op, inputs);
+  return std::move(patch.replace(node.outputs[0], patch.add(make_op("Mul"), {joined, sign})));
+}
+
 /// Where with a condition known everywhere is the chosen branch.
 std::optional<Patch> choose_known_branch(const GraphView& graph, const Node& node) {
   if (!is(node, "Where")) return std::nullopt;
@@ -211,6 +263,8 @@ constexpr std::array kRewrites{
     Rewrite{"pow_exponent_to_float", pow_exponent_to_float, "An integer exponent of a float base becomes a float."},
     Rewrite{"join_casts", join_casts, "A cast to a wider type and on to another is one cast."},
     Rewrite{"remove_explicit_broadcast", remove_explicit_broadcast, "Elementwise operators broadcast by themselves."},
+    Rewrite{"pool_to_reduction", pool_to_reduction, "A pooling over the whole image is a reduction."},
+    Rewrite{"negate_after_concat", negate_after_concat, "A negation in front of Concat becomes a sign behind it."},
     Rewrite{"choose_known_branch", choose_known_branch, "Where with a constant condition is one of its operands."},
 };
 
