@@ -98,7 +98,7 @@ class Child:
     def __init__(self, runtime, model, engine, threads, folder):
         self.outputs_path = folder / f"{runtime}.out.npz"
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen([sys.executable, __file__, "--child", runtime, str(model), str(engine), str(threads), str(folder / "in.npz"), str(self.outputs_path)],
+        self.process = subprocess.Popen([sys.executable, __file__, "--child", runtime, str(model), str(engine), str(threads), str(folder / ("tenfold.in.npz" if runtime == "tenfold" else "in.npz")), str(self.outputs_path)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         self.start = self._read()
         self.times, self.memory = [], 0
@@ -144,7 +144,7 @@ def compare(model_path, threads, rounds, runs):
     sizes = zoo.optimum(model)
     inputs = zoo.draw_inputs(model, generator, sizes)
     expected, moves = reference.answers(inputs, generator)
-    options = ["--fix-shapes", model.fix_shapes] if model.fix_shapes else []
+    options = zoo.import_options(model)
     if model.sizes:
         options += ["--shapes", zoo.shape_text(model, sizes)]
     row = {"model": model_path.stem, "threads": threads, "shapes": zoo.shape_text(model, sizes), "runtimes": {}}
@@ -152,6 +152,8 @@ def compare(model_path, threads, rounds, runs):
         folder = pathlib.Path(folder)
         with open(folder / "in.npz", "wb") as file:
             numpy.savez(file, **inputs)
+        with open(folder / "tenfold.in.npz", "wb") as file:
+            numpy.savez(file, **zoo.engine_inputs(model, inputs))
         cold, summary = build_tenfold(model_path, folder / "m.engine", options, threads, folder / "cache")
         warm, _ = build_tenfold(model_path, folder / "m.engine", options, threads, folder / "cache")
         row.update(nodes=summary["nodes_in_model"], steps=summary["steps"])

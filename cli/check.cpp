@@ -13,13 +13,11 @@ namespace {
 
 struct CheckCommand {
   std::string model;
-  std::string fixed_shapes;
+  ShapeOptions reading;
 };
 
 Exit run_check(const CheckCommand& command, const Session& session) {
-  ImportOptions options;
-  if (!command.fixed_shapes.empty()) options.input_shapes = parse_shapes(command.fixed_shapes, true);
-  const ImportedModel model = check_onnx(command.model, options);
+  const ImportedModel model = check_onnx(command.model, import_options(command.reading));
 
   if (session.json) {
     Json problems = Json::array();
@@ -64,8 +62,7 @@ void add_check(CLI::App& app, Session& session, Action& action) {
   auto command = std::make_shared<CheckCommand>();
   CLI::App* sub = app.add_subcommand("check", "List everything that keeps a model from being compiled");
   sub->add_option("model,--onnx", command->model, "ONNX file")->required()->type_name("MODEL");
-  sub->add_option("--fix-shapes", command->fixed_shapes,
-                  "Replace the shapes that the model declares; -1 keeps an axis dynamic");
+  add_import_options(*sub, command->reading);
   add_common_options(*sub, session);
   sub->callback([command, &action] { action = [command](const Session& s) { return run_check(*command, s); }; });
 }

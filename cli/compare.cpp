@@ -217,6 +217,8 @@ Exit run_compare(const CompareCommand& command, const Session& session) {
   }
   std::string ort_note;
   if (!command.no_onnxruntime) {
+    for (const auto& [name, value] : import_options(command.compile.shapes).input_values)
+      named_inputs.emplace_back(name, value);
     const OrtAnswer ort = run_onnxruntime(command.python, command.model, named_inputs);
     ort_note = ort.unavailable;
     compare_outputs(report, "ONNX Runtime", answers, ort.outputs, tolerance);

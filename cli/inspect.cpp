@@ -19,7 +19,7 @@ namespace {
 
 struct InspectCommand {
   std::string path;
-  std::string fixed_shapes;
+  ShapeOptions reading;
   bool graph = false, optimized = false, steps = false, fusions = false, tactics = false, memory = false,
        profiles = false, provenance = false, all = false;
   std::string dot, svg;
@@ -313,9 +313,7 @@ Exit inspect_engine(const InspectCommand& command, const Session& session) {
 }
 
 Exit inspect_model(const InspectCommand& command, const Session& session) {
-  ImportOptions options;
-  if (!command.fixed_shapes.empty()) options.input_shapes = parse_shapes(command.fixed_shapes, true);
-  ImportedModel model = import_onnx(command.path, options);
+  ImportedModel model = import_onnx(command.path, import_options(command.reading));
   require(!command.steps && !command.tactics && !command.memory && !command.profiles, Code::invalid_argument,
           "{}: is a model; steps, tactics, memory and profiles are properties of an engine (tenfold build)",
           command.path);
@@ -398,7 +396,7 @@ void add_inspect(CLI::App& app, Session& session, Action& action) {
   sub->add_flag("--all", command->all, "All of these");
   sub->add_option("--dot", command->dot, "Write the graph for Graphviz");
   sub->add_option("--svg", command->svg, "Draw the graph with Graphviz");
-  sub->add_option("--fix-shapes", command->fixed_shapes, "Of a model: replace the shapes that it declares");
+  add_import_options(*sub, command->reading);
   add_common_options(*sub, session);
   sub->callback([command, &action] {
     action = [command](const Session& s) {

@@ -34,6 +34,7 @@ std::string options_text(const CompileOptions& options, const std::vector<Profil
                         format_shapes(max));
   }
   if (!options.shapes.fixed.empty()) text += fmt::format("--fix-shapes {} ", options.shapes.fixed);
+  for (const std::string& value : options.shapes.values) text += fmt::format("--fix-input {} ", value);
   if (!options.workspace.empty()) text += fmt::format("--workspace {} ", options.workspace);
   text += fmt::format("--opt-level {}", options.opt_level);
   if (options.strict) text += " --strict";
@@ -141,9 +142,7 @@ Compiled compile(const std::string& model, const CompileOptions& options, const 
   const double begin = now_seconds();
   ProgressBar bar(session);
   bar.update({.phase = "import", .item = model});
-  ImportOptions import_options;
-  if (!options.shapes.fixed.empty()) import_options.input_shapes = parse_shapes(options.shapes.fixed, true);
-  ImportedModel imported = import_onnx(model, import_options);
+  ImportedModel imported = import_onnx(model, import_options(options.shapes));
   compiled.seconds_import = now_seconds() - begin;
   throw_if_interrupted();
 

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/error.hpp"
+#include "npz.hpp"
 
 namespace tenfold::cli {
 namespace {
@@ -74,6 +75,28 @@ std::string quoted_if_needed(const std::string& text) {
   throw Error(Code::invalid_argument, text);
 }
 
+Tensor parse_constant(std::string_view text) {
+  if (text.ends_with(".npy")) return read_npy(std::string(text));
+  const std::vector<std::string_view> parts = split(text, ',');
+  const Shape shape = parts.size() == 1 ? Shape{} : Shape{std::ssize(parts)};
+  std::vector<std::int64_t> integers;
+  std::vector<float> floats;
+  for (const std::string_view part : parts) {
+    std::int64_t integer = 0;
+    float number = 0;
+    const char* const end = part.data() + part.size();
+    if (const auto [stop, problem] = std::from_chars(part.data(), end, integer);
+        problem == std::errc{} && stop == end) {
+      integers.push_back(integer);
+    }
+    const auto [stop, problem] = std::from_chars(part.data(), end, number);
+    require(problem == std::errc{} && stop == end, Code::invalid_argument, "'{}' is no number", part);
+    floats.push_back(number);
+  }
+  if (integers.size() == parts.size()) return Tensor::of_int64(shape, integers);
+  return Tensor::from<float>(DType::float32, shape, floats);
+}
+
 }  // namespace
 
 void add_shape_options(CLI::App& command, ShapeOptions& options) {
@@ -87,10 +110,32 @@ void add_shape_options(CLI::App& command, ShapeOptions& options) {
       ->allow_extra_args(false)
       ->group("Shapes");
   command.add_option("--shapes", options.exact, "One profile with exactly these shapes")->group("Shapes");
+  add_import_options(command, options);
+}
+
+void add_import_options(CLI::App& command, ShapeOptions& options) {
   command
       .add_option("--fix-shapes", options.fixed,
                   "Replace the shapes that the model declares before it is read; -1 keeps an axis dynamic")
       ->group("Shapes");
+  command
+      .add_option("--fix-input", options.values,
+                  "Make an input a constant: NAME=16000, NAME=0,2 or NAME=FILE.npy (repeatable)")
+      ->allow_extra_args(false)
+      ->group("Shapes");
+}
+
+ImportOptions import_options(const ShapeOptions& options) {
+  ImportOptions result;
+  if (!options.fixed.empty()) result.input_shapes = parse_shapes(options.fixed, true);
+  for (const std::string& text : options.values) {
+    const std::size_t equals = text.find('=');
+    require(equals != std::string::npos && equals > 0, Code::invalid_argument,
+            "--fix-input {}: expected NAME=16000, NAME=0,2 or NAME=FILE.npy", text);
+    require(result.input_values.emplace(text.substr(0, equals), parse_constant(text.substr(equals + 1))).second,
+            Code::invalid_argument, "--fix-input {}: the input is given twice", text);
+  }
+  return result;
 }
 
 NamedShapes parse_shapes(std::string_view text, bool allow_unknown) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "build/builder.hpp"
+#include "import/import.hpp"
 #include "session.hpp"
 
 namespace tenfold::cli {
@@ -16,12 +17,18 @@ using NamedShapes = std::map<std::string, Shape>;
 /// The options that give shapes, as written. Each occurrence of --min/--opt/--max-shapes belongs to the next profile.
 struct ShapeOptions {
   std::vector<std::string> min, opt, max;
-  std::string exact;  ///< --shapes: min = opt = max
-  std::string fixed;  ///< --fix-shapes: decided before the import; -1 keeps an axis symbolic
+  std::string exact;                ///< --shapes: min = opt = max
+  std::string fixed;                ///< --fix-shapes: decided before the import; -1 keeps an axis symbolic
+  std::vector<std::string> values;  ///< --fix-input NAME=VALUE: inputs that become constants
   /// Is no profile described?
   bool is_empty() const { return min.empty() && opt.empty() && max.empty() && exact.empty(); }
 };
 void add_shape_options(CLI::App& command, ShapeOptions& options);
+/// --fix-shapes and --fix-input alone, for commands that read a model without building it.
+void add_import_options(CLI::App& command, ShapeOptions& options);
+/// What --fix-shapes and --fix-input say. "rate=16000" is an int64 scalar, "scale=0.5" a float32 one, "axes=0,2" a
+/// list, "x=FILE.npy" an array. Throws Error(invalid_argument).
+ImportOptions import_options(const ShapeOptions& options);
 
 /// "name:1x3x224x224,other:8"; the name ends at the last colon, "name:" is a scalar. Throws Error(invalid_argument).
 /// `allow_unknown`: -1 is a legal dimension.

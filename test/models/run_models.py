@@ -84,6 +84,8 @@ def check_model(path, runs, num_shapes, samples=None, build_options=()):
         summary, problem = build(path, folder / "m.engine", [*zoo.build_options(model), *build_options])
         if summary is None:
             return {**result, "problem": problem}
+        if model.fix_inputs:
+            result["fixed_inputs"] = dict(model.fix_inputs)
         result.update(build_seconds=round(time.perf_counter() - begin, 2), nodes=summary["nodes_in_model"], steps=summary["steps"],
                       engine_bytes=summary["file_bytes"], arena_bytes=summary["arena_bytes"])
 
@@ -99,7 +101,7 @@ def check_model(path, runs, num_shapes, samples=None, build_options=()):
                 recorded = {key[4:]: arrays[key] for key in arrays.files if key.startswith("out:")}
         for index, (_, inputs) in enumerate(cases):
             with open(folder / f"{index:04}.in.npz", "wb") as file:
-                numpy.savez(file, **inputs)
+                numpy.savez(file, **zoo.engine_inputs(model, inputs))
         runner = subprocess.run([sys.executable, str(HERE / "runner.py"), str(folder / "m.engine"), str(folder)], capture_output=True, text=True)
 
         counts = {"usual": 0, "shape": 0, "sample": 0}
@@ -155,7 +157,8 @@ def markdown(report):
             continue
         pairs = [f"{row[f'{kind}_equal']}/{row[f'{kind}_tried']}" if row.get(f"{kind}_tried") else "" for kind in ("usual", "shape", "sample")]
         lines.append(f"| {row['model']} | {row['nodes']} | {row['steps']} | {row['build_seconds']} | {pairs[0]} | {pairs[1]} | {pairs[2]} | "
-                     f"{row['largest_relative_difference']:.1e} | {row['status']} |")
+                     f"{row['largest_relative_difference']:.1e} | {row['status']}"
+                     + "".join(f", {name} fixed at {value}" for name, value in row.get("fixed_inputs", {}).items()) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -9,16 +9,9 @@ import run_models
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "build/models"
 
 
-# Models that this version refuses, with a part of the sentence that says why. When one works, its line must go.
-REFUSED = {"silero_vad": "a rank that depends on the condition is not supported"}
-
-
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.onnx")), ids=lambda path: path.stem)
 def test_answers_as_onnxruntime_does(path):
     result = run_models.check_model(path, runs=2, num_shapes=4, build_options=["--opt-level", "2"])
-    if path.stem in REFUSED:
-        assert REFUSED[path.stem] in (result.get("problem") or ""), result
-        pytest.skip(f"not supported yet, and refused clearly: {REFUSED[path.stem]}")
     assert result["status"] == "equal", result.get("problems") or result["problem"]
     assert result["steps"] < result["nodes"]
 

@@ -60,6 +60,7 @@ class Model:
     sizes: dict          # symbol -> Size; the others are constants
     inputs: dict         # input -> (shape of numbers and symbols, generator of values)
     fix_shapes: str = ""  # for `tenfold build --fix-shapes`
+    fix_inputs: tuple = ()  # inputs that `--fix-input` makes constants; ONNX Runtime still gets them
 
 
 def _batch(high, *rest, values=normal, name):
@@ -136,12 +137,25 @@ def shapes(model, sizes):
 
 def shape_text(model, sizes):
     """As the command line wants shapes: ``x:1x3x224x224,...``."""
-    return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes(model, sizes).items())
+    return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in engine_inputs(model, shapes(model, sizes)).items())
+
+
+def import_options(model):
+    """Options that say how the model is to be read."""
+    options = ["--fix-shapes", model.fix_shapes] if model.fix_shapes else []
+    for name, value in model.fix_inputs:
+        options += ["--fix-input", f"{name}={value}"]
+    return options
+
+
+def engine_inputs(model, inputs):
+    """Without those that are constants of the engine."""
+    return {name: value for name, value in inputs.items() if name not in dict(model.fix_inputs)}
 
 
 def build_options(model):
     """Options of ``tenfold build`` for the model's profile."""
-    options = ["--fix-shapes", model.fix_shapes] if model.fix_shapes else []
+    options = import_options(model)
     if model.sizes:
         for option, part in (("--min-shapes", "low"), ("--opt-shapes", "opt"), ("--max-shapes", "high")):
             options += [option, shape_text(model, {name: getattr(size, part) for name, size in model.sizes.items()})]
