@@ -40,6 +40,8 @@ class CapturedGraph {
  public:
   virtual ~CapturedGraph() = default;
   virtual void replay(Stream& stream) = 0;
+  /// Replays and waits; what it took on the device, in microseconds.
+  virtual double replay_timed(Stream& stream) = 0;
 };
 
 /// The operands of one run.
@@ -49,6 +51,9 @@ struct Launch {
   std::span<const TensorView> outputs;
   std::span<std::byte> workspace;  ///< at least workspace_bytes(...) for these shapes, 64-byte aligned, contents undefined
   Stream* stream = nullptr;
+  /// On a device: the contents of input i on the host where the runtime knows them (constants, sizes), else nullptr.
+  /// May be shorter than `inputs`. On the host it is empty: `inputs` says all.
+  std::span<const void* const> host_inputs;
   /// For operators that set their output's shape: gives output `index` the dims; returns the view to write to.
   std::function<const TensorView&(int index, const Shape& dims)>* resize = nullptr;
 };
@@ -105,6 +110,10 @@ struct KernelSpec {
   std::vector<TensorType> outputs;
   /// Mapped from the file, 64-byte aligned; outlives the kernel.
   std::vector<std::span<const std::byte>> weights;
+  /// Where they lie on a device, one each; outlives the kernel. Empty on the host.
+  std::vector<const void*> device_weights;
+  /// What `device_code` gave for this spec when the engine was built, from a trusted file; empty: it is made anew.
+  std::span<const std::byte> code;
 };
 
 struct StreamOptions {
@@ -129,6 +138,13 @@ class Backend {
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) const = 0;
   virtual void copy_to_device(void* device, const void* host, std::size_t bytes, Stream& stream) const = 0;
   virtual void copy_to_host(void* host, const void* device, std::size_t bytes, Stream& stream) const = 0;
+  /// A caller's stream (CUDA: a CUstream or cudaStream_t), which must outlive the result. Throws Error(unsupported).
+  virtual std::unique_ptr<Stream> wrap_stream(void* native) const;
+  /// Host memory that the device copies from and to at full speed and without blocking the caller.
+  virtual std::unique_ptr<Buffer> allocate_staging(std::size_t bytes) const { return allocate(bytes); }
+  virtual void copy_on_device(void* to, const void* from, std::size_t bytes, Stream& stream) const;
+  /// Does this address belong to the device, so that its kernels can use it in place?
+  virtual bool is_device_address(const void* address) const { return (void)address, is_host(); }
   /// nullptr if this backend cannot capture.
   virtual std::unique_ptr<CapturedGraph> capture(Stream& stream, const std::function<void()>& enqueue) const {
     (void)stream, (void)enqueue;
@@ -138,6 +154,10 @@ class Backend {
   /// All tactics that know this operator, those that refuse included. Empty: the operator cannot run here.
   virtual std::vector<Candidate> candidates(const Problem& problem) const = 0;
   virtual PackedWeights pack(const Problem& problem, const Candidate& candidate) const = 0;
+  /// Machine code that `make_kernel` will need for this spec; empty: none. Engines embed it.
+  virtual std::vector<std::byte> device_code(const KernelSpec& spec) const { return (void)spec, std::vector<std::byte>{}; }
+  /// May be called before `make_kernel` for many specs at once, to compile what they need in parallel.
+  virtual void prepare(std::span<const KernelSpec> specs) const { (void)specs; }
   /// Throws Error(incompatible_engine) when the spec does not hold together: unknown tactic, parameters outside the
   /// legal box, weights of the wrong size.
   virtual std::unique_ptr<Kernel> make_kernel(const KernelSpec& spec) const = 0;
@@ -145,5 +165,11 @@ class Backend {
 
 /// The embedded CPU backend; lives as long as the process.
 const Backend& cpu_backend();
+
+/// "cpu", "cuda" (device 0) or "cuda:1"; lives as long as the process. Others than the CPU's are libraries of their own,
+/// libtenfold_cuda.so, opened on first use: beside this library or program, in ../lib, or in TENFOLD_BACKEND_PATH.
+/// Throws Error(invalid_argument) for a name that nobody has, Error(unsupported) when the library is not there or is of
+/// another version, and whatever the backend itself says: no driver, no device.
+const Backend& find_backend(std::string_view device);
 
 }  // namespace tenfold

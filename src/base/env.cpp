@@ -6,7 +6,7 @@
 namespace tenfold {
 
 std::span<const EnvironmentVariable* const> environment_variables() {
-  static constexpr std::array<const EnvironmentVariable*, 1> kAll = {&kCpuTierVariable};
+  static constexpr std::array kAll = {&kCpuTierVariable, &kBackendPathVariable, &kNvrtcVariable, &kCacheVariable};
   return kAll;
 }
 

@@ -17,6 +17,13 @@ inline constexpr EnvironmentVariable kCpuTierVariable{
     "TENFOLD_CPU_TIER", "avx512 | avx2 | none",
     "Highest instruction set that CPU kernels may use; engines are built for it and must be run with the same one."};
 
+inline constexpr EnvironmentVariable kBackendPathVariable{
+    "TENFOLD_BACKEND_PATH", "a folder", "Where libtenfold_cuda.so lies, if not beside the program or libtenfold."};
+inline constexpr EnvironmentVariable kNvrtcVariable{
+    "TENFOLD_NVRTC", "a file", "CUDA's run-time compiler libnvrtc.so, if the loader does not find it; needed to build."};
+inline constexpr EnvironmentVariable kCacheVariable{
+    "TENFOLD_CACHE_DIR", "a folder", "Where compiled GPU kernels are kept; ~/.cache/tenfold if not set."};
+
 /// All of them.
 std::span<const EnvironmentVariable* const> environment_variables();
 /// The variable's value; nullopt when it is not set or empty.

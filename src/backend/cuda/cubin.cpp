@@ -1,0 +1,203 @@
+#include "backend/cuda/cubin.hpp"
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <filesystem>
+#include <future>
+#include <map>
+#include <mutex>
+
+#include "base/atomic_file.hpp"
+#include "base/env.hpp"
+#include "base/error.hpp"
+#include "base/hash.hpp"
+#include "base/log.hpp"
+#include "base/mapped_file.hpp"
+
+namespace tenfold::cuda {
+namespace {
+
+using Program = struct NvrtcProgram_st*;
+
+/// The part of NVRTC's interface that is used. Source: NVRTC documentation, CUDA 12 and 13.
+struct Nvrtc {
+  int (*version)(int*, int*) = nullptr;
+  int (*create)(Program*, const char*, const char*, int, const char* const*, const char* const*) = nullptr;
+  int (*destroy)(Program*) = nullptr;
+  int (*compile)(Program, int, const char* const*) = nullptr;
+  int (*cubin_size)(Program, std::size_t*) = nullptr;
+  int (*cubin)(Program, char*) = nullptr;
+  int (*log_size)(Program, std::size_t*) = nullptr;
+  int (*log)(Program, char*) = nullptr;
+  const char* (*error_string)(int) = nullptr;
+  std::string version_text;
+};
+
+Nvrtc open_nvrtc() {
+  void* library = nullptr;
+  std::vector<std::string> names;
+  if (const auto path = read(kNvrtcVariable)) names.push_back(*path);
+  for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", "/usr/local/cuda/lib64/libnvrtc.so"}) {
+    names.emplace_back(name);
+  }
+  for (const std::string& name : names) {
+    library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library != nullptr) break;
+  }
+  require(library != nullptr, Code::unsupported,
+          "building for CUDA needs NVRTC, which is not here: install CUDA's libnvrtc (12 or 13; pip: "
+          "nvidia-cuda-nvrtc) and name it with {} if it is not on the loader's path",
+          kNvrtcVariable.name);
+  Nvrtc nvrtc;
+  const auto find = [library](auto& function, const char* symbol) {
+    function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(library, symbol));  // NOLINT: dlsym
+    require(function != nullptr, Code::unsupported, "the NVRTC found here lacks {}; install CUDA 12 or later", symbol);
+  };
+  find(nvrtc.version, "nvrtcVersion");
+  find(nvrtc.create, "nvrtcCreateProgram");
+  find(nvrtc.destroy, "nvrtcDestroyProgram");
+  find(nvrtc.compile, "nvrtcCompileProgram");
+  find(nvrtc.cubin_size, "nvrtcGetCUBINSize");
+  find(nvrtc.cubin, "nvrtcGetCUBIN");
+  find(nvrtc.log_size, "nvrtcGetProgramLogSize");
+  find(nvrtc.log, "nvrtcGetProgramLog");
+  find(nvrtc.error_string, "nvrtcGetErrorString");
+  int major = 0;
+  int minor = 0;
+  nvrtc.version(&major, &minor);
+  nvrtc.version_text = fmt::format("{}.{}", major, minor);
+  return nvrtc;
+}
+
+const Nvrtc& nvrtc() {
+  static const Nvrtc instance = open_nvrtc();
+  return instance;
+}
+
+std::vector<std::string> compile_options(int sm) {
+  return {"--gpu-architecture=" + architecture_name(sm), "--std=c++17", "--ptxas-options=-v"};
+}
+
+std::filesystem::path cache_folder() {
+  const auto from = [](const char* name) -> std::filesystem::path {
+    const char* value = std::getenv(name);
+    return value != nullptr ? value : "";
+  };
+  if (const auto folder = read(kCacheVariable)) return std::filesystem::path(*folder) / "cubin";
+  if (const auto base = from("XDG_CACHE_HOME"); !base.empty()) return base / "tenfold" / "cubin";
+  if (const auto home = from("HOME"); !home.empty()) return home / ".cache" / "tenfold" / "cubin";
+  return {};
+}
+
+/// The file: 16 bytes hash of the code, the code.
+constexpr std::size_t kHashBytes = 16;
+std::array<std::byte, kHashBytes> hash_bytes(std::span<const std::byte> code) {
+  const Hash128 hash = hash128(code);
+  std::array<std::byte, kHashBytes> bytes{};
+  std::memcpy(bytes.data(), &hash.low, sizeof hash.low);
+  std::memcpy(bytes.data() + sizeof hash.low, &hash.high, sizeof hash.high);
+  return bytes;
+}
+
+std::shared_ptr<const std::vector<std::byte>> read_cubin(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return nullptr;
+  try {
+    const auto file = MappedFile::open(path.string());
+    const std::span<const std::byte> bytes = file->bytes();
+    if (bytes.size() <= kHashBytes) return nullptr;
+    const std::span<const std::byte> code = bytes.subspan(kHashBytes);
+    const auto hash = hash_bytes(code);
+    if (std::memcmp(hash.data(), bytes.data(), kHashBytes) != 0) return nullptr;
+    return std::make_shared<const std::vector<std::byte>>(code.begin(), code.end());
+  } catch (const Error& failure) {
+    log(LogLevel::debug, "cubin cache: {}", failure.message());
+    return nullptr;
+  }
+}
+
+void write_cubin(const std::filesystem::path& path, const std::vector<std::byte>& code) {
+  std::error_code error;
+  std::filesystem::create_directories(path.parent_path(), error);
+  if (error) return;
+  const auto hash = hash_bytes(code);
+  const std::array<std::span<const std::byte>, 2> parts = {std::span<const std::byte>(hash), code};
+  try {
+    write_file_atomically(path.string(), parts);
+  } catch (const Error& failure) {
+    log(LogLevel::debug, "cubin cache: {}", failure.message());
+  }
+}
+
+}  // namespace
+
+std::string architecture_name(int sm) { return fmt::format("sm_{}{}", sm, sm == 90 ? "a" : ""); }
+
+Cubin compile_source(const Source& source, int sm) {
+  const Nvrtc& api = nvrtc();
+  const auto must = [&api](int result, std::string_view what) {
+    require(result == 0, Code::internal, "NVRTC, {}: {}", what, api.error_string(result));
+  };
+  Program program = nullptr;
+  must(api.create(&program, source.text.c_str(), "tenfold.cu", 0, nullptr, nullptr), "creating a program");
+  const std::unique_ptr<Program, void (*)(Program*)> owner(&program, [](Program* p) { nvrtc().destroy(p); });
+  const std::vector<std::string> options = compile_options(sm);
+  std::vector<const char*> texts;
+  for (const std::string& option : options) texts.push_back(option.c_str());
+  const int result = api.compile(program, static_cast<int>(texts.size()), texts.data());
+  Cubin cubin;
+  std::size_t size = 0;
+  must(api.log_size(program, &size), "asking for the log");
+  cubin.log.resize(size);
+  must(api.log(program, cubin.log.data()), "asking for the log");
+  while (!cubin.log.empty() && cubin.log.back() == '\0') cubin.log.pop_back();
+  require(result == 0, Code::internal, "a generated kernel does not compile: {}\n{}", api.error_string(result),
+          cubin.log);
+  must(api.cubin_size(program, &size), "asking for the code");
+  cubin.code.resize(size);
+  must(api.cubin(program, reinterpret_cast<char*>(cubin.code.data())), "asking for the code");
+  return cubin;
+}
+
+std::shared_ptr<const std::vector<std::byte>> cached_cubin(const Source& source, int sm) {
+  using Shared = std::shared_ptr<const std::vector<std::byte>>;
+  static std::mutex mutex;
+  static std::map<Hash128, std::shared_future<Shared>> known;
+  // The compiler's version is part of the key; without a compiler, what any version made is welcome if it is here.
+  std::string key = source.text + '\n' + nvrtc().version_text;
+  for (const std::string& option : compile_options(sm)) key += '\n' + option;
+  const Hash128 hash = hash128(std::as_bytes(std::span(key)));
+  std::promise<Shared> promise;
+  std::shared_future<Shared> future;
+  bool is_mine = false;
+  {
+    const std::lock_guard lock(mutex);
+    const auto [entry, is_new] = known.try_emplace(hash);
+    if (is_new) entry->second = promise.get_future().share();
+    is_mine = is_new;
+    future = entry->second;
+  }
+  if (!is_mine) return future.get();
+  try {
+    const std::filesystem::path folder = cache_folder();
+    const std::filesystem::path path = folder.empty() ? folder : folder / (hash.to_string() + ".cubin");
+    Shared code = folder.empty() ? nullptr : read_cubin(path);
+    if (code == nullptr) {
+      code = std::make_shared<const std::vector<std::byte>>(compile_source(source, sm).code);
+      if (!folder.empty()) write_cubin(path, *code);
+    }
+    promise.set_value(code);
+    return code;
+  } catch (...) {
+    {
+      const std::lock_guard lock(mutex);
+      known.erase(hash);
+    }
+    promise.set_exception(std::current_exception());
+    throw;
+  }
+}
+
+}  // namespace tenfold::cuda

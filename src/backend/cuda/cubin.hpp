@@ -1,0 +1,30 @@
+// CUDA C++ text -> machine code, by NVRTC, which is opened at run time; kept in a folder so that nothing is compiled
+// twice on a machine.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "backend/cuda/cuda_tactic.hpp"
+
+namespace tenfold::cuda {
+
+struct Cubin {
+  std::vector<std::byte> code;
+  std::string log;  ///< the compiler's, with registers and spills of every entry; empty when it came from the cache
+};
+
+/// Compiles for the compute capability `sm`. Thread-safe.
+/// Throws Error(unsupported) where NVRTC cannot be opened, Error(internal) with the compiler's log for a broken text.
+Cubin compile_source(const Source& source, int sm);
+
+/// compile_source behind two caches: this process's, and files in $TENFOLD_CACHE_DIR, $XDG_CACHE_HOME/tenfold or
+/// ~/.cache/tenfold, named by the hash of text, architecture and compiler version, each with the hash of its content. A
+/// damaged or unreadable file is compiled anew, a folder that cannot be written is not used.
+std::shared_ptr<const std::vector<std::byte>> cached_cubin(const Source& source, int sm);
+
+/// "sm_90a"
+std::string architecture_name(int sm);
+
+}  // namespace tenfold::cuda

@@ -1,0 +1,88 @@
+// Finds backends by name, and opens the libraries of those that are not embedded.
+#include <dlfcn.h>
+#include <filesystem>
+#include <map>
+#include <mutex>
+
+#include "backend/backend.hpp"
+#include "backend/backend_library.hpp"
+#include "base/env.hpp"
+#include "base/error.hpp"
+
+namespace tenfold {
+namespace {
+
+/// The folder of the library or program that this code is in.
+std::filesystem::path own_folder() {
+  Dl_info info{};
+  static const char marker = 0;
+  if (dladdr(&marker, &info) == 0 || info.dli_fname == nullptr) return {};
+  std::error_code error;
+  const std::filesystem::path file = std::filesystem::canonical(info.dli_fname, error);
+  return error ? std::filesystem::path() : file.parent_path();
+}
+
+OpenBackend open_library(const std::string& name) {
+  const std::string file = "libtenfold_" + name + ".so";
+  std::vector<std::filesystem::path> candidates;
+  if (const auto folder = read(kBackendPathVariable)) {
+    candidates.push_back(std::filesystem::path(*folder) / file);
+  } else {
+    const std::filesystem::path own = own_folder();
+    candidates = {own / file, own.parent_path() / "lib" / file, file};
+  }
+  std::string tried;
+  for (const std::filesystem::path& candidate : candidates) {
+    void* library = dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+      tried += fmt::format("{}{}", tried.empty() ? "" : "; ", dlerror());
+      continue;
+    }
+    const auto open = reinterpret_cast<OpenBackend>(dlsym(library, kOpenBackendSymbol));  // NOLINT: dlsym
+    require(open != nullptr, Code::unsupported, "'{}' is no backend of Tenfold", candidate.string());
+    return open;
+  }
+  throw Error(Code::unsupported, fmt::format("the backend '{}' is not installed ({}); {} names the folder of {}", name,
+                                             tried, kBackendPathVariable.name, file));
+}
+
+}  // namespace
+
+std::unique_ptr<Stream> Backend::wrap_stream(void* native) const {
+  (void)native;
+  throw Error(Code::unsupported, fmt::format("the backend '{}' has no streams of others", name()));
+}
+
+void Backend::copy_on_device(void* to, const void* from, std::size_t bytes, Stream& stream) const {
+  copy_to_device(to, from, bytes, stream);
+}
+
+const Backend& find_backend(std::string_view device) {
+  if (device == cpu_backend().name()) return cpu_backend();
+  const std::string name(device.substr(0, device.find(':')));
+  require(name == "cuda", Code::invalid_argument, "there is no device '{}'; known are cpu, cuda and cuda:N", device);
+  int index = 0;
+  if (name.size() != device.size()) {
+    const std::string digits(device.substr(name.size() + 1));
+    constexpr std::size_t kMaxDigits = 4;
+    require(!digits.empty() && digits.size() <= kMaxDigits &&
+                digits.find_first_not_of("0123456789") == std::string::npos,
+            Code::invalid_argument, "device '{}': after the colon comes the device's number", device);
+    index = std::stoi(digits);
+  }
+  static std::mutex mutex;
+  static std::map<std::pair<std::string, int>, const Backend*> opened;
+  const std::lock_guard lock(mutex);
+  const Backend*& backend = opened[{name, index}];
+  if (backend == nullptr) {
+    BackendHost host;
+    host.version = TENFOLD_VERSION;
+    host.interface_size = sizeof(KernelSpec) + sizeof(Launch) + sizeof(Problem) + sizeof(Candidate);
+    BackendFailure failure;
+    backend = open_library(name)(host, index, failure);
+    if (backend == nullptr) throw Error(failure.code, failure.message);
+  }
+  return *backend;
+}
+
+}  // namespace tenfold
