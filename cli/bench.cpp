@@ -255,11 +255,14 @@ Exit run_bench(const BenchCommand& command, const Session& session) {
   std::vector<StepProfile> profiles;
   std::vector<StepTime> last_run;
   double peak_gflops = 0;
+  double read_gigabytes = 0;
   const int threads =
       command.loading.compile.num_threads > 0 ? command.loading.compile.num_threads : threads_of(engine);
   if (wants_profile) {
     profiles = profile_steps(context, last_run);
     peak_gflops = measure_peak_gflops(cpu_backend().target(), std::max(1, threads));
+    read_gigabytes = measure_read_gigabytes(
+        static_cast<std::size_t>(engine.weight_bytes() + engine.arena_bytes(profile_index)), std::max(1, threads));
   }
   double total_flops = 0;
   double total_us = 0;
@@ -307,6 +310,7 @@ Exit run_bench(const BenchCommand& command, const Session& session) {
                  {"steps", engine.num_steps()}};
     if (wants_profile) {
       json["peak_gflops"] = peak_gflops;
+      json["read_gigabytes_per_second"] = read_gigabytes;
       json["profile"] = profile_json(profiles, peak_gflops);
     }
     print_json(json);
