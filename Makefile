@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 CONFIGURE := cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
 COMPILE = $(CONFIGURE) && cmake --build $(BUILD) --parallel $(JOBS) --target tenfold_program tenfold
 
-.PHONY: build test demo demo-classify demo-text bench clean
+.PHONY: build test demo demo-classify demo-text bench bench-quick clean
 
 build:  ## build/release/bin/tenfold and build/release/lib/libtenfold.so
 	./tools/setup.sh --build
@@ -33,10 +33,17 @@ demo-text:  ## compare sentences by meaning
 	$(COMPILE)
 	$(PYTHON) demo/sentences.py
 
-bench:  ## beside ONNX Runtime and OpenVINO; writes bench/results
+bench:  ## all models beside ONNX Runtime and OpenVINO; takes an hour, can be interrupted; writes bench/results
 	./tools/setup.sh --bench
 	$(COMPILE)
-	$(PYTHON) bench/compare_runtimes.py build/models/*.onnx
+	$(PYTHON) bench/compare_runtimes.py build/random/*.onnx build/models/*.onnx
+
+QUICK := build/random/resnet50.onnx build/random/mbv2.onnx build/random/minilm.onnx build/random/yolov8n.onnx \
+  build/models/pp_ocrv4_rec.onnx build/models/doc_orientation_pplcnet.onnx build/models/magika.onnx build/models/silero_vad_op18.onnx
+bench-quick:  ## a few models in under three minutes; fails if one has become slower
+	./tools/setup.sh --bench
+	$(COMPILE)
+	$(PYTHON) bench/quick.py $(QUICK)
 
 clean:
 	rm -rf build

@@ -54,6 +54,7 @@ case "${1:---build}" in
   --bench)
     install_packages $BUILD_PACKAGES $PYTHON_PACKAGES
     install_python bench
-    .venv/bin/python tools/fetch_models.py --set test build/models ;;
+    .venv/bin/python tools/fetch_models.py --set test build/models
+    .venv/bin/python bench/random_models.py build/random ;;
   *) fail "usage: tools/setup.sh [--build | --test | --demo | --bench]" ;;
 esac

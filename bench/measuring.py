@@ -1,0 +1,210 @@
+"""One model, one number of threads, one batch: builds, checks the answers, and times the runtimes in turns."""
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy
+
+from runtimes import PEERS, ROOT, RUNTIMES, Child
+
+sys.path.insert(0, str(ROOT / "test/models"))
+import agreement  # noqa: E402
+import run_models  # noqa: E402
+import zoo  # noqa: E402
+
+ROUNDS = (9, 60)      # at least, at most
+SHOWN_STEPS = 12      # of the per-step roofline, those furthest above their floors
+TURN_SECONDS = 0.03   # a runtime runs for about this long before the next one's turn
+
+
+class NotPossible(Exception):
+    """The model cannot be measured like this, and why."""
+
+
+class Clock:
+    """Processor time of the whole machine and of this process's children, in clock ticks."""
+
+    def __init__(self):
+        fields = [int(x) for x in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+        self.total, self.idle, self.steal = sum(fields[:8]), fields[3] + fields[4], fields[7]
+
+    def busy_since(self, before):
+        """Cores' worth of processor time that the whole machine spent, and that the host took away."""
+        wall = (self.total - before.total) / os.cpu_count()
+        return {"busy_cores": round((self.total - before.total - self.idle + before.idle) / wall, 2) if wall else 0.0,
+                "stolen_cores": round((self.steal - before.steal) / wall, 3) if wall else 0.0}
+
+
+def with_static_batch(path, batch, target):
+    """Writes the model with the first axis of every input set to `batch`, where the file says 1."""
+    import onnx
+
+    model = onnx.load(str(path))
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if value.name in initializers:
+            continue
+        if not dims or dims[0].dim_value != 1:
+            raise NotPossible(f"input '{value.name}' has no batch axis of 1")
+        dims[0].dim_value = batch
+    for value in [*model.graph.output, *model.graph.value_info]:
+        value.type.tensor_type.ClearField("shape")
+    onnx.save(model, str(target))
+
+
+def prepare(path, batch, folder):
+    """:returns: (model file, its entry of the zoo, sizes of its symbols) for the batch."""
+    model = zoo.MODELS.get(path.stem)
+    if model is not None and "b" in model.sizes:
+        return path, model, {**zoo.optimum(model), "b": batch}
+    if batch != 1:
+        changed = folder / "batch.onnx"
+        with_static_batch(path, batch, changed)
+        try:
+            reference = agreement.Reference(changed)
+            if model is not None:
+                model = zoo.Model(model.sizes, {name: ([batch, *shape[1:]], values) for name, (shape, values) in model.inputs.items()}, model.fix_shapes, model.fix_inputs)
+                reference.run(zoo.draw_inputs(model, numpy.random.default_rng(0), zoo.optimum(model)))
+            else:
+                model = zoo.static_model(reference.session)
+                reference.run(zoo.draw_inputs(model, numpy.random.default_rng(0), {}))
+        except Exception as error:  # whatever ONNX Runtime raises: the file needs its batch
+            raise NotPossible("the file is written for batch 1 only") from error
+        return changed, model, zoo.optimum(model)
+    if model is None:
+        model = zoo.static_model(agreement.Reference(path).session)
+    if model is None:
+        raise NotPossible("its shapes are dynamic and zoo.py does not say which to use")
+    return path, model, zoo.optimum(model)
+
+
+def roofline(engine, threads, inputs):
+    """What `tenfold bench --profile` measures: every step, the peaks, and how long the peaks alone would take.
+
+    A step's floor is the longer one of its arithmetic at the peak of multiply-adds and its bytes at the speed at which
+    so much memory as the engine uses can be read. Operations are those of the operator's definition: Winograd needs
+    fewer, so it can be below the floor.
+    """
+    command = [run_models.tenfold(), "bench", str(engine), "--json", "--quiet", "--profile", "--threads", str(threads), "--iterations", "1", "--duration", "0", "--warm-up", "0", "--inputs", str(inputs)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise NotPossible(f"bench: {result.stderr.strip()}")
+    answer = json.loads(result.stdout)
+    flops_per_ms, bytes_per_ms = 1e6 * answer["peak_gflops"], 1e6 * answer["read_gigabytes_per_second"]
+    steps, sums = [], {}
+    for step in answer["profile"]:
+        floor = max(step["flops"] / flops_per_ms, step["bytes"] / bytes_per_ms) if flops_per_ms and bytes_per_ms else 0.0
+        us = 1e3 * step["medianMs"]
+        steps.append({"nodes": "+".join(step["origins"])[:60], "op": step["op"], "tactic": step["tactic"], "us": round(us, 1), "floor_us": round(1e3 * floor, 1), "flops": step["flops"], "bytes": step["bytes"]})
+        sums.setdefault((step["op"], step["tactic"]), []).append((us, 1e3 * floor))
+    return {"peak_gflops": round(answer["peak_gflops"], 1), "read_gigabytes_per_second": round(answer["read_gigabytes_per_second"], 1),
+            "flops": sum(step["flops"] for step in steps), "floor_ms": round(1e-3 * sum(step["floor_us"] for step in steps), 4),
+            "operators": [{"op": op, "tactic": tactic, "steps": len(times), "us": round(sum(us for us, _ in times), 1), "floor_us": round(sum(floor for _, floor in times), 1)}
+                          for (op, tactic), times in sums.items()],
+            "slowest_steps": sorted(steps, key=lambda step: step["floor_us"] - step["us"])[:SHOWN_STEPS]}
+
+
+def time_in_turns(children, seconds):
+    """Rounds in which every runtime has one turn, in rotating order, until `seconds` are over."""
+    turns = {}
+    for name, child in children.items():
+        child.run(2, keep=False)
+        one = statistics.median(child.run(3, keep=False)) * 1e-3
+        turns[name] = max(1, min(200, round(TURN_SECONDS / one)))
+        child.run(turns[name], keep=False)
+    begin = time.perf_counter()
+    names = list(children)
+    for index in range(ROUNDS[1]):
+        if index >= ROUNDS[0] and time.perf_counter() - begin > seconds:
+            break
+        for name in names[index % len(names):] + names[:index % len(names)]:
+            time.sleep(0.02)  # threads of the last one that still spin shall not be this one's cost
+            children[name].run(turns[name])
+
+
+def quartiles(values):
+    ordered = sorted(values)
+    return ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
+
+
+def ratio(row):
+    """Time of the faster one of the peers over ours: above 1 we are faster."""
+    times = {name: entry["median_ms"] for name, entry in row.get("runtimes", {}).items() if "median_ms" in entry}
+    others = [times[name] for name in PEERS if name in times]
+    return min(others) / times["tenfold"] if others and "tenfold" in times else float("nan")
+
+
+def measure(path, threads, batch, seconds, cache, with_roofline=True):
+    """:returns: a row: model, threads, batch, and either ``problem`` or what was measured."""
+    row = {"model": path.stem, "threads": threads, "batch": batch, "commit": run_models.commit(), "date": time.strftime("%Y-%m-%d %H:%M")}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return {**row, **_measure(path, threads, batch, seconds, cache, with_roofline, pathlib.Path(folder))}
+    except NotPossible as reason:
+        return {**row, "problem": str(reason)}
+
+
+def _measure(path, threads, batch, seconds, cache, with_roofline, folder):
+    file, model, sizes = prepare(path, batch, folder)
+    reference = agreement.Reference(file)
+    generator = numpy.random.default_rng(7)
+    inputs = zoo.draw_inputs(model, generator, sizes)
+    expected, moves = reference.answers(inputs, generator)
+    reference.session = None  # its threads and memory are not wanted while others are timed
+    for name, arrays in (("in.npz", inputs), ("tenfold.in.npz", zoo.engine_inputs(model, inputs))):
+        with open(folder / name, "wb") as out:
+            numpy.savez(out, **arrays)
+    shapes = zoo.shape_text(model, sizes)
+    options = [*zoo.import_options(model), "--shapes", shapes, "--threads", str(threads)]
+    engine = folder / "m.engine"
+
+    def build(cache_file):
+        begin = time.perf_counter()
+        summary, problem = run_models.build(file, engine, [*options, "--timing-cache", str(cache_file)])
+        if summary is None:
+            raise NotPossible(f"tenfold build: {problem}")
+        return time.perf_counter() - begin, summary
+
+    row = {"shapes": shapes, "runtimes": {}}
+    if cache is None:  # cold, then with what that measured
+        row["build_seconds"], _ = build(folder / "cache")
+        row["build_with_cache_seconds"], summary = build(folder / "cache")
+    else:
+        row["build_with_cache_seconds"], summary = build(cache)
+    row.update(nodes=summary["nodes_in_model"], steps=summary["steps"], engine_bytes=summary["file_bytes"])
+    children = {}
+    before = Clock()
+    try:
+        for runtime in RUNTIMES:
+            try:
+                children[runtime] = Child(runtime, file, engine, threads, folder / ("tenfold.in.npz" if runtime == "tenfold" else "in.npz"), folder)
+            except RuntimeError as error:
+                row["runtimes"][runtime] = {"problem": str(error)}
+        before = Clock()
+        time_in_turns(children, seconds)
+        row["machine"] = Clock().busy_since(before)
+    finally:
+        for child in children.values():
+            child.stop()
+    for runtime, child in children.items():
+        actual = child.outputs()
+        if runtime == "openvino":
+            actual = dict(zip(expected, actual.values()))
+        problems = [f"{name}: {what}" for name, value in expected.items() if name in actual
+                    for equal, _, what in [agreement.difference(actual[name], value, moves[name], reference)] if not equal]
+        medians = [statistics.median(times) for times in child.rounds]
+        low, high = quartiles(medians)
+        row["runtimes"][runtime] = {"median_ms": statistics.median(medians), "quartile_ms": [low, high], "min_ms": min(min(times) for times in child.rounds), "rounds": len(medians),
+                                    "load_ms": child.start["load_ms"], "first_run_ms": child.start["first_run_ms"], "memory_bytes": child.memory,
+                                    "answer_is_right": not problems, **({"difference": problems[0]} if problems else {})}
+    row["ratio"] = ratio(row)
+    if with_roofline:
+        row["roofline"] = roofline(engine, threads, folder / "tenfold.in.npz")
+    return row
