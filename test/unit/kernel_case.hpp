@@ -211,11 +211,12 @@ inline std::vector<Tensor> run_kernel(const PreparedCase& prepared, const Kernel
     output_views[i] = outputs[i]->view();
     return output_views[i];
   };
-  Launch launch{input_views,
-                output_views,
-                {static_cast<std::byte*>(workspace.view().data), workspace_bytes},
-                stream.get(),
-                &resize};
+  Launch launch;
+  launch.inputs = input_views;
+  launch.outputs = output_views;
+  launch.workspace = {static_cast<std::byte*>(workspace.view().data), workspace_bytes};
+  launch.stream = stream.get();
+  launch.resize = &resize;
   kernel.run(launch);
   stream->synchronize();
 
