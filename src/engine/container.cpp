@@ -89,7 +89,7 @@ Header read_header(std::span<const std::byte> file) {
 }
 
 SectionId checked_id(const RecordReader& in, std::uint32_t id) {
-  if (id < static_cast<std::uint32_t>(SectionId::plan) || id > static_cast<std::uint32_t>(SectionId::portable)) {
+  if (id < static_cast<std::uint32_t>(SectionId::plan) || id > static_cast<std::uint32_t>(SectionId::code)) {
     in.fail(fmt::format("section {} is unknown", id));
   }
   return static_cast<SectionId>(id);
@@ -109,6 +109,8 @@ std::string_view to_string(SectionId id) {
       return "report";
     case SectionId::portable:
       return "portable";
+    case SectionId::code:
+      return "code";
   }
   return "unknown";
 }

@@ -2,11 +2,14 @@
 // records, meaning.
 #include "engine/engine_file.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 
 #include "base/atomic_file.hpp"
 #include "base/error.hpp"
+#include "base/machine_key.hpp"
 #include "base/mapped_file.hpp"
 #include "engine/codec.hpp"
 #include "engine/container.hpp"
@@ -16,6 +19,9 @@
 namespace tenfold {
 namespace {
 
+/// The code section: a seal, zeros, the code.
+constexpr std::size_t kSealedCodeBegin = 64;
+
 /// Sections with the bytes that were made for them.
 struct Encoded {
   std::vector<std::vector<std::byte>> own;
@@ -24,6 +30,7 @@ struct Encoded {
 
 Encoded encode(const Plan& plan, std::span<const std::byte> weights, const EngineWriteOptions& options) {
   Encoded result;
+  result.own.reserve(5);  // sections refer to the bytes
   result.own = {encode_plan(plan), encode_provenance(plan.provenance), encode_report(plan.report)};
   std::vector<Section> sections = {{SectionId::plan, result.own[0]},
                                    {SectionId::weights, weights},
@@ -33,15 +40,30 @@ Encoded encode(const Plan& plan, std::span<const std::byte> weights, const Engin
     result.own.push_back(encode_graph(*options.portable));
     sections.push_back({SectionId::portable, result.own.back()});
   }
+  if (!options.code.empty()) {
+    // The seal covers the plan too: code is only as safe as the sizes and addresses that it is given.
+    const Seal seal = seal_here(std::array{std::span<const std::byte>(result.own[0]), options.code});
+    std::vector<std::byte> code(kSealedCodeBegin + options.code.size());
+    std::copy(seal.begin(), seal.end(), code.begin());
+    std::copy(options.code.begin(), options.code.end(), code.begin() + kSealedCodeBegin);
+    result.own.push_back(std::move(code));
+    sections.push_back({SectionId::code, result.own.back()});
+  }
   result.file = write_container(plan.backend, plan.target, std::move(sections));
   return result;
 }
 
 /// One sentence with what the engine was built by, what is here, and what to do.
-void check_version_and_target(const Container& container, const Backend& backend) {
+void check_version(const Container& container) {
   require(container.tenfold_version == TENFOLD_VERSION, Code::incompatible_engine,
           "the engine was built by Tenfold {}, this is Tenfold {}; build it anew", container.tenfold_version,
           TENFOLD_VERSION);
+  require(container.backend == "cpu" || container.backend == "cuda", Code::incompatible_engine,
+          "the engine was built for the backend '{}', which is not known here", container.backend);
+}
+
+void check_version_and_target(const Container& container, const Backend& backend) {
+  check_version(container);
   require(container.backend == backend.name(), Code::incompatible_engine,
           "the engine was built for the backend '{}', this is '{}'; build it anew", container.backend, backend.name());
   if (const auto refusal = backend.refuses_target(container.target)) throw Error(Code::incompatible_engine, *refusal);
@@ -71,6 +93,10 @@ EngineFile read(std::span<const std::byte> bytes, const std::shared_ptr<const vo
                 const EngineReadOptions& options) {
   const Container container = read_container(bytes);
   if (options.backend != nullptr) check_version_and_target(container, *options.backend);
+  if (options.find_backend) {
+    check_version(container);
+    check_version_and_target(container, options.find_backend(container.backend));
+  }
   check_hashes(container, options);
 
   EngineFile file;
@@ -82,12 +108,25 @@ EngineFile read(std::span<const std::byte> bytes, const std::shared_ptr<const vo
     file.sections.push_back({std::string(to_string(section.id)), section.offset, section.bytes.size(),
                              section.hash.to_string(), to_string(section.sha256)});
   }
+  if (const Section* code = container.find(SectionId::code)) {
+    require(code->bytes.size() >= kSealedCodeBegin, Code::incompatible_engine, "section 'code' is too short");
+    Seal seal{};
+    std::copy_n(code->bytes.begin(), seal.size(), seal.begin());
+    for (const std::byte byte : code->bytes.subspan(seal.size(), kSealedCodeBegin - seal.size())) {
+      require(byte == std::byte{0}, Code::incompatible_engine, "section 'code': padding is not zero");
+    }
+    const std::span<const std::byte> machine_code = code->bytes.subspan(kSealedCodeBegin);
+    file.code = {machine_code.data(), machine_code.size(), owner};
+    file.code_is_trusted =
+        options.trust_code ||
+        is_sealed_here(std::array{need(container, SectionId::plan).bytes, machine_code}, seal);
+  }
   const Section& weights = need(container, SectionId::weights);
   file.weights = {weights.bytes.data(), weights.bytes.size(), owner};
   decode_plan(need(container, SectionId::plan).bytes, file.plan);
   file.plan.provenance = decode_provenance(need(container, SectionId::provenance).bytes);
   file.plan.report = decode_report(need(container, SectionId::report).bytes);
-  validate_plan(file.plan, file.weights);
+  validate_plan(file.plan, file.weights, file.code.size);
   if (const Section* portable = container.find(SectionId::portable); options.read_portable && portable != nullptr) {
     file.portable = decode_graph(portable->bytes, owner);
   }

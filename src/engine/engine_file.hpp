@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -17,6 +18,7 @@ inline constexpr std::string_view kEngineMagic = "\x89TENFOLD";
 
 struct EngineWriteOptions {
   const Graph* portable = nullptr;  ///< adds the portable section: this graph with its constants
+  std::span<const std::byte> code;  ///< machine code that the plan refers to; empty: no such section
 };
 /// The whole file as bytes. Deterministic. Throws Error(unsupported) for a plan beyond the limits of the format.
 std::vector<std::byte> serialize_engine(const Plan& plan, std::span<const std::byte> weights,
@@ -37,6 +39,10 @@ struct EngineFile {
   Plan plan;
   WeightData weights;             ///< keeps the mapping alive
   std::optional<Graph> portable;  ///< only read when asked for
+  /// Machine code, 64-byte aligned. Nothing can be proven about it: use it only if it is trusted.
+  WeightData code;
+  /// Sealed together with the plan by this machine's key (base/machine_key.hpp), or the caller vouches for the file.
+  bool code_is_trusted = false;
   std::vector<EngineSection> sections;
   std::string tenfold_version;
   std::uint32_t format_version = 0;
@@ -46,8 +52,11 @@ struct EngineReadOptions {
   bool verify_hashes = true;
   bool verify_sha256 = false;  ///< much slower; for files whose origin matters
   bool read_portable = false;
+  bool trust_code = false;  ///< the caller vouches for the machine code in the file
   /// Refuse engines of another version or target, asking `backend`. nullptr: read whatever is structurally sound.
   const Backend* backend = nullptr;
+  /// The same, for a backend that the file names. Names that the file may hold: see find_backend.
+  std::function<const Backend&(const std::string& name)> find_backend;
 };
 /// Maps and validates: structure, hashes, semantics (indices, types, ranges). Throws Error(incompatible_engine) with
 /// section, offset and rule; Error(io_failure) if the file cannot be read. Messages start with the path.

@@ -53,6 +53,8 @@ struct PlanChoice {
   std::string tactic;
   std::vector<std::int64_t> parameters;
   std::vector<PlanWeight> weights;
+  PlanWeight code;                     ///< machine code in the code section; size 0: none
+  bool on_host = false;                ///< runs on the host although the engine is for a device: the caller allowed it
   std::uint64_t workspace_bytes = 0;   ///< at the profile's maximum; 0 where shapes have no bound
   std::uint64_t workspace_offset = 0;  ///< in the arena
 };

@@ -88,6 +88,9 @@ class PlanEncoder {
         out_.u64(weight.offset);
         out_.u64(weight.size);
       }
+      out_.u64(choice.code.offset);
+      out_.u64(choice.code.size);
+      out_.u8(choice.on_host ? 1 : 0);
       out_.u64(choice.workspace_bytes);
       out_.u64(choice.workspace_offset);
     }
@@ -190,7 +193,7 @@ class PlanDecoder {
     step.outputs = indices(limits::kMaxOperands, "outputs of a step");
     step.bindings = bindings();
     step.infer_at_run_time = in_.flag();
-    step.choices.resize(in_.count(limits::kMaxProfiles, 28, "choices of a step"));
+    step.choices.resize(in_.count(limits::kMaxProfiles, 45, "choices of a step"));
     for (PlanChoice& choice : step.choices) {
       choice.tactic = in_.string();
       choice.parameters = integers(limits::kMaxParameters, "parameters");
@@ -199,6 +202,9 @@ class PlanDecoder {
         weight.offset = in_.u64();
         weight.size = in_.u64();
       }
+      choice.code.offset = in_.u64();
+      choice.code.size = in_.u64();
+      choice.on_host = in_.flag();
       choice.workspace_bytes = in_.u64();
       choice.workspace_offset = in_.u64();
     }

@@ -121,7 +121,8 @@ class StepInference final : public InferContext {
 
 class PlanValidator {
  public:
-  PlanValidator(const Plan& plan, const WeightData& weights) : plan_(plan), weights_(weights) {}
+  PlanValidator(const Plan& plan, const WeightData& weights, std::uint64_t code_bytes)
+      : plan_(plan), weights_(weights), code_bytes_(code_bytes) {}
 
   void run() {
     check(plan_.num_threads >= 1 && plan_.num_threads <= kMaxThreads, "the plan asks for {} threads",
@@ -412,6 +413,9 @@ class PlanValidator {
       check(weight.offset % kAlignment == 0 && fits(weight.offset, weight.size, weights_.size),
             "its packed weights do not lie in the weights");
     }
+    check(choice.code.offset % kAlignment == 0 && fits(choice.code.offset, choice.code.size, code_bytes_),
+          "its machine code does not lie in the code section");
+    check(!choice.on_host || plan_.backend != "cpu", "it runs on the host anyway");
   }
 
   void check_types(const PlanStep& step, const Op& op) {
@@ -590,6 +594,7 @@ class PlanValidator {
 
   const Plan& plan_;
   const WeightData& weights_;
+  std::uint64_t code_bytes_;
   std::map<std::string, bool> symbols_;  // false: decided in a block that is over
   std::vector<Written> written_;         // by value
   std::vector<int> parts_written_;       // by value: views into it that are written
@@ -599,9 +604,9 @@ class PlanValidator {
 
 }  // namespace
 
-void validate_plan(const Plan& plan, const WeightData& weights) {
+void validate_plan(const Plan& plan, const WeightData& weights, std::uint64_t code_bytes) {
   try {
-    PlanValidator(plan, weights).run();
+    PlanValidator(plan, weights, code_bytes).run();
     visit_in_place(plan, [](const PlanStep&, int, int) {});
   } catch (const Error& error) {
     throw Error(Code::incompatible_engine, fmt::format("section 'plan': {}", error.message()));

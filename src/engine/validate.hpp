@@ -16,7 +16,8 @@ namespace tenfold {
 /// What depends on numbers that only a run knows (a size that the expressions leave open) is checked when they are
 /// known.
 /// Throws Error(incompatible_engine) naming value or step, and the rule.
-void validate_plan(const Plan& plan, const WeightData& weights);
+/// `code_bytes`: of machine code in the engine; steps refer to it.
+void validate_plan(const Plan& plan, const WeightData& weights, std::uint64_t code_bytes = 0);
 
 /// "Output 0 of `step` may lie where its input `input` lies": what validate_plan took for granted where two values
 /// share their place. Only a kernel can tell whether it is true.
