@@ -14,10 +14,23 @@ namespace {
 struct CheckCommand {
   std::string model;
   ShapeOptions reading;
+  std::string device = "cpu";
+  bool fp16 = false;
 };
 
+/// The steps that the device cannot run, as problems of the model's nodes.
+void find_missing_kernels(const CheckCommand& command, ImportedModel& model) {
+  BuildOptions options;
+  options.profiles = make_profiles(model.graph, command.reading, "tenfold check " + command.model, false);
+  options.fp16 = command.fp16;
+  for (const MissingKernel& missing : missing_kernels(model.graph, find_backend(command.device), options)) {
+    model.problems.push_back({missing.node, Code::unsupported, missing.reason});
+  }
+}
+
 Exit run_check(const CheckCommand& command, const Session& session) {
-  const ImportedModel model = check_onnx(command.model, import_options(command.reading));
+  ImportedModel model = check_onnx(command.model, import_options(command.reading));
+  if (command.device != "cpu" && model.problems.empty()) find_missing_kernels(command, model);
 
   if (session.json) {
     Json problems = Json::array();
@@ -62,7 +75,10 @@ void add_check(CLI::App& app, Session& session, Action& action) {
   auto command = std::make_shared<CheckCommand>();
   CLI::App* sub = app.add_subcommand("check", "List everything that keeps a model from being compiled");
   sub->add_option("model,--onnx", command->model, "ONNX file")->required()->type_name("MODEL");
-  add_import_options(*sub, command->reading);
+  add_shape_options(*sub, command->reading);
+  sub->add_option("--device", command->device, "Also name the operators without a kernel there: cuda, cuda:N, cuda:h100")
+      ->capture_default_str();
+  sub->add_flag("--fp16", command->fp16, "As the model would be built with --fp16");
   add_common_options(*sub, session);
   sub->callback([command, &action] { action = [command](const Session& s) { return run_check(*command, s); }; });
 }

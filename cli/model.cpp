@@ -38,6 +38,8 @@ std::string options_text(const CompileOptions& options, const std::vector<Profil
   if (!options.workspace.empty()) text += fmt::format("--workspace {} ", options.workspace);
   text += fmt::format("--opt-level {}", options.opt_level);
   if (options.strict) text += " --strict";
+  if (options.fp16) text += " --fp16";
+  if (options.allow_host) text += " --allow-host";
   if (options.portable) text += " --portable";
   for (const std::string& rule : options.disabled) text += fmt::format(" --disable {}", rule);
   return text;
@@ -66,9 +68,11 @@ BuildResult rebuild(const LoadingOptions& options, const Session& session) {
   build_options.num_threads = options.compile.num_threads;
   build_options.opt_level = options.compile.opt_level;
   build_options.timing_cache_path = options.compile.timing_cache;
+  build_options.fp16 = options.compile.fp16;
+  build_options.allow_host = options.compile.allow_host;
   build_options.is_cancelled = interrupted;
   build_options.on_progress = [&](const BuildProgress& progress) { bar.update(progress); };
-  return build(std::move(*file.portable), cpu_backend(), build_options, file.plan.provenance);
+  return build(std::move(*file.portable), find_backend(options.compile.device), build_options, file.plan.provenance);
 }
 
 }  // namespace
@@ -104,6 +108,13 @@ void add_compile_options(CLI::App& command, CompileOptions& options) {
       .add_flag("--portable", options.portable,
                 "Add model graph and weights, for processors that cannot run the engine")
       ->group("Building");
+  command.add_option("--device", options.device, "What to compile for and run on: cpu, cuda or cuda:N")
+      ->capture_default_str()
+      ->group("Building");
+  command.add_flag("--fp16", options.fp16, "On a GPU: compute in float16 where that is safe")->group("Building");
+  command
+      .add_flag("--allow-host", options.allow_host, "On a GPU: operators without a GPU kernel run on the host")
+      ->group("Building");
   command.add_flag("--strict", options.strict, "No arithmetic shortcuts such as Winograd")->group("Building");
   command.add_option("--disable", options.disabled, "Switch a pass or rule off by name (repeatable)")
       ->allow_extra_args(false)
@@ -112,7 +123,7 @@ void add_compile_options(CLI::App& command, CompileOptions& options) {
   refuse_precision_options(command);
   // True of every engine here: types are the model's, arithmetic is full float32, profiles are taken separately.
   accept_silently(command,
-                  "--stronglyTyped,--noTF32,--separateProfileRun,--noDataTransfers,--useSpinWait,--noBuilderCache");
+                  "--stronglyTyped,--useCudaGraph,--noTF32,--separateProfileRun,--noDataTransfers,--useSpinWait,--noBuilderCache");
 }
 
 std::uint64_t parse_bytes(std::string_view text, std::uint64_t unit) {
@@ -138,6 +149,8 @@ std::uint64_t parse_bytes(std::string_view text, std::uint64_t unit) {
 
 Compiled compile(const std::string& model, const CompileOptions& options, const Session& session,
                  const std::string& command, bool ranges) {
+  require(!options.fp16 || options.device != cpu_backend().name(), Code::unsupported,
+          "--fp16: float16 arithmetic is there for GPUs only; add --device cuda, or leave the option out");
   Compiled compiled;
   const double begin = now_seconds();
   ProgressBar bar(session);
@@ -152,6 +165,8 @@ Compiled compile(const std::string& model, const CompileOptions& options, const 
   build_options.num_threads = options.num_threads;
   build_options.opt_level = options.opt_level;
   build_options.strict = options.strict;
+  build_options.fp16 = options.fp16;
+  build_options.allow_host = options.allow_host;
   build_options.portable = options.portable;
   build_options.timing_cache_path = options.timing_cache;
   build_options.disabled_rules = options.disabled;
@@ -172,7 +187,7 @@ Compiled compile(const std::string& model, const CompileOptions& options, const 
   compiled.model_nodes = imported.num_model_nodes;
   compiled.warnings = std::move(imported.warnings);
   compiled.imported = imported.graph;
-  compiled.build = build(std::move(imported.graph), cpu_backend(), build_options, std::move(provenance));
+  compiled.build = build(std::move(imported.graph), find_backend(options.device), build_options, std::move(provenance));
   compiled.warnings.insert(compiled.warnings.end(), compiled.build.warnings.begin(), compiled.build.warnings.end());
   compiled.seconds_total = now_seconds() - begin;
   return compiled;
@@ -200,6 +215,8 @@ void add_loading_options(CLI::App& command, LoadingOptions& options) {
                   "that section in memory")
       ->check(CLI::IsMember({"fail", "portable", "rebuild"}))
       ->capture_default_str();
+  command.add_flag("--trust-code", options.trust_code,
+                   "Run a GPU engine's machine code although it was not built by this user on this machine");
   add_compile_options(command, options.compile);
 }
 
@@ -211,12 +228,17 @@ Engine engine_in_memory(BuildResult& built, const LoadOptions& options) {
   std::copy(built.weights.begin(), built.weights.end(), weights.mutable_data());
   built.weights = {};
   file.weights = {weights.data(), weights.size_bytes(), std::make_shared<const Tensor>(weights)};
+  auto code = std::make_shared<const std::vector<std::byte>>(std::move(built.code));
+  file.code = {code->data(), code->size(), code};
+  file.code_is_trusted = true;  // made by this process
   return EngineAccess::make(std::move(file), options);
 }
 
 Loaded load_or_build(const LoadingOptions& options, const Session& session, const std::string& command) {
   LoadOptions load;
   load.num_threads = options.compile.num_threads;
+  load.trust_code = options.trust_code;
+  if (options.compile.device != "cpu") load.device = options.compile.device;
   if (options.on_mismatch == "portable") load.on_mismatch = LoadOptions::OnMismatch::portable;
   Loaded loaded;
   double begin = now_seconds();
@@ -245,7 +267,7 @@ Loaded load_or_build(const LoadingOptions& options, const Session& session, cons
   loaded.save = [engine = loaded.engine, portable = std::move(portable)](const std::string& path) {
     const EngineFile& file = EngineAccess::file(engine);
     write_engine(path, file.plan, {file.weights.data, file.weights.size},
-                 {.portable = portable ? &*portable : nullptr});
+                 {.portable = portable ? &*portable : nullptr, .code = {file.code.data, file.code.size}});
   };
   return loaded;
 }

@@ -21,6 +21,9 @@ struct CompileOptions {
   int opt_level = 3;
   bool portable = false;
   bool strict = false;
+  std::string device = "cpu";
+  bool fp16 = false;
+  bool allow_host = false;
   std::vector<std::string> disabled;
   std::string dump_directory;
 };
@@ -57,6 +60,7 @@ Engine engine_in_memory(BuildResult& built, const LoadOptions& options = {});
 struct LoadingOptions {
   std::string path;
   CompileOptions compile;
+  bool trust_code = false;
   std::string on_mismatch = "fail";  ///< "fail", "portable" or "rebuild"
 };
 Loaded load_or_build(const LoadingOptions& options, const Session& session, const std::string& command);

@@ -68,7 +68,7 @@ void refuse_option(CLI::App& command, const std::string& names, const std::strin
 }
 
 void refuse_precision_options(CLI::App& command) {
-  for (const char* name : {"--fp16", "--bf16", "--int8", "--fp8", "--int4", "--best"}) {
+  for (const char* name : {"--bf16", "--int8", "--fp8", "--int4", "--best"}) {
     refuse_option(command, name,
                   "this version computes in the precisions that the model itself states and changes none of them; "
                   "leave the option out");
@@ -77,11 +77,11 @@ void refuse_precision_options(CLI::App& command) {
        {"--calib", "--precisionConstraints", "--layerPrecisions", "--layerOutputTypes", "--sparsity"}) {
     refuse_option(command, name, "this version changes no precision and prunes no weights; leave the option out", true);
   }
-  for (const char* name : {"--useDLACore", "--plugins", "--staticPlugins", "--dynamicPlugins", "--device"}) {
-    refuse_option(command, name, "this version runs on the processor and loads no code; leave the option out", true);
+  for (const char* name : {"--useDLACore", "--plugins", "--staticPlugins", "--dynamicPlugins"}) {
+    refuse_option(command, name, "this version knows no such devices and loads no code; leave the option out", true);
   }
-  refuse_option(command, "--useCudaGraph", "this version runs on the processor; leave the option out");
-  refuse_option(command, "--allowGPUFallback", "this version runs on the processor; leave the option out");
+  refuse_option(command, "--allowGPUFallback", "there is no DLA to fall back from; --allow-host is for operators "
+                                               "without a GPU kernel");
 }
 
 void accept_silently(CLI::App& command, const std::string& names) { command.add_flag(names)->group(""); }

@@ -32,6 +32,9 @@ struct CompileOptions {
   std::uint64_t workspace_bytes = std::uint64_t{1} << 40;  ///< limit for activations and scratch memory
   int num_threads = 0;                                     ///< 0: all cores this process may use
   int opt_level = 3;                                       ///< 0: no kernel is timed, 5: everything is timed longer
+  std::string device = "cpu";               ///< what to compile for: "cpu", "cuda", "cuda:1"
+  bool allow_host = false;                  ///< on a GPU: operators without a GPU kernel run on the host
+  bool fp16 = false;                        ///< compute float32 parts of the model in float16 where that is safe
   bool strict = false;                                     ///< no arithmetic shortcuts such as Winograd
   bool portable = false;                    ///< add the model itself, for processors that cannot run the engine
   std::string timing_cache_path;            ///< read before, merged and written after; empty: none

@@ -99,6 +99,8 @@ TENFOLD_API void tenfold_free(void* memory);
 /* Maps the file and checks it.
  * Options: {"verify": true,              check every section's hash
  *           "threads": 0,                0: as many as the engine was built for, at most the cores available
+ *           "device": "",                where to run, "cuda:1" for instance; "": where the engine says
+ *           "trust_code": false,         run a GPU engine's machine code although it was not built here
  *           "on_mismatch": "fail",       or "portable": run the model's own graph, slowly, if the engine does not fit
  *           "max_loop_iterations": 10000000} */
 TENFOLD_API tenfold_status tenfold_engine_load(const char* path, const char* options, tenfold_engine** engine);
@@ -134,6 +136,9 @@ TENFOLD_API tenfold_status tenfold_context_set_output(tenfold_context* context, 
                                                       size_t capacity_bytes);
 /* Runs once and waits. */
 TENFOLD_API tenfold_status tenfold_context_run(tenfold_context* context);
+/* On a GPU: enqueues one run on the caller's stream (a cudaStream_t or CUstream; NULL: the context's own) and returns.
+ * Inputs and outputs may lie in the GPU's memory, and are then used in place. Elsewhere it is tenfold_context_run. */
+TENFOLD_API tenfold_status tenfold_context_enqueue(tenfold_context* context, void* stream);
 /* Does what the first run would do besides, at the shapes that are set or else the profile's optimum. */
 TENFOLD_API tenfold_status tenfold_context_warm_up(tenfold_context* context);
 TENFOLD_API tenfold_status tenfold_context_get_output(const tenfold_context* context, const char* name,
@@ -154,6 +159,7 @@ typedef int32_t (*tenfold_progress)(const char* phase, const char* item, double 
 /* ONNX file to engine file. The engine file holds either what it held before or the whole new engine.
  * Options: {"profiles": [{"x": {"min": [1, 3, 224, 224], "opt": [...], "max": [...]}}],
  *           "threads": 0, "opt_level": 3, "workspace_bytes": 1099511627776, "strict": false, "portable": false,
+ *           "device": "cpu", "fp16": false, "allow_host": false,
  *           "timing_cache": "PATH", "disabled_rules": [], "extra_outputs": []} */
 TENFOLD_API tenfold_status tenfold_build(const char* model_path, const char* engine_path, const char* options,
                                          tenfold_progress progress, void* user);

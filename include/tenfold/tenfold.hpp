@@ -71,6 +71,11 @@ struct LoadOptions {
   std::int64_t max_loop_iterations = 10'000'000;
   /// What to do when the engine was built for another processor: fail, or run the portable section if there is one.
   enum class OnMismatch { fail, portable } on_mismatch = OnMismatch::fail;
+  /// Where to run: "cpu", "cuda", "cuda:1". Empty: where the engine says, the first such device.
+  std::string device;
+  /// Run the machine code in the file although it was not built by this user on this machine. Only for files whose
+  /// origin you know: machine code cannot be checked. Without it, such an engine's kernels are compiled anew.
+  bool trust_code = false;
 };
 
 class Context;
@@ -111,6 +116,7 @@ class Context {
   ~Context();
 
   /// The input's shape and data for the next runs. The data is read during `run`; it is not copied and must stay valid.
+  /// With an engine for a GPU the data may lie in its memory or in the host's.
   /// Throws Error(invalid_argument) naming input, axis, range and value.
   void set_input(std::string_view name, std::span<const std::int64_t> dims, const void* data);
   void set_input(std::string_view name, std::initializer_list<std::int64_t> dims, const void* data) {
@@ -123,6 +129,11 @@ class Context {
   /// Runs once, from the inputs set, and waits. After a first run with the same shapes it allocates nothing.
   /// Throws Error(invalid_argument) for an input not set, and device_failure.
   void run();
+  /// For engines of a GPU: enqueues one run on the caller's stream (a cudaStream_t or CUstream; nullptr: the context's
+  /// own) and returns. Inputs and outputs that lie in the GPU's memory are used in place; outputs in the host's memory
+  /// hold the results once the stream is synchronized. On other engines it is `run`.
+  /// Throws like `run`, except that what fails on the device comes with the stream's next synchronization.
+  void enqueue(void* stream = nullptr);
   /// Does all lazy work for the profile's optimum shapes, or those set, so that the next run is not slower than later ones.
   void warm_up();
   OutputView output(std::string_view name) const;

@@ -166,8 +166,9 @@ class Backend {
 /// The embedded CPU backend; lives as long as the process.
 const Backend& cpu_backend();
 
-/// "cpu", "cuda" (device 0) or "cuda:1"; lives as long as the process. Others than the CPU's are libraries of their own,
-/// libtenfold_cuda.so, opened on first use: beside this library or program, in ../lib, or in TENFOLD_BACKEND_PATH.
+/// "cpu", "cuda" (device 0), "cuda:1", or "cuda:h100": what can be said without a device. Lives as long as the process.
+/// Others than the CPU's are libraries of their own, libtenfold_cuda.so, opened on first use: beside this library or
+/// program, in ../lib, or in TENFOLD_BACKEND_PATH.
 /// Throws Error(invalid_argument) for a name that nobody has, Error(unsupported) when the library is not there or is of
 /// another version, and whatever the backend itself says: no driver, no device.
 const Backend& find_backend(std::string_view device);

@@ -14,6 +14,7 @@ namespace tenfold {
 struct BackendHost {
   std::string_view version;        ///< the runtime's
   std::size_t interface_size = 0;  ///< of the types that cross the door
+  std::string preset;              ///< "h100": no device, only what can be said about one; empty: a device
   /// Where the library's messages go: it has a log of its own.
   void (*log)(LogLevel level, std::string_view message) = [](LogLevel level, std::string_view message) {
     log_message(level, message);

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <tuple>
+#include <utility>
 
 #include "backend/backend.hpp"
 #include "backend/backend_library.hpp"
@@ -62,22 +64,24 @@ const Backend& find_backend(std::string_view device) {
   const std::string name(device.substr(0, device.find(':')));
   require(name == "cuda", Code::invalid_argument, "there is no device '{}'; known are cpu, cuda and cuda:N", device);
   int index = 0;
+  std::string preset;
   if (name.size() != device.size()) {
-    const std::string digits(device.substr(name.size() + 1));
+    preset = device.substr(name.size() + 1);
     constexpr std::size_t kMaxDigits = 4;
-    require(!digits.empty() && digits.size() <= kMaxDigits &&
-                digits.find_first_not_of("0123456789") == std::string::npos,
-            Code::invalid_argument, "device '{}': after the colon comes the device's number", device);
-    index = std::stoi(digits);
+    const bool is_number = preset.find_first_not_of("0123456789") == std::string::npos;
+    require(!preset.empty() && (!is_number || preset.size() <= kMaxDigits), Code::invalid_argument,
+            "device '{}': after the colon comes the device's number", device);
+    if (is_number) index = std::stoi(std::exchange(preset, {}));
   }
   static std::mutex mutex;
-  static std::map<std::pair<std::string, int>, const Backend*> opened;
+  static std::map<std::tuple<std::string, int, std::string>, const Backend*> opened;
   const std::lock_guard lock(mutex);
-  const Backend*& backend = opened[{name, index}];
+  const Backend*& backend = opened[{name, index, preset}];
   if (backend == nullptr) {
     BackendHost host;
     host.version = TENFOLD_VERSION;
     host.interface_size = sizeof(KernelSpec) + sizeof(Launch) + sizeof(Problem) + sizeof(Candidate);
+    host.preset = preset;
     BackendFailure failure;
     backend = open_library(name)(host, index, failure);
     if (backend == nullptr) throw Error(failure.code, failure.message);

@@ -42,9 +42,35 @@ class Builder {
     num_threads_ = options.num_threads > 0 ? options.num_threads : cpu_count();
   }
 
+  std::vector<MissingKernel> missing_kernels(Graph graph) {
+    profiles_ = resolve_profiles(graph, options_.profiles);
+    specialize(graph, profiles_);
+    optimize(graph);
+    for (ShapeRanges& profile : profiles_) add_bounds(profile, graph);
+    LoweredPlan lowered = lower(graph);
+    std::vector<MissingKernel> missing;
+    for_each_step(lowered.plan.steps, [&](PlanStep& step, int index) {
+      if (is_run_by_runtime(step)) return;
+      std::string reasons;
+      for (const ShapeRanges& profile : profiles_) {
+        const StepSource& source = lowered.sources[static_cast<std::size_t>(index)];
+        const std::vector<Candidate> offered = backend_.candidates(make_problem(lowered, step, source, profile));
+        if (std::any_of(offered.begin(), offered.end(), [](const Candidate& c) { return c.refusal.empty(); })) continue;
+        for (const Candidate& candidate : offered) {
+          reasons += fmt::format("; {}: {}", candidate.tactic, candidate.refusal);
+        }
+        missing.push_back({step.name, fmt::format("{} has no kernel for {}{}", step.op_type, backend_.name(), reasons)});
+        return;
+      }
+    });
+    return missing;
+  }
+
   BuildResult run(Graph graph, PlanProvenance provenance) {
     const Clock::time_point start = Clock::now();
     report("profiles", {}, 0);
+    require(!options_.fp16 || !backend_.is_host(), Code::unsupported,
+            "float16 arithmetic is there for GPUs only; leave fp16 out, or build for a GPU");
     BuildResult result;
     add_extra_outputs(graph);
     profiles_ = resolve_profiles(graph, options_.profiles);
@@ -73,6 +99,7 @@ class Builder {
     plan_memory(lowered);
     write_report(lowered.plan);
     result.weights = weights_.take();
+    result.code = code_.take();
     result.plan = std::move(lowered.plan);
     result.seconds_total = seconds_since(start);
     report("done", {}, 1);
@@ -110,6 +137,7 @@ class Builder {
   std::vector<PassReport> optimize(Graph& graph) const {
     PassOptions options;
     options.disabled = options_.disabled_rules;
+    options.fp16 = options_.fp16;
     options.dump_directory = options_.dump_directory;
     options.is_cancelled = options_.is_cancelled;
     options.verify = options_.opt_level >= 4;
@@ -174,6 +202,7 @@ class Builder {
     TacticOptions tactic_options;
     tactic_options.opt_level = options_.opt_level;
     tactic_options.strict = options_.strict;
+    tactic_options.allow_host = options_.allow_host;
     tactic_options.num_threads = num_threads_;
     tactic_options.is_cancelled = options_.is_cancelled;
     for (const Tensor* constant : lowered.constants) {
@@ -186,6 +215,18 @@ class Builder {
             "the activations alone need {} bytes at the largest shapes, but the workspace limit is {}", values_bytes,
             options_.workspace_bytes);
     const std::uint64_t workspace_left = options_.workspace_bytes - values_bytes;
+
+    if (!backend_.is_host()) {
+      report("tactics", "compiling kernels", 0.2);
+      std::vector<Problem> problems;
+      for_each_step(lowered.plan.steps, [&](PlanStep& step, int index) {
+        if (is_run_by_runtime(step)) return;
+        for (const ShapeRanges& profile : profiles_) {
+          problems.push_back(make_problem(lowered, step, lowered.sources[static_cast<std::size_t>(index)], profile));
+        }
+      });
+      chooser.prepare(problems);
+    }
 
     const auto total = static_cast<double>(std::max<std::size_t>(lowered.sources.size(), 1));
     const Clock::time_point start = Clock::now();
@@ -200,8 +241,13 @@ class Builder {
       const bool variable_shape = step.infer_at_run_time || !step.bindings.empty();
       for (const ShapeRanges& profile : profiles_) {
         try {
-          choices_[static_cast<std::size_t>(index)].push_back(
-              chooser.choose(make_problem(lowered, step, source, profile), profile, workspace_left, variable_shape));
+          const Problem problem = make_problem(lowered, step, source, profile);
+          Choice choice = chooser.choose(problem, profile, workspace_left, variable_shape);
+          if (!choice.on_host) {
+            const std::vector<std::byte> code = backend_.device_code(chooser.spec_of(problem, choice));
+            if (!code.empty()) choice.code = code_.add(code);
+          }
+          choices_[static_cast<std::size_t>(index)].push_back(std::move(choice));
         } catch (const Error& error) {
           if (error.code() != Code::unsupported) throw error.in_context(step.name);
           problems += fmt::format("\nnode '{}' ({}): {}", step.name, step.op_type, error.message());
@@ -226,7 +272,9 @@ class Builder {
     const auto accepts = [&](int step, const auto& question) {
       const StepChoices& choices = choices_[static_cast<std::size_t>(step)];
       return !choices.empty() && std::all_of(choices.begin(), choices.end(),
-                                             [&](const Choice& choice) { return question(*choice.kernel); });
+                                             [&](const Choice& choice) {
+                                               return !choice.on_host && question(*choice.kernel);
+                                             });
     };
     PitchRules rules;
     rules.input = [&](int step, int operand) {
@@ -274,6 +322,8 @@ class Builder {
         stored.tactic = choice.candidate.tactic;
         stored.parameters = choice.candidate.parameters;
         stored.workspace_bytes = choice.workspace_bytes;
+        stored.code = choice.code;
+        stored.on_host = choice.on_host;
         for (const std::span<const std::byte> blob : choice.weights->blobs)
           stored.weights.push_back(weights_.add(blob));
         step.choices.push_back(std::move(stored));
@@ -422,9 +472,14 @@ class Builder {
   std::vector<ShapeRanges> profiles_;
   std::vector<StepChoices> choices_;
   WeightSection weights_;
+  WeightSection code_;
 };
 
 }  // namespace
+
+std::vector<MissingKernel> missing_kernels(Graph graph, const Backend& backend, const BuildOptions& options) {
+  return Builder(backend, options).missing_kernels(std::move(graph));
+}
 
 BuildResult build(Graph graph, const Backend& backend, const BuildOptions& options, PlanProvenance provenance) {
   return Builder(backend, options).run(std::move(graph), std::move(provenance));

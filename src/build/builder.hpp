@@ -30,6 +30,8 @@ struct BuildOptions {
   std::uint64_t workspace_bytes = std::uint64_t{1} << 40;  ///< limit for the arena of activations and scratch memory
   int num_threads = 0;                                     ///< 0: all cores this process may use
   int opt_level = 3;                        ///< 0: no tactic is timed, first that fits; 5: everything is timed longer
+  bool allow_host = false;                  ///< steps without a kernel on the device run on the host
+  bool fp16 = false;                        ///< float32 becomes float16 where that is safe
   bool strict = false;                      ///< no Winograd and the like
   bool portable = false;                    ///< add the portable section
   std::string timing_cache_path;            ///< read before, merged and written after; empty: none
@@ -43,11 +45,20 @@ struct BuildOptions {
 struct BuildResult {
   Plan plan;
   std::vector<std::byte> weights;     ///< the weights section
+  std::vector<std::byte> code;        ///< machine code of a device's kernels
   Graph imported;                     ///< as given, for the portable section
   Graph optimized;                    ///< after the passes, for inspection
   std::vector<std::string> warnings;  ///< for instance: what the workspace limit cost
   double seconds_passes = 0, seconds_tactics = 0, seconds_total = 0;
 };
+
+/// A step of the optimised graph that a backend has no kernel for, under the name of its node.
+struct MissingKernel {
+  std::string node;
+  std::string reason;  ///< with the operator's name and every refusal
+};
+/// What would keep `build` from finding kernels, without timing, packing or compiling any: the backend needs no device.
+std::vector<MissingKernel> missing_kernels(Graph graph, const Backend& backend, const BuildOptions& options);
 
 /// Throws Error(unsupported) listing all nodes that cannot be compiled, Error(invalid_argument) for profiles that do
 /// not fit the inputs, Error(out_of_memory) when nothing fits in the workspace limit.

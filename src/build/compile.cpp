@@ -21,6 +21,8 @@ BuildOptions build_options(const CompileOptions& options) {
   result.num_threads = options.num_threads;
   result.opt_level = options.opt_level;
   result.strict = options.strict;
+  result.allow_host = options.allow_host;
+  result.fp16 = options.fp16;
   result.portable = options.portable;
   result.timing_cache_path = options.timing_cache_path;
   result.disabled_rules = options.disabled_rules;
@@ -45,6 +47,8 @@ std::string describe(const CompileOptions& options) {
     }
   }
   if (options.strict) text += " strict";
+  if (options.fp16) text += " fp16";
+  if (options.allow_host) text += " allow-host";
   if (options.portable) text += " portable";
   for (const std::string& rule : options.disabled_rules) text += " disable=" + rule;
   for (const std::string& output : options.extra_outputs) text += " output=" + output;
@@ -67,7 +71,7 @@ Compiled build_model(ImportedModel model, const std::string& name, const Compile
   Compiled result;
   result.summary.model_nodes = model.num_model_nodes;
   result.summary.warnings = std::move(model.warnings);
-  result.build = build(std::move(model.graph), cpu_backend(), build_options(options), std::move(provenance));
+  result.build = build(std::move(model.graph), find_backend(options.device), build_options(options), std::move(provenance));
   result.summary.engine_steps = static_cast<int>(result.build.plan.steps.size());
   result.summary.seconds = result.build.seconds_total;
   for (std::string& warning : result.build.warnings) result.summary.warnings.push_back(std::move(warning));
@@ -84,7 +88,7 @@ CompileSummary compile(const std::string& model_path, const std::string& engine_
   report_import(options, model_path);
   Compiled compiled = build_model(import_onnx(model_path), std::filesystem::path(model_path).filename(), options);
   write_engine(engine_path, compiled.build.plan, compiled.build.weights,
-               {.portable = options.portable ? &compiled.build.imported : nullptr});
+               {.portable = options.portable ? &compiled.build.imported : nullptr, .code = compiled.build.code});
   return std::move(compiled.summary);
 }
 
@@ -96,7 +100,7 @@ std::vector<std::byte> compile(std::span<const std::byte> model, const CompileOp
   Compiled compiled = build_model(import_onnx(model, import_options), "", options);
   if (summary != nullptr) *summary = std::move(compiled.summary);
   return serialize_engine(compiled.build.plan, compiled.build.weights,
-                          {.portable = options.portable ? &compiled.build.imported : nullptr});
+                          {.portable = options.portable ? &compiled.build.imported : nullptr, .code = compiled.build.code});
 }
 
 }  // namespace tenfold

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <set>
 
 #include "base/hash.hpp"
 
@@ -87,8 +88,10 @@ Operand make_operand(const Backend& backend, Stream& stream, const TensorType& t
 }
 
 KernelSpec make_spec(const Problem& problem, const Candidate& candidate,
-                     const std::vector<std::span<const std::byte>>& weights) {
-  return {problem.op, candidate.tactic, candidate.parameters, problem.inputs, problem.outputs, weights};
+                     const std::vector<std::span<const std::byte>>& weights, const DeviceWeights* on_device) {
+  KernelSpec spec{problem.op, candidate.tactic, candidate.parameters, problem.inputs, problem.outputs, weights};
+  if (on_device != nullptr) spec.device_weights = on_device->addresses;
+  return spec;
 }
 
 std::vector<TensorView> views_at(const std::vector<TensorType>& types, const std::vector<Shape>& shapes) {
@@ -144,6 +147,7 @@ std::string problem_key(const Problem& problem, const Backend& backend, int num_
 struct TacticChooser::Contender {
   Candidate candidate;
   std::shared_ptr<const AlignedWeights> weights;
+  std::shared_ptr<const DeviceWeights> device_weights;
   std::shared_ptr<const Kernel> kernel;
   std::uint64_t workspace_bytes = 0;
   double median_us = 0;
@@ -156,10 +160,23 @@ TacticChooser::TacticChooser(const Backend& backend, TimingCache& cache, TacticO
       options_(std::move(options)),
       stream_(backend.make_stream({options_.num_threads})) {}
 
-Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit,
-                             bool variable_shape) {
-  const Effort effort = kEfforts[std::clamp(options_.opt_level, 0, 5)];
-  Choice choice;
+std::shared_ptr<const DeviceWeights> TacticChooser::upload(const AlignedWeights& weights) const {
+  if (backend_.is_host()) return nullptr;
+  auto result = std::make_shared<DeviceWeights>();
+  for (const std::span<const std::byte> blob : weights.blobs) {
+    result->buffers.push_back(backend_.allocate(std::max<std::size_t>(blob.size(), 1)));
+    backend_.copy_to_device(result->buffers.back()->data(), blob.data(), blob.size(), *stream_);
+    result->addresses.push_back(result->buffers.back()->data());
+  }
+  stream_->synchronize();
+  return result;
+}
+
+KernelSpec TacticChooser::spec_of(const Problem& problem, const Choice& choice) const {
+  return make_spec(problem, choice.candidate, choice.weights->blobs, choice.device_weights.get());
+}
+
+std::vector<Candidate> TacticChooser::offers(const Problem& problem) const {
   std::vector<Candidate> offered = backend_.candidates(problem);
   // Best guess first; the reference is the last resort. Stable: equal guesses keep the backend's order.
   std::stable_sort(offered.begin(), offered.end(), [](const Candidate& a, const Candidate& b) {
@@ -167,6 +184,34 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
     const bool b_last = b.tactic == kReference;
     return a_last != b_last ? b_last : a.estimated_us < b.estimated_us;
   });
+  return offered;
+}
+
+void TacticChooser::prepare(std::span<const Problem> problems) {
+  if (backend_.is_host()) return;
+  const Effort effort = kEfforts[std::clamp(options_.opt_level, 0, 5)];
+  std::vector<KernelSpec> specs;
+  // Packed weights are made again in `choose`: a source does not look at them, but may check their sizes.
+  std::vector<std::unique_ptr<AlignedWeights>> weights;
+  std::set<std::string> seen;
+  for (const Problem& problem : problems) {
+    if (!seen.insert(problem_key(problem, backend_, options_.num_threads)).second) continue;
+    int count = 0;
+    for (const Candidate& candidate : offers(problem)) {
+      if (!candidate.refusal.empty()) continue;
+      if (count++ >= std::max(effort.shortlist, 1)) break;
+      weights.push_back(std::make_unique<AlignedWeights>(backend_.pack(problem, candidate)));
+      specs.push_back(make_spec(problem, candidate, weights.back()->blobs, nullptr));
+    }
+  }
+  backend_.prepare(specs);
+}
+
+Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit,
+                             bool variable_shape) {
+  const Effort effort = kEfforts[std::clamp(options_.opt_level, 0, 5)];
+  Choice choice;
+  std::vector<Candidate> offered = offers(problem);
 
   std::vector<Shape> max_inputs;
   std::vector<Shape> max_outputs;
@@ -202,7 +247,9 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
     if (line.refusal.empty()) {
       Contender contender;
       contender.weights = std::make_shared<const AlignedWeights>(backend_.pack(problem, candidate));
-      contender.kernel = backend_.make_kernel(make_spec(problem, candidate, contender.weights->blobs));
+      contender.device_weights = upload(*contender.weights);
+      contender.kernel = backend_.make_kernel(
+          make_spec(problem, candidate, contender.weights->blobs, contender.device_weights.get()));
       const std::vector<TensorView> inputs = views_at(problem.inputs, max_inputs);
       const std::vector<TensorView> outputs = views_at(problem.outputs, max_outputs);
       contender.workspace_bytes = grows ? 0 : contender.kernel->workspace_bytes(inputs, outputs);
@@ -215,6 +262,16 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
       }
     }
     choice.report.push_back(std::move(line));
+  }
+  if (contenders.empty() && options_.allow_host && !backend_.is_host()) {
+    TacticOptions options = options_;
+    options.opt_level = 0;  // not worth a measurement: moving the operands takes longer
+    TacticChooser host(cpu_backend(), cache_, options);
+    Choice on_host = host.choose(problem, ranges, workspace_limit, variable_shape);
+    on_host.on_host = true;
+    on_host.workspace_bytes = 0;  // the runtime takes it from the host
+    on_host.report.insert(on_host.report.begin(), choice.report.begin(), choice.report.end());
+    return on_host;
   }
   if (contenders.empty()) {
     std::string reasons;
@@ -239,6 +296,7 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
   }
   choice.candidate = best->candidate;
   choice.weights = best->weights;
+  choice.device_weights = best->device_weights;
   choice.kernel = best->kernel;
   choice.workspace_bytes = best->workspace_bytes;
   return choice;
@@ -271,8 +329,10 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
   // One rotation for each contender: kernels over copies of its weights.
   struct Rotation {
     std::vector<AlignedWeights> copies;
+    std::vector<std::shared_ptr<const DeviceWeights>> device_copies;
     std::vector<std::shared_ptr<const Kernel>> kernels;
-    std::shared_ptr<std::byte> workspace;
+    std::unique_ptr<Buffer> workspace;
+    std::unique_ptr<CapturedGraph> recording;
     std::size_t workspace_bytes = 0;
     std::size_t next = 0;
     int runs = 1;
@@ -287,26 +347,46 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
     const std::uint64_t copies = bytes < 4096 ? 1 : std::clamp<std::uint64_t>(cold / bytes, 1, 32);
     for (std::uint64_t copy = 1; copy < copies; ++copy) {
       rotation.copies.push_back(contender.weights->copy());
-      rotation.kernels.push_back(
-          backend_.make_kernel(make_spec(problem, contender.candidate, rotation.copies.back().blobs)));
+      rotation.device_copies.push_back(upload(rotation.copies.back()));
+      rotation.kernels.push_back(backend_.make_kernel(make_spec(
+          problem, contender.candidate, rotation.copies.back().blobs, rotation.device_copies.back().get())));
     }
     rotation.workspace_bytes = contender.kernel->workspace_bytes(input_views, output_views);
-    rotation.workspace = aligned_bytes(rotation.workspace_bytes);
+    rotation.workspace = backend_.allocate(std::max<std::size_t>(rotation.workspace_bytes, 1));
   }
 
-  const auto run = [&](Rotation& rotation, int times) {
-    const Clock::time_point start = Clock::now();
+  std::vector<const void*> host_inputs;  // constants, which a device's kernels may want to see on the host
+  if (!backend_.is_host()) {
+    for (const Tensor* constant : problem.constants) {
+      host_inputs.push_back(constant != nullptr ? constant->data() : nullptr);
+    }
+  }
+  const auto enqueue = [&](Rotation& rotation, int times) {
     for (int i = 0; i < times; ++i) {
       Launch launch;
       launch.inputs = input_views;
       launch.outputs = output_views;
-      launch.workspace = {rotation.workspace.get(), rotation.workspace_bytes};
+      launch.workspace = {static_cast<std::byte*>(rotation.workspace->data()), rotation.workspace_bytes};
       launch.stream = stream_.get();
+      launch.host_inputs = host_inputs;
       rotation.kernels[rotation.next]->run(launch);
       rotation.next = (rotation.next + 1) % rotation.kernels.size();
     }
-    stream_->synchronize();
-    return std::chrono::duration<double, std::micro>(Clock::now() - start).count() / times;
+  };
+  // On a device: replays of a recording, by the device's own clock, so that what the host takes to launch is no part of
+  // it, as it is none of a network's recorded run.
+  const auto run = [&](Rotation& rotation, int times) {
+    if (backend_.is_host() || times < 2) {
+      const Clock::time_point start = Clock::now();
+      enqueue(rotation, times);
+      stream_->synchronize();
+      return std::chrono::duration<double, std::micro>(Clock::now() - start).count() / times;
+    }
+    if (rotation.recording == nullptr) {
+      rotation.recording = backend_.capture(*stream_, [&] { enqueue(rotation, times); });
+      rotation.recording->replay_timed(*stream_);
+    }
+    return rotation.recording->replay_timed(*stream_) / times;
   };
 
   std::vector<bool> active(contenders.size(), true);
@@ -315,7 +395,9 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
     if (contenders[i].median_us > 0) continue;
     run(rotations[i], 1);
     const double first = run(rotations[i], 1);
-    rotations[i].runs = static_cast<int>(std::clamp(effort.round_us / std::max(first, 0.1), 1.0, 1000.0));
+    const double most = backend_.is_host() ? 1000.0 : 100.0;  // a recording of more takes long to make
+    rotations[i].runs = static_cast<int>(std::clamp(effort.round_us / std::max(first, 0.1), 1.0, most));
+    if (!backend_.is_host()) rotations[i].runs = std::max(rotations[i].runs, 4);
     contenders[i].samples.push_back(first);
     best_first = std::min(best_first, first);
   }
@@ -324,7 +406,9 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
     for (std::size_t i = 0; i < contenders.size(); ++i) {
       if (contenders[i].median_us > 0 || !active[i]) continue;
       // One run that is twice as slow as the best is enough to lose.
-      if (contenders[i].samples.front() > 2 * best_first + 1) {
+      // On a device that single run is mostly the launch, and says little.
+      const double slack = backend_.is_host() ? 1 : 30;
+      if (contenders[i].samples.front() > 2 * best_first + slack) {
         active[i] = false;
         continue;
       }

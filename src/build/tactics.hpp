@@ -17,6 +17,7 @@ namespace tenfold {
 struct TacticOptions {
   int opt_level = 3;
   bool strict = false;
+  bool allow_host = false;  ///< an operator that the backend cannot run is given to the CPU backend
   int num_threads = 1;
   std::uint64_t weight_bytes = 0;  ///< of the whole network: decides how cold a kernel's weights are when it runs
   std::function<bool()> is_cancelled;
@@ -36,11 +37,20 @@ struct AlignedWeights {
   std::vector<std::shared_ptr<std::byte>> memory_;
 };
 
+/// A copy of packed weights in a device's memory.
+struct DeviceWeights {
+  std::vector<std::unique_ptr<Buffer>> buffers;
+  std::vector<const void*> addresses;
+};
+
 /// What was chosen for one step and one profile.
 struct Choice {
   Candidate candidate;
+  bool on_host = false;  ///< the candidate is the CPU backend's
   std::shared_ptr<const AlignedWeights> weights;
+  std::shared_ptr<const DeviceWeights> device_weights;  ///< of `kernel`; on a device only
   std::shared_ptr<const Kernel> kernel;
+  PlanWeight code;                    ///< in the code section; left to the caller
   std::uint64_t workspace_bytes = 0;  ///< at the profile's maximum
   std::vector<PlanCandidate> report;  ///< all candidates; `step` and `profile` are left to the caller
 };
@@ -55,9 +65,15 @@ class TacticChooser {
   Choice choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit, bool variable_shape);
 
   int num_timed() const { return num_timed_; }
+  /// Compiles ahead, many at once, what `choose` will need for these problems. Does nothing on the host.
+  void prepare(std::span<const Problem> problems);
+  /// The spec with which a choice's kernel was made, for Backend::device_code.
+  KernelSpec spec_of(const Problem& problem, const Choice& choice) const;
 
  private:
   struct Contender;
+  std::vector<Candidate> offers(const Problem& problem) const;
+  std::shared_ptr<const DeviceWeights> upload(const AlignedWeights& weights) const;
   void measure(const Problem& problem, std::vector<Contender>& contenders, const std::string& key);
 
   const Backend& backend_;

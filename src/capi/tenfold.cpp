@@ -199,6 +199,9 @@ tenfold_status tenfold_context_set_output(tenfold_context* context, const char* 
 tenfold_status tenfold_context_run(tenfold_context* context) {
   return guard([&] { need(context, "context").context.run(); });
 }
+tenfold_status tenfold_context_enqueue(tenfold_context* context, void* stream) {
+  return guard([&] { need(context, "context").context.enqueue(stream); });
+}
 tenfold_status tenfold_context_warm_up(tenfold_context* context) {
   return guard([&] { need(context, "context").context.warm_up(); });
 }

@@ -36,6 +36,7 @@ std::span<const Pass> pipeline();
 
 struct PassOptions {
   std::vector<std::string> disabled;  ///< names of passes or rewrites
+  bool fp16 = false;                  ///< float32 becomes float16 where that is safe
   bool verify = true;                 ///< Graph::verify after every pass
   std::string dump_directory;         ///< where a pass that throws leaves "<pass>.graph.txt"; empty: nowhere
   std::function<void(std::string_view pass, double fraction)> on_progress;

@@ -20,6 +20,8 @@ struct Engine::State {
 struct Context::State {
   std::shared_ptr<Engine::State> engine;
   std::unique_ptr<Executor> executor;
+  std::unique_ptr<Stream> caller_stream;  // of the last `enqueue`
+  void* caller_handle = nullptr;
   std::vector<TensorInfo> input_infos;
   std::vector<TensorInfo> output_infos;
   // Portable section:
@@ -30,11 +32,11 @@ struct Context::State {
 
 namespace {
 
-const Backend& backend_of(const std::string& name) {
-  const Backend& cpu = cpu_backend();
-  require(name == cpu.name(), Code::unsupported,
-          "the engine was built for the backend '{}', but only '{}' is available here", name, cpu.name());
-  return cpu;
+const Backend& backend_of(const std::string& name, const std::string& device) {
+  const Backend& backend = find_backend(device.empty() ? name : device);
+  require(backend.name() == name, Code::incompatible_engine,
+          "the engine was built for the backend '{}' and cannot run on '{}'; build it anew for that", name, device);
+  return backend;
 }
 
 TensorInfo info_of(const std::string& name, const TensorType& type) {
@@ -65,7 +67,7 @@ int find(const std::vector<TensorInfo>& infos, std::string_view name, std::strin
 }  // namespace
 
 Engine EngineAccess::make(EngineFile file, const LoadOptions& options) {
-  const Backend& backend = backend_of(file.plan.backend);
+  const Backend& backend = backend_of(file.plan.backend, options.device);
   return make(std::move(file), options, backend);
 }
 
@@ -221,6 +223,22 @@ void Context::run() {
             state_->outputs[i].size_bytes(), capacity);
     std::memcpy(data, state_->outputs[i].data(), state_->outputs[i].size_bytes());
   }
+}
+
+void Context::enqueue(void* stream) {
+  if (!state_->executor || state_->engine->program->backend().is_host()) {
+    run();
+    return;
+  }
+  if (stream == nullptr) {
+    state_->executor->enqueue(nullptr);
+    return;
+  }
+  if (state_->caller_stream == nullptr || state_->caller_handle != stream) {
+    state_->caller_stream = state_->engine->program->backend().wrap_stream(stream);
+    state_->caller_handle = stream;
+  }
+  state_->executor->enqueue(state_->caller_stream.get());
 }
 
 void Context::warm_up() {

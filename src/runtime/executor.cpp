@@ -27,6 +27,7 @@ Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Strea
                    std::int64_t max_loop_iterations)
     : program_(std::move(program)),
       stream_(std::move(stream)),
+      current_stream_(stream_.get()),
       backend_(program_->backend()),
       inference_(
           [this](const std::string& symbol) { return symbols_[static_cast<std::size_t>(program_->slot_of(symbol))]; }) {
@@ -53,6 +54,19 @@ Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Strea
   };
   measure(program_->steps());
   operands_.resize(widest);
+  host_of_.resize(plan.values.size());
+  host_operands_.resize(widest);
+  std::size_t sizes_bytes = 0;
+  const std::function<void(const std::vector<RunStep>&)> count_sizes = [&](const std::vector<RunStep>& steps) {
+    for (const RunStep& step : steps) {
+      sizes_bytes += step.elements.size() * sizeof(std::int64_t);
+      for (const RunBlock& block : step.blocks) count_sizes(block.steps);
+    }
+  };
+  if (!backend_.is_host()) {
+    count_sizes(program_->steps());
+    sizes_ = backend_.allocate_staging(std::max<std::size_t>(sizes_bytes, 1));
+  }
   resize_ = [this](int index, const Shape& dims) -> const TensorView& {
     const bool exists = index >= 0 && static_cast<std::size_t>(index) < current_->outputs.size();
     const std::int32_t id = exists ? current_->outputs[static_cast<std::size_t>(index)] : -1;
@@ -99,6 +113,7 @@ void Executor::set_profile(int profile) {
         place(id, arena + chosen.arena_offsets[i]);
         break;
       case Storage::constant:
+        if (!backend_.is_host()) host_of_[i] = program_->host_weights() + plan.values[i].constant_offset;
         place(id, const_cast<std::byte*>(program_->weights()) + plan.values[i].constant_offset);
         break;
       case Storage::none:
@@ -109,6 +124,7 @@ void Executor::set_profile(int profile) {
     }
   }
   for (InputState& input : inputs_) input.is_set = false;
+  recordings_.clear();
   for (StepState& state : states_) state.is_checked = false;
   must_bind_ = true;
   ++epoch_;
@@ -237,7 +253,10 @@ void Executor::update_view(std::int32_t id) {
     return;
   }
   const std::int64_t offset = run_value(id).view_offset.evaluate(symbols_);
-  view(id).data = static_cast<std::byte*>(owner.data) + offset * static_cast<std::int64_t>(size_of(owner.dtype));
+  const std::int64_t bytes = offset * static_cast<std::int64_t>(size_of(owner.dtype));
+  view(id).data = static_cast<std::byte*>(owner.data) + bytes;
+  const void* host = host_of_[static_cast<std::size_t>(plan_value(id).view_of)];
+  host_of_[static_cast<std::size_t>(id)] = host == nullptr ? nullptr : static_cast<const std::byte*>(host) + bytes;
 }
 
 void Executor::check_place(std::int32_t id) const {
@@ -293,7 +312,7 @@ void Executor::make_room(std::int32_t id) {
     grow(growable_[static_cast<std::size_t>(id)]);
   } else if (storage == Storage::output) {
     OutputState& output = outputs_[static_cast<std::size_t>(output_index_[static_cast<std::size_t>(id)])];
-    if (output.user_data != nullptr && backend_.is_host()) {
+    if (output.user_data != nullptr && backend_.is_device_address(output.user_data)) {
       require(bytes <= output.user_capacity, Code::invalid_argument,
               "output '{}' of shape [{}] needs {} bytes, but the buffer given has {}", plan_value(id).name,
               fmt::join(dims_of(id), ", "), bytes, output.user_capacity);
@@ -319,9 +338,10 @@ void Executor::copy_value(std::int32_t from, std::int32_t to) {
 const void* Executor::host_data(std::int32_t id, std::vector<std::byte>& scratch) {
   check_place(id);
   if (backend_.is_host()) return view(id).data;
+  if (const void* known = host_of_[static_cast<std::size_t>(id)]) return known;
   scratch.resize(bytes_of(id));
-  backend_.copy_to_host(scratch.data(), view(id).data, scratch.size(), *stream_);
-  stream_->synchronize();
+  backend_.copy_to_host(scratch.data(), view(id).data, scratch.size(), *current_stream_);
+  current_stream_->synchronize();
   return scratch.data();
 }
 
@@ -330,8 +350,8 @@ void Executor::store_from_host(std::int32_t id, const void* data, std::size_t by
   if (backend_.is_host()) {
     std::memcpy(view(id).data, data, bytes);
   } else {
-    backend_.copy_to_device(view(id).data, data, bytes, *stream_);
-    stream_->synchronize();
+    backend_.copy_to_device(view(id).data, data, bytes, *current_stream_);
+    current_stream_->synchronize();
   }
 }
 
@@ -359,43 +379,24 @@ void Executor::run() {
 
 void Executor::run_checked() {
   check_inputs();
-  const Plan& plan = program_->plan();
-  for (std::size_t i = 0; i < inputs_.size(); ++i) {
-    const std::int32_t id = plan.inputs[i];
-    if (backend_.is_host()) {
-      auto* data = const_cast<void*>(inputs_[i].data);  // kernels only read inputs
-      if (view(id).data != data) place(id, data);
-      continue;
-    }
-    const std::size_t bytes = bytes_of(id);
-    std::unique_ptr<Buffer>& staging = inputs_[i].staging;
-    if (!staging || staging->size_bytes() < bytes) staging = backend_.allocate(std::max<std::size_t>(bytes, 64));
-    if (view(id).data != staging->data()) place(id, staging->data());
-    backend_.copy_to_device(staging->data(), inputs_[i].data, bytes, *stream_);
-  }
   if (profiling) {
     step_times.clear();
     run_start_us_ = now_us();
   }
   iterations_left_ = max_loop_iterations_;
-  run_steps(program_->steps());
   if (!backend_.is_host()) {
-    for (std::size_t i = 0; i < outputs_.size(); ++i) {
-      const std::int32_t id = plan.outputs[i];
-      OutputState& output = outputs_[i];
-      const std::size_t bytes = bytes_of(id);
-      if (output.user_data != nullptr) {
-        require(bytes <= output.user_capacity, Code::invalid_argument,
-                "output '{}' needs {} bytes, but the buffer given has {}", plan_value(id).name, bytes,
-                output.user_capacity);
-        backend_.copy_to_host(output.user_data, view(id).data, bytes, *stream_);
-      } else {
-        output.host_copy.resize(bytes);
-        backend_.copy_to_host(output.host_copy.data(), view(id).data, bytes, *stream_);
-      }
-    }
+    bind_device_inputs(true);
+    run_on_device();
+    copy_outputs_to_host(true);
+    return;
   }
-  stream_->synchronize();
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    const std::int32_t id = program_->plan().inputs[i];
+    auto* data = const_cast<void*>(inputs_[i].data);  // kernels only read inputs
+    if (view(id).data != data) place(id, data);
+  }
+  run_steps(program_->steps());
+  current_stream_->synchronize();
 }
 
 void Executor::warm_up() {
@@ -412,6 +413,7 @@ void Executor::warm_up() {
     borrowed.push_back(i);
   }
   run();
+  if (program_->is_repeatable()) run();  // the second one is recorded
   for (const std::size_t i : borrowed) inputs_[i].is_set = false;
 }
 
@@ -426,7 +428,7 @@ OutputView Executor::output(int index) const {
   result.size_bytes = bytes_of(id);
   result.data = backend_.is_host()           ? tensor.data
                 : state.user_data != nullptr ? state.user_data
-                                             : state.host_copy.data();
+                                             : state.host_copy->data();
   return result;
 }
 
@@ -439,7 +441,7 @@ void Executor::run_steps(const std::vector<RunStep>& steps) {
     const double start = now_us();
     run_step(step);
     if (profiling) {
-      stream_->synchronize();
+      current_stream_->synchronize();
       record(step, start - run_start_us_, now_us() - start);
     }
     if (observer) observe(step);
@@ -475,6 +477,7 @@ void Executor::run_kernel(const RunStep& step) {
   const std::size_t num_inputs = step.inputs.size();
   for (std::size_t i = 0; i < num_inputs; ++i) {
     operands_[i] = step.inputs[i] < 0 ? TensorView{} : view(step.inputs[i]);
+    host_operands_[i] = step.inputs[i] < 0 ? nullptr : host_of_[static_cast<std::size_t>(step.inputs[i])];
   }
   for (std::size_t i = 0; i < step.outputs.size(); ++i) {
     operands_[num_inputs + i] = step.outputs[i] < 0 ? TensorView{} : view(step.outputs[i]);
@@ -484,13 +487,18 @@ void Executor::run_kernel(const RunStep& step) {
   launch.inputs = {operands_.data(), num_inputs};
   launch.outputs = {operands_.data() + num_inputs, step.outputs.size()};
   launch.workspace = {static_cast<std::byte*>(arena_->data()) + choice.workspace_offset, choice.workspace_bytes};
-  launch.stream = stream_.get();
+  launch.stream = current_stream_;
   launch.resize = &resize_;
+  if (!backend_.is_host()) launch.host_inputs = {host_operands_.data(), num_inputs};
   try {
     StepState& state = states_[static_cast<std::size_t>(step.index)];
     if (state.epoch != epoch_) check_shapes(step, launch);
     if (state.workspace_bytes > launch.workspace.size()) launch.workspace = own_workspace(state.workspace_bytes);
-    step.kernels[static_cast<std::size_t>(profile_)]->run(launch);
+    if (choice.on_host) {
+      run_on_host(step, launch);
+    } else {
+      step.kernels[static_cast<std::size_t>(profile_)]->run(launch);
+    }
   } catch (const Error& error) {
     throw error.in_context(fmt::format("step '{}' ({})", step.plan->name, step.plan->op_type));
   }
@@ -528,7 +536,8 @@ void Executor::check_shapes(const RunStep& step, const Launch& launch) {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       const bool is_shape_input =
           std::find(step.shape_inputs.begin(), step.shape_inputs.end(), static_cast<int>(i)) != step.shape_inputs.end();
-      if ((step.has_known_contents[i] == 0 && !is_shape_input) || !backend_.is_host()) inputs[i].data = nullptr;
+      if (step.has_known_contents[i] == 0 && !is_shape_input) inputs[i].data = nullptr;
+      if (!backend_.is_host()) inputs[i].data = const_cast<void*>(launch.host_inputs[i]);  // only read
     }
     try {
       inference_.run(*step.op, inputs, step.wanted);
@@ -587,7 +596,9 @@ void Executor::infer_outputs(const RunStep& step) {
       if (step.inputs[i] < 0) continue;
       inputs.back().data = is_shape_input(i)
                                ? const_cast<void*>(host_data(step.inputs[i], copies[i]))
-                               : (backend_.is_host() && step.has_known_contents[i] != 0 ? inputs.back().data : nullptr);
+                               : (backend_.is_host() && step.has_known_contents[i] != 0
+                                      ? inputs.back().data
+                                      : const_cast<void*>(host_of_[static_cast<std::size_t>(step.inputs[i])]));
     }
     try {
       inference_.run(*step.op, inputs, step.wanted);
@@ -619,13 +630,27 @@ void Executor::run_dim_values(const RunStep& step) {
   for (const std::int32_t output : step.growable_outputs) make_room(output);
   const bool narrow = view(id).dtype == DType::int32;
   const std::size_t size = narrow ? sizeof(std::int32_t) : sizeof(std::int64_t);
-  scratch_.resize(step.elements.size() * size);
+  const std::size_t bytes = step.elements.size() * size;
+  std::byte* data = nullptr;
+  if (backend_.is_host()) {
+    scratch_.resize(bytes);
+    data = scratch_.data();
+  } else {
+    data = static_cast<std::byte*>(sizes_->data()) + sizes_at_;
+    sizes_at_ += step.elements.size() * sizeof(std::int64_t);
+  }
   for (std::size_t i = 0; i < step.elements.size(); ++i) {
     const std::int64_t value = step.elements[i].evaluate(symbols_);
     const auto value32 = static_cast<std::int32_t>(value);
-    std::memcpy(scratch_.data() + i * size, narrow ? static_cast<const void*>(&value32) : &value, size);
+    std::memcpy(data + i * size, narrow ? static_cast<const void*>(&value32) : &value, size);
   }
-  store_from_host(id, scratch_.data(), scratch_.size());
+  if (backend_.is_host()) {
+    store_from_host(id, data, bytes);
+    return;
+  }
+  host_of_[static_cast<std::size_t>(id)] = data;
+  for (const std::int32_t inner : run_value(id).views) update_view(inner);
+  backend_.copy_to_device(view(id).data, data, bytes, *current_stream_);
 }
 
 void Executor::record(const RunStep& step, double start_us, double duration_us) {

@@ -25,6 +25,8 @@ class Executor {
   void set_input(int index, std::span<const std::int64_t> dims, const void* data);
   void set_output(int index, void* data, std::size_t capacity_bytes);
   void run();
+  /// Enqueues one run on `stream`, or on the own stream if it is nullptr. Host backends run it at once.
+  void enqueue(Stream* stream);
   /// Runs once on zeros for inputs without data, at the shapes that are set, else at the profile's optimum.
   void warm_up();
   OutputView output(int index) const;
@@ -38,12 +40,20 @@ class Executor {
     const void* data = nullptr;
     bool is_set = false;
     std::unique_ptr<Buffer> staging;  // on a device that cannot read the caller's memory
+    std::unique_ptr<Buffer> pinned;   // from where the device copies without blocking
   };
   struct OutputState {
     void* user_data = nullptr;
     std::size_t user_capacity = 0;
     std::unique_ptr<Buffer> buffer;
-    std::vector<std::byte> host_copy;
+    std::unique_ptr<Buffer> host_copy;
+  };
+  /// A recorded run: for these shapes and addresses.
+  struct Recording {
+    std::vector<std::int64_t> key;
+    std::unique_ptr<Buffer> sizes;  // what DimValues steps copy to the device
+    std::unique_ptr<CapturedGraph> graph;
+    std::uint64_t last_use = 0;
   };
 
   const PlanValue& plan_value(std::int32_t id) const { return program_->plan().values[static_cast<std::size_t>(id)]; }
@@ -78,6 +88,16 @@ class Executor {
   /// The value's bytes on the host; on a device copied to `scratch`.
   const void* host_data(std::int32_t id, std::vector<std::byte>& scratch);
   void store_from_host(std::int32_t id, const void* data, std::size_t bytes);
+
+  // --- Devices
+  void bind_device_inputs(bool waits);
+  void bind_device_outputs();
+  void copy_outputs_to_host(bool waits);
+  void run_on_device();
+  void replay_or_record();
+  void profile_on_device();
+  std::unique_ptr<CapturedGraph> record_run();
+  void run_on_host(const RunStep& step, const Launch& launch);
 
   // --- Steps
   void run_checked();
@@ -123,6 +143,7 @@ class Executor {
 
   std::shared_ptr<const Program> program_;
   std::shared_ptr<Stream> stream_;
+  Stream* current_stream_;  // stream_, or the caller's while `enqueue` runs
   const Backend& backend_;
   ConcreteInfer inference_;
   int profile_ = 0;
@@ -133,6 +154,14 @@ class Executor {
   std::vector<OutputState> outputs_;
   std::vector<std::int32_t> output_index_;         // by value; -1: no network output
   std::vector<std::unique_ptr<Buffer>> growable_;  // by value
+  std::vector<const void*> host_of_;  // by value, on a device: contents that the host knows too
+  std::vector<const void*> host_operands_;
+  std::vector<Recording> recordings_;
+  std::vector<std::int64_t> recording_key_;
+  std::vector<std::int64_t> last_key_;
+  std::uint64_t num_runs_ = 0;
+  std::unique_ptr<Buffer> sizes_;  // of DimValues steps, on the host
+  std::size_t sizes_at_ = 0;
   std::unique_ptr<Buffer> arena_;
   std::unique_ptr<Buffer> workspace_;
   std::vector<LoopState> loops_;   // by step

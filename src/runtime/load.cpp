@@ -9,13 +9,17 @@ template <typename Source>
 EngineFile read_for(const Source& source, const LoadOptions& options, bool& portable) {
   EngineReadOptions read;
   read.verify_hashes = options.verify;
-  read.backend = &cpu_backend();
+  read.trust_code = options.trust_code;
   portable = false;
   try {
+    // The file says which backend it wants; whether that one accepts it is asked once it is open.
+    read.find_backend = [&](const std::string& name) -> const Backend& {
+      return find_backend(options.device.empty() ? name : options.device);
+    };
     return read_engine(source, read);
   } catch (const Error& error) {
     if (error.code() != Code::incompatible_engine || options.on_mismatch != LoadOptions::OnMismatch::portable) throw;
-    read.backend = nullptr;
+    read.find_backend = nullptr;
     read.read_portable = true;
     EngineFile file = read_engine(source, read);
     if (!file.portable) throw Error(error.code(), error.message() + "; it has no portable section either");

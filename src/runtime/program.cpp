@@ -48,9 +48,23 @@ Program::Program(EngineFile file, const Backend& backend) : file_(std::move(file
     }
   }
   input_bindings_ = make_bindings(plan.bindings);
+  place_weights();
   steps_ = make_steps(plan.steps);
   check_in_place();
-  place_weights();
+  check_repeatable();
+}
+
+void Program::check_repeatable() {
+  const Plan& plan = file_.plan;
+  is_repeatable_ = !backend_.is_host() &&
+                   std::none_of(plan.values.begin(), plan.values.end(),
+                                [](const PlanValue& value) { return value.storage == Storage::growable; }) &&
+                   std::all_of(steps_.begin(), steps_.end(), [](const RunStep& step) {
+                     const bool on_host = std::any_of(step.plan->choices.begin(), step.plan->choices.end(),
+                                                      [](const PlanChoice& choice) { return choice.on_host; });
+                     return (step.kind == StepKind::kernel || step.kind == StepKind::dim_values) &&
+                            !step.infer_at_run_time && !step.sets_output_shape && !on_host;
+                   });
 }
 
 void Program::check_in_place() const {
@@ -220,8 +234,21 @@ void Program::make_kernels(const PlanStep& step, RunStep& run) const {
     }
     for (const PlanWeight& weight : choice.weights) {
       spec.weights.emplace_back(file_.weights.data + weight.offset, weight.size);
+      if (!backend_.is_host() && !choice.on_host) spec.device_weights.push_back(weights_ + weight.offset);
     }
-    const std::shared_ptr<const Kernel> kernel = backend_.make_kernel(spec);
+    if (file_.code_is_trusted) spec.code = {file_.code.data + choice.code.offset, choice.code.size};
+    const Backend& backend = choice.on_host ? cpu_backend() : backend_;
+    std::shared_ptr<const Kernel> kernel;
+    try {
+      kernel = backend.make_kernel(spec);
+    } catch (const Error& error) {
+      const bool has_untrusted_code = choice.code.size > 0 && !file_.code_is_trusted;
+      if (!has_untrusted_code || error.code() != Code::unsupported) throw;
+      throw Error(Code::incompatible_engine,
+                  fmt::format("the engine's machine code was not built by this user on this machine, so it is not run; "
+                              "trust it explicitly if you know its origin, or build the engine here ({})",
+                              error.message()));
+    }
     for (std::size_t i = 0; i < step.inputs.size(); ++i) {
       require(step.inputs[i] < 0 || !is_pitched(step.inputs[i]) || kernel->accepts_pitched_input(static_cast<int>(i)),
               Code::incompatible_engine, "tactic '{}' cannot read input {} from a part of a wider value", choice.tactic,

@@ -87,6 +87,10 @@ class Program {
   int slot_of(const std::string& symbol) const;
   /// The weights section, on the device. `values` of Storage::constant lie in it.
   const std::byte* weights() const { return weights_; }
+  /// The same on the host.
+  const std::byte* host_weights() const { return file_.weights.data; }
+  /// On a device: does every run with the same input shapes enqueue the same work, so that it can be recorded once?
+  bool is_repeatable() const { return is_repeatable_; }
   /// Zeros, as many as the largest value that exists in packed weights only. A kernel that has packed an operand never
   /// looks here; one that an engine file led astray reads zeros and not what lies at address 0.
   const void* zeros() const { return zeros_.get(); }
@@ -98,6 +102,7 @@ class Program {
   void make_kernels(const PlanStep& step, RunStep& run) const;
   void check_in_place() const;
   void place_weights();
+  void check_repeatable();
   void collect_symbols(const std::vector<PlanBinding>& bindings);
   void collect_symbols(const std::vector<PlanStep>& steps);
 
@@ -112,6 +117,7 @@ class Program {
   int num_steps_ = 0;
   std::map<std::int32_t, std::vector<int>> dim_values_;  // outputs of DimValues seen so far: symbols they depend on
   const std::byte* weights_ = nullptr;
+  bool is_repeatable_ = false;
   std::unique_ptr<Buffer> device_weights_;
   std::shared_ptr<const void> zeros_;
 };

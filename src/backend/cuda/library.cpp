@@ -15,6 +15,7 @@ extern "C" __attribute__((visibility("default"))) const tenfold::Backend* tenfol
             host.version);
     set_log_sink(host.log, LogLevel::debug);
     // Never freed: kernels and streams may outlive every other object of the process.
+    if (!host.preset.empty()) return cuda::make_offline_backend(cuda::preset_traits(host.preset)).release();
     return cuda::make_cuda_backend(device).release();
   } catch (const Error& error) {
     failure = {error.code(), error.message()};
