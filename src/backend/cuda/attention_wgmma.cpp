@@ -1,0 +1,212 @@
+// FusedAttention on the tensor cores of Hopper.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "backend/cuda/attention_schedule.hpp"
+#include "backend/cuda/gemm_kernel.hpp"
+#include "ops/attention.hpp"
+
+namespace tenfold::cuda {
+namespace {
+
+constexpr double kLog2E = 1.4426950408889634;
+
+const FusedAttention& attention_of(const OpPtr& op) {
+  const auto* attention = op_cast<FusedAttention>(op);
+  ensure(attention != nullptr, "an attention tactic was given operator {}", op->type());
+  return *attention;
+}
+
+bool has_mask(const std::vector<TensorType>& inputs) {
+  return inputs.size() > FusedAttention::kMask && inputs[FusedAttention::kMask].dtype != DType::undefined;
+}
+
+std::optional<std::string> refuses(const FusedAttention& attention, const std::vector<TensorType>& inputs,
+                                   const std::vector<TensorType>& outputs) {
+  if (inputs.size() < 3 || outputs.empty()) return "operands are missing";
+  if (auto refusal = refuses_element(inputs[0].dtype)) return refusal;
+  for (std::size_t i = 1; i < 3; ++i) {
+    if (inputs[i].dtype != inputs[0].dtype) return "the types of query, key and value differ";
+  }
+  if (outputs[0].dtype != inputs[0].dtype) return "the type of the result differs from the query's";
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (inputs[i].rank() != 4 || !inputs[i].dims[3].is_constant()) return "the head size is not known";
+  }
+  if (attention.scale() && !(*attention.scale() > 0)) return "the scale is not positive";
+  return std::nullopt;
+}
+
+/// The schedule's part that the operator decides.
+AttentionSchedule base_schedule(const FusedAttention& attention, const std::vector<TensorType>& inputs) {
+  AttentionSchedule schedule{.element = inputs[0].dtype,
+                             .head_size = static_cast<int>(std::min<std::int64_t>(inputs[0].dims[3].constant(), 1024)),
+                             .value_size = static_cast<int>(std::min<std::int64_t>(inputs[2].dims[3].constant(), 1024)),
+                             .causal = attention.causal(),
+                             .masked = has_mask(inputs)};
+  if (schedule.masked) schedule.mask = inputs[FusedAttention::kMask].dtype;
+  return schedule;
+}
+
+AttentionSchedule check(const KernelSpec& spec) {
+  const FusedAttention& attention = attention_of(spec.op);
+  const auto refusal = refuses(attention, spec.inputs, spec.outputs);
+  require(!refusal && spec.weights.empty(), Code::incompatible_engine, "tactic '{}' cannot run this attention: {}",
+          spec.tactic, refusal.value_or("it takes no packed weights"));
+  const AttentionSchedule schedule = AttentionSchedule::decode(spec.parameters);
+  AttentionSchedule expected = base_schedule(attention, spec.inputs);
+  expected.tile_keys = schedule.tile_keys;
+  expected.consumers = schedule.consumers;
+  require(schedule == expected, Code::incompatible_engine, "tactic '{}': the schedule does not fit the operator",
+          spec.tactic);
+  return schedule;
+}
+
+/// [batch, head, row, element] of a tensor in either layout, as a tensor map wants it: innermost first.
+struct HeadView {
+  std::int64_t batch, heads, rows, size;
+  std::int64_t batch_step, head_step, row_step;  ///< elements
+};
+HeadView head_view(const TensorView& view, FusedAttention::Layout layout) {
+  const bool rows_inner = layout == FusedAttention::Layout::bhld;
+  const std::int64_t outer = view.dim(1), inner = view.dim(2);
+  HeadView heads{view.dim(0), rows_inner ? outer : inner, rows_inner ? inner : outer, view.dim(3), 0, 0, 0};
+  heads.row_step = rows_inner ? view.pitch : view.pitch * inner;
+  heads.head_step = rows_inner ? view.pitch * inner : view.pitch;
+  heads.batch_step = view.pitch * inner * outer;
+  return heads;
+}
+
+TensorMap head_map(const HeadView& view, const void* data, DType dtype, int box_rows) {
+  const auto u64 = [](std::int64_t v) { return static_cast<std::uint64_t>(v); };
+  const std::uint64_t size = size_of(dtype);
+  const std::array<std::uint64_t, 4> dims{u64(view.size), u64(view.rows), u64(view.heads), u64(view.batch)};
+  const std::array<std::uint64_t, 3> strides{u64(view.row_step) * size, u64(view.head_step) * size,
+                                             u64(view.batch_step) * size};
+  const std::array<std::uint32_t, 4> box{64, static_cast<std::uint32_t>(box_rows), 1, 1};
+  return encode_tiled(map_type(dtype), 4, data, dims.data(), strides.data(), box.data(), MapSwizzle::bytes128);
+}
+
+class AttentionKernel final : public Kernel {
+ public:
+  AttentionKernel(const KernelSpec& spec, const AttentionSchedule& schedule, const LoadedModule& module)
+      : layout_(attention_of(spec.op).layout()),
+        schedule_(schedule),
+        scale_(static_cast<float>(
+            kLog2E * attention_of(spec.op).scale().value_or(1 / std::sqrt(static_cast<double>(schedule.head_size))))),
+        function_(module.function(kAttentionEntry)) {}
+
+  void run(const Launch& launch) const override {
+    const TensorView& y = launch.outputs[0];
+    if (y.num_elements() == 0) return;
+    const HeadView q = head_view(launch.inputs[0], layout_), k = head_view(launch.inputs[1], layout_);
+    const HeadView v = head_view(launch.inputs[2], layout_), out = head_view(y, layout_);
+    if (k.rows == 0) {
+      cuda_stream(launch).fill(y.data, 0, static_cast<std::size_t>(y.num_elements()) * size_of(y.dtype));
+      return;
+    }
+    AttentionArguments arguments{};
+    arguments.out = y.data;
+    arguments.out_batch = out.batch_step;
+    arguments.out_head = out.head_step;
+    arguments.out_row = out.row_step;
+    arguments.heads = static_cast<int>(q.heads);
+    arguments.key_heads = static_cast<int>(k.heads);
+    arguments.queries = static_cast<int>(q.rows);
+    arguments.keys = static_cast<int>(k.rows);
+    arguments.scale = scale_;
+    if (schedule_.masked) bind_mask(launch.inputs[FusedAttention::kMask], arguments);
+    LaunchConfig config;
+    config.function = function_;
+    config.grid = {static_cast<unsigned>((q.rows + schedule_.tile_queries() - 1) / schedule_.tile_queries()),
+                   static_cast<unsigned>(q.heads), static_cast<unsigned>(q.batch)};
+    config.block.x = static_cast<unsigned>(schedule_.threads());
+    config.smem_bytes = static_cast<unsigned>(schedule_.shared_bytes());
+    cuda_stream(launch).launch(config, head_map(q, launch.inputs[0].data, schedule_.element, schedule_.tile_queries()),
+                               head_map(k, launch.inputs[1].data, schedule_.element, schedule_.tile_keys),
+                               head_map(v, launch.inputs[2].data, schedule_.element, schedule_.tile_keys), arguments);
+  }
+
+ private:
+  /// Broadcast to [batch, heads, queries, keys]; an axis of 1 stands still.
+  static void bind_mask(const TensorView& mask, AttentionArguments& arguments) {
+    std::array<long long, 4> steps{};
+    long long step = 1;
+    for (int axis = mask.rank() - 1, to = 3; axis >= 0 && to >= 0; --axis, --to) {
+      steps[static_cast<std::size_t>(to)] = mask.dim(axis) == 1 ? 0 : step;
+      step *= axis == mask.rank() - 1 ? mask.pitch : mask.dim(axis);
+    }
+    arguments.mask = mask.data;
+    arguments.mask_batch = steps[0];
+    arguments.mask_head = steps[1];
+    arguments.mask_row = steps[2];
+    arguments.mask_key = steps[3];
+  }
+
+  FusedAttention::Layout layout_;
+  AttentionSchedule schedule_;
+  float scale_;
+  Function function_;
+};
+
+/// Blocks run in waves; each multiplies, or exponentiates at 16 per clock, whichever takes longer.
+double estimate_us(const AttentionSchedule& schedule, const Problem& problem, const DeviceTraits& traits) {
+  constexpr double kMultiplies = 2048 * 0.7, kExponentials = 16 * 0.8, kOverheadClocks = 2500, kTileClocks = 250;
+  const auto& layout = attention_of(problem.op).layout();
+  const Shape& q = problem.input_shapes[0];
+  const Shape& k = problem.input_shapes[1];
+  const std::size_t row = layout == FusedAttention::Layout::bhld ? 2 : 1, head = 3 - row;
+  const double queries = static_cast<double>(q[row]), keys = static_cast<double>(k[row]);
+  const double tiles = std::ceil(keys / schedule.tile_keys) * (schedule.causal ? 0.55 : 1.0);
+  const double padded_head = (schedule.head_size + 15) / 16 * 16;
+  const double scores = static_cast<double>(schedule.tile_queries()) * schedule.tile_keys;
+  const double clocks = std::max(scores * (padded_head + schedule.value_size) / kMultiplies, scores / kExponentials);
+  const double blocks = std::ceil(queries / schedule.tile_queries()) * static_cast<double>(q[0] * q[head]);
+  const double waves = std::ceil(blocks / traits.num_sms);
+  // One warpgroup alone cannot overlap its exponentials with another's products.
+  const double overlap = schedule.consumers == 1 ? 1.5 : 1.0;
+  return 2 + waves * (kOverheadClocks + tiles * (clocks * overlap + kTileClocks)) / (traits.clock_ghz * 1000 * 0.85);
+}
+
+void candidates(const Problem& problem, const DeviceTraits& traits, std::vector<Candidate>& out) {
+  auto refusal = refuses_device(traits);
+  if (!refusal) refusal = refuses(attention_of(problem.op), problem.inputs, problem.outputs);
+  bool any = false;
+  if (!refusal) {
+    for (const int consumers : {1, 2, 3}) {
+      for (const int keys : {64, 80, 96, 128}) {
+        AttentionSchedule schedule = base_schedule(attention_of(problem.op), problem.inputs);
+        schedule.consumers = consumers;
+        schedule.tile_keys = keys;
+        if (auto reason = schedule.refuses()) {
+          if (!refusal) refusal = std::move(reason);
+          continue;
+        }
+        any = true;
+        Candidate candidate;
+        candidate.parameters = schedule.encode();
+        candidate.estimated_us = estimate_us(schedule, problem, traits);
+        out.push_back(std::move(candidate));
+      }
+    }
+  }
+  if (any) return;
+  offer_refusal(refusal.value_or(""), out);
+}
+
+}  // namespace
+
+const CudaTactic kAttentionWgmma{"attention.wgmma",
+                                 "FusedAttention",
+                                 candidates,
+                                 nullptr,
+                                 [](const KernelSpec& spec, const DeviceTraits&) {
+                                   return Source{attention_text(check(spec)), {std::string(kAttentionEntry)}};
+                                 },
+                                 [](const KernelSpec& spec, const LoadedModule& module) -> std::unique_ptr<Kernel> {
+                                   return std::make_unique<AttentionKernel>(spec, check(spec), module);
+                                 }};
+
+}  // namespace tenfold::cuda

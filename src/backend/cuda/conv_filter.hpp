@@ -1,0 +1,49 @@
+// What the CUDA convolutions share about their operands.
+#pragma once
+
+#include <vector>
+
+#include "base/error.hpp"
+#include "ops/conv.hpp"
+
+namespace tenfold::cuda {
+
+inline constexpr std::size_t kConvBias = 2;
+/// Bytes that rows of a tensor map are a multiple of.
+inline constexpr std::int64_t kMapAlignment = 16;
+
+inline const Conv& conv_of(const OpPtr& op) {
+  const auto* conv = op_cast<Conv>(op);
+  ensure(conv != nullptr, "a Conv tactic was given operator {}", op->type());
+  return *conv;
+}
+
+/// Of constant weights [n, channels, kernel_h, kernel_w].
+struct FilterSizes {
+  std::int64_t n = 0, channels = 0, kernel_h = 0, kernel_w = 0;
+  std::int64_t positions() const { return kernel_h * kernel_w; }
+};
+inline FilterSizes filter_sizes(const TensorType& weights) {
+  return {weights.dims[0].constant(), weights.dims[1].constant(), weights.dims[2].constant(),
+          weights.dims[3].constant()};
+}
+inline bool has_bias(const std::vector<TensorType>& inputs) {
+  return inputs.size() > kConvBias && inputs[kConvBias].dtype != DType::undefined;
+}
+
+/// Why no tensor-core convolution of this backend can run it; std::nullopt: the filter and window are to be looked at.
+inline std::optional<std::string> refuses_conv(const Conv& conv, const std::vector<TensorType>& inputs,
+                                               const std::vector<TensorType>& outputs) {
+  if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
+  if (inputs[1].dtype != inputs[0].dtype || outputs[0].dtype != inputs[0].dtype)
+    return "the types of image, weights and result differ";
+  if (conv.layout() != ImageLayout::nhwc) return "the image is not channels-last";
+  if (inputs[0].rank() != 4 || inputs[1].rank() != 4) return "only two spatial axes are supported";
+  if (conv.group() != 1) return "grouped";
+  if (!inputs[1].is_static() || (has_bias(inputs) && !inputs[kConvBias].is_static())) return "the weights are computed";
+  const FilterSizes sizes = filter_sizes(inputs[1]);
+  if (sizes.n < 1 || sizes.channels < 1 || sizes.positions() < 1) return "the filter is empty";
+  return std::nullopt;
+}
+
+}  // namespace tenfold::cuda

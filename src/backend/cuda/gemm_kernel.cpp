@@ -1,0 +1,198 @@
+// Packing on the host, tensor maps, grids.
+#include "backend/cuda/gemm_kernel.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "backend/cuda/pointwise_text.hpp"
+#include "base/error.hpp"
+
+namespace tenfold::cuda {
+namespace {
+
+constexpr std::size_t kShortlist = 6;
+/// Rows of tiles that are walked together, so that their operands meet in the second-level cache.
+constexpr int kGroupM = 8;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+std::int64_t padded_columns(const GemmSchedule& schedule, std::int64_t n) {
+  return ceil_div(n, schedule.tile_n) * schedule.tile_n;
+}
+
+std::int64_t packed_columns_bytes(const GemmSchedule& schedule, std::int64_t n, std::int64_t channels,
+                                  std::int64_t positions) {
+  return padded_columns(schedule, n) * loads_along_k(schedule, channels, positions) * schedule.row_bytes;
+}
+
+std::vector<std::byte> pack_columns(
+    const GemmSchedule& schedule, std::int64_t n, std::int64_t channels, std::int64_t positions, const std::byte* data,
+    const std::function<std::int64_t(std::int64_t, std::int64_t, std::int64_t)>& index_of) {
+  const std::int64_t row_elements = schedule.row_elements();
+  const std::int64_t padded_channels = ceil_div(channels, row_elements) * row_elements;
+  const std::int64_t row = loads_along_k(schedule, channels, positions) * row_elements;
+  const auto size = static_cast<std::size_t>(schedule.element_bytes());
+  std::vector<std::byte> packed(static_cast<std::size_t>(packed_columns_bytes(schedule, n, channels, positions)));
+  const std::int64_t step = channels > 1 ? index_of(0, 0, 1) - index_of(0, 0, 0) : 1;
+  for (std::int64_t f = 0; f < padded_columns(schedule, n); ++f) {
+    const std::int64_t inside = f % schedule.tile_n;
+    const std::int64_t column = f - inside + column_of(static_cast<int>(inside), schedule.unit());
+    if (column >= n) continue;
+    for (std::int64_t position = 0; position < positions; ++position) {
+      std::byte* to = packed.data() + static_cast<std::size_t>(f * row + position * padded_channels) * size;
+      const std::byte* from = data + static_cast<std::size_t>(index_of(column, position, 0)) * size;
+      if (step == 1) {
+        std::memcpy(to, from, static_cast<std::size_t>(channels) * size);
+        continue;
+      }
+      for (std::int64_t c = 0; c < channels; ++c) {
+        std::memcpy(to + static_cast<std::size_t>(c) * size, from + static_cast<std::size_t>(c * step) * size, size);
+      }
+    }
+  }
+  return packed;
+}
+
+std::vector<std::byte> pack_vector(const GemmSchedule& schedule, std::int64_t n, const Tensor* values) {
+  std::vector<float> padded(static_cast<std::size_t>(padded_columns(schedule, n)), 0.0F);
+  const std::vector<double> numbers = values->to_double();
+  for (std::size_t i = 0; i < padded.size(); ++i) {
+    if (numbers.size() == 1)
+      padded[i] = static_cast<float>(numbers[0]);
+    else if (i < numbers.size())
+      padded[i] = static_cast<float>(numbers[i]);
+  }
+  std::vector<std::byte> bytes(padded.size() * sizeof(float));
+  std::memcpy(bytes.data(), padded.data(), bytes.size());
+  return bytes;
+}
+
+std::optional<std::string> refuses_device(const DeviceTraits& traits) {
+  if (traits.sm != 90)
+    return fmt::format("the kernel needs compute capability 9.0, the device has {}.{}", traits.sm / 10, traits.sm % 10);
+  return std::nullopt;
+}
+
+std::optional<std::string> refuses_element(DType dtype) {
+  if (dtype == DType::float16 || dtype == DType::bfloat16) return std::nullopt;
+  return fmt::format("tensor cores multiply float16 and bfloat16 here, not {}", to_string(dtype));
+}
+
+MapType map_type(DType dtype) {
+  switch (dtype) {
+    case DType::float16:
+      return MapType::float16;
+    case DType::bfloat16:
+      return MapType::bfloat16;
+    case DType::float32:
+      return MapType::float32;
+    case DType::int8:
+      return MapType::uint8;
+    default:
+      throw Error(Code::internal, fmt::format("no tensor map of {}", to_string(dtype)));
+  }
+}
+
+MapSwizzle swizzle_of(int row_bytes) {
+  return row_bytes == 128 ? MapSwizzle::bytes128 : row_bytes == 64 ? MapSwizzle::bytes64 : MapSwizzle::bytes32;
+}
+
+void offer_refusal(std::string reason, std::vector<Candidate>& out) {
+  Candidate candidate;
+  candidate.refusal = std::move(reason);
+  out.push_back(std::move(candidate));
+}
+
+void offer_schedules(const GemmShape& shape, const DeviceTraits& traits, std::vector<Candidate>& out) {
+  const std::vector<RankedSchedule> ranked = rank_schedules(shape, traits, kShortlist);
+  for (const RankedSchedule& entry : ranked) {
+    Candidate candidate;
+    candidate.parameters = entry.schedule.encode();
+    candidate.estimated_us = entry.estimated_us;
+    out.push_back(std::move(candidate));
+  }
+  if (ranked.empty()) offer_refusal("no schedule fits this product", out);
+}
+
+GemmLauncher::GemmLauncher(const GemmSchedule& schedule, EpilogueSpec epilogue, const LoadedModule& module)
+    : schedule_(schedule),
+      epilogue_(std::move(epilogue)),
+      function_(module.function(kGemmEntry)),
+      num_sms_(module.traits().num_sms) {}
+
+TensorMap GemmLauncher::packed_map(const void* weights, std::int64_t n, std::int64_t loads_k) const {
+  const std::uint64_t row = static_cast<std::uint64_t>(loads_k * schedule_.row_bytes);
+  const std::array<std::uint64_t, 2> dims{row / static_cast<std::uint64_t>(schedule_.element_bytes()),
+                                          static_cast<std::uint64_t>(padded_columns(schedule_, n))};
+  const std::array<std::uint32_t, 2> box{static_cast<std::uint32_t>(schedule_.row_elements()),
+                                         static_cast<std::uint32_t>(schedule_.tile_n)};
+  return encode_tiled(map_type(schedule_.element), 2, weights, dims.data(), &row, box.data(),
+                      swizzle_of(schedule_.row_bytes));
+}
+
+TensorMap GemmLauncher::matrix_map(const void* data, std::int64_t batches, std::int64_t rows, std::int64_t columns,
+                                   std::int64_t pitch, int box_columns, int box_rows) const {
+  const auto size = static_cast<std::uint64_t>(schedule_.element_bytes());
+  const std::array<std::uint64_t, 3> dims{static_cast<std::uint64_t>(columns), static_cast<std::uint64_t>(rows),
+                                          static_cast<std::uint64_t>(batches)};
+  const std::array<std::uint64_t, 2> strides{static_cast<std::uint64_t>(pitch) * size,
+                                             static_cast<std::uint64_t>(pitch * rows) * size};
+  const std::array<std::uint32_t, 3> box{static_cast<std::uint32_t>(box_columns), static_cast<std::uint32_t>(box_rows),
+                                         1};
+  return encode_tiled(map_type(schedule_.element), 3, data, dims.data(), strides.data(), box.data(),
+                      swizzle_of(schedule_.row_bytes));
+}
+
+void GemmLauncher::run(const Launch& launch, GemmArguments& arguments, const TensorMap& a, const TensorMap& b,
+                       std::int64_t loads_k, std::span<const TensorView> inputs, int first_input,
+                       const TensorView& output) const {
+  const int out_h = arguments.out_h, out_w = arguments.out_w;
+  bind_output(output, schedule_.unit(), arguments);
+  if (schedule_.rows == RowSource::image) {
+    arguments.out_h = out_h;
+    arguments.out_w = out_w;
+  }
+  bind_operands(epilogue_, inputs, first_input, output, arguments);
+  arguments.tiles_m = static_cast<int>(ceil_div(arguments.m, schedule_.tile_m()));
+  arguments.tiles_n = static_cast<int>(ceil_div(arguments.n, schedule_.tile_n));
+  arguments.group_m = kGroupM;
+  arguments.steps_k = static_cast<int>(loads_k / schedule_.loads_per_stage);
+  TensorMap residual = b;
+  if (schedule_.staged_residuals > 0) {
+    const int index = epilogue_.stageable(schedule_.output);
+    const TensorView& view = inputs[static_cast<std::size_t>(first_input + index)];
+    const auto size = static_cast<std::uint64_t>(schedule_.output_bytes());
+    const std::uint64_t pitch = static_cast<std::uint64_t>(view.pitch) * size;
+    const std::array<std::uint64_t, 2> dims{static_cast<std::uint64_t>(arguments.n),
+                                            static_cast<std::uint64_t>(arguments.m)};
+    const std::array<std::uint32_t, 2> box{static_cast<std::uint32_t>(4 * schedule_.unit()),
+                                           static_cast<std::uint32_t>(schedule_.tile_m())};
+    residual =
+        encode_tiled(map_type(schedule_.output), 2, view.data, dims.data(), &pitch, box.data(), MapSwizzle::none);
+  }
+  const std::int64_t tiles = std::int64_t{arguments.tiles_m} * arguments.tiles_n * arguments.batches;
+  if (tiles == 0) return;
+  LaunchConfig config;
+  config.function = function_;
+  config.block.x = static_cast<unsigned>(schedule_.threads());
+  config.smem_bytes = static_cast<unsigned>(schedule_.shared_bytes(loads_k));
+  std::int64_t blocks = std::min<std::int64_t>(num_sms_, tiles);
+  if (schedule_.resident) {
+    const std::int64_t columns = arguments.tiles_n;
+    blocks = std::max<std::int64_t>(1, std::min<std::int64_t>(num_sms_ / columns, arguments.tiles_m)) * columns;
+  } else if (schedule_.split_k > 0) {
+    blocks = tiles * schedule_.split_k;
+    config.cluster.x = static_cast<unsigned>(schedule_.split_k);
+  }
+  config.grid.x = static_cast<unsigned>(blocks);
+  // Where blocks are few, the weights' way to the multiprocessors hides behind the kernel before.
+  config.pdl = schedule_.split_k > 0;
+  cuda_stream(launch).launch(config, a, b, residual, arguments);
+}
+
+}  // namespace tenfold::cuda

@@ -1,0 +1,182 @@
+// Products, convolutions and attention on the tensor cores against their references: ragged sizes, every tile that the
+// model would time, epilogues with operands of every broadcast.
+#include "gpu/device_case.hpp"
+
+namespace tenfold {
+namespace {
+
+Tensor floats(const Shape& shape, std::uint32_t seed, double size = 1) {
+  return random_tensor(DType::float32, shape, seed, -size, size);
+}
+
+/// Sums of k products of operands in [-1, 1] have a size of sqrt(k) / 3. The result is rounded to 11 bits (8 for
+/// bfloat16), and functions of the epilogue may be off by 2^-10 of its size.
+Tolerance tolerance_for(std::int64_t k, DType dtype = DType::float16) {
+  const double unit = dtype == DType::bfloat16 ? 0x1p-7 : 0x1p-10;
+  return {unit * (1 + std::sqrt(static_cast<double>(k)) / 3), unit};
+}
+
+struct Extra {
+  std::string program;
+  std::vector<Shape> operands;
+};
+void add_epilogue(KernelCase& c, const Extra& extra, std::size_t first) {
+  if (extra.program.empty()) return;
+  c.attributes.set("epilogue", extra.program);
+  if (!extra.operands.empty()) c.attributes.set("epilogue_inputs", static_cast<std::int64_t>(extra.operands.size()));
+  if (extra.operands.empty()) return;
+  c.inputs.resize(first);
+  std::uint32_t seed = 100;
+  for (const Shape& shape : extra.operands) c.inputs.push_back(floats(shape, ++seed));
+}
+
+void check_matmul(const Shape& a, const Shape& b, bool trans_b = false, const Extra& extra = {},
+                  DType dtype = DType::float16) {
+  KernelCase c{"MatMul", {{"trans_b", std::int64_t{trans_b}}}, {floats(a, 1), floats(b, 2)}, {false, true}};
+  add_epilogue(c, extra, 2);
+  check_device_tactic(c, "gemm.wgmma", tolerance_for(a.back(), dtype), dtype);
+}
+
+TEST(GpuGemm, SizesThatFillTilesAndSizesThatDoNot) {
+  TENFOLD_NEEDS_GPU();
+  check_matmul({128, 64}, {64, 64});
+  check_matmul({1, 768}, {768, 768});
+  check_matmul({128, 768}, {768, 3072});
+  check_matmul({300, 200}, {200, 136});
+  check_matmul({77, 768}, {320, 768}, true);
+  check_matmul({5, 40}, {40, 7});
+  check_matmul({1030, 128}, {33, 128}, true);
+  check_matmul({2, 65, 72}, {72, 1000});
+  check_matmul({2048, 512}, {512, 640});
+  check_matmul({256, 320}, {320, 320}, false, {}, DType::bfloat16);
+}
+
+TEST(GpuGemm, EpiloguesWithEveryBroadcast) {
+  TENFOLD_NEEDS_GPU();
+  check_matmul({300, 128}, {128, 256}, false, {"add 0 1; gelu 2", {{256}}});
+  check_matmul({3, 100, 128}, {128, 256}, false, {"add 0 1; add 3 2", {{256}, {3, 100, 256}}});
+  check_matmul({300, 128}, {128, 129}, false, {"add 0 1; add 3 2; relu 4", {{129}, {300, 129}}});
+  check_matmul({3, 100, 128}, {128, 256}, false,
+               {"mul 0 1; add 5 2; add 6 3; mul 7 4", {{1}, {3, 1, 256}, {1, 100, 256}, {3, 100, 1}}});
+  check_matmul({4, 768}, {768, 3072}, false, {"add 0 1; silu 3; mul 4 2", {{3072}, {4, 3072}}});
+}
+
+void check_batched(const Shape& a, const Shape& b, bool trans_a, bool trans_b, const Extra& extra = {}) {
+  KernelCase c{
+      "MatMul", {{"trans_a", std::int64_t{trans_a}}, {"trans_b", std::int64_t{trans_b}}}, {floats(a, 1), floats(b, 2)}};
+  add_epilogue(c, extra, 2);
+  check_device_tactic(c, "gemm.wgmma_batched", tolerance_for(trans_a ? a[a.size() - 2] : a.back()));
+}
+
+TEST(GpuGemm, ComputedOperandsInEveryOrientation) {
+  TENFOLD_NEEDS_GPU();
+  check_batched({2, 3, 130, 64}, {2, 3, 64, 72}, false, false);
+  check_batched({2, 3, 130, 64}, {2, 3, 77, 64}, false, true);
+  check_batched({4, 64, 136}, {4, 64, 80}, true, false);
+  check_batched({4, 64, 136}, {4, 80, 64}, true, true);
+  check_batched({6, 100, 128}, {128, 256}, false, false);
+  check_batched({1, 128, 40}, {3, 40, 64}, false, false, {"mul_imm 0 0x1p-1; add 2 1", {{3, 128, 64}}});
+  check_batched({2, 2, 7, 8}, {2, 2, 8, 16}, false, false);
+}
+
+struct Image {
+  std::int64_t n, h, w, c;
+};
+struct Filter {
+  std::int64_t out, h, w, stride = 1, pad = 0, dilation = 1;
+};
+void check_conv(const Image& x, const Filter& f, bool bias = true, const Extra& extra = {},
+                const std::string& tactic = "conv.wgmma") {
+  KernelCase c{"Conv",
+               {{"strides", std::vector<std::int64_t>{f.stride, f.stride}},
+                {"pads", std::vector<std::int64_t>{f.pad, f.pad, f.pad, f.pad}},
+                {"dilations", std::vector<std::int64_t>{f.dilation, f.dilation}},
+                {"layout", std::string("nhwc")}},
+               {floats({x.n, x.h, x.w, x.c}, 1), floats({f.out, x.c, f.h, f.w}, 2)},
+               {false, true, true}};
+  c.inputs.push_back(bias ? floats({f.out}, 3) : Tensor{});
+  add_epilogue(c, extra, 3);
+  check_device_tactic(c, tactic, tolerance_for(x.c * f.h * f.w));
+}
+
+TEST(GpuConv, WindowsOfAllKinds) {
+  TENFOLD_NEEDS_GPU();
+  check_conv({2, 14, 14, 64}, {64, 3, 3, 1, 1});
+  check_conv({1, 28, 20, 128}, {128, 3, 3, 2, 1});
+  check_conv({2, 17, 13, 64}, {96, 1, 1, 2, 0}, false);
+  check_conv({3, 9, 11, 72}, {40, 3, 3, 1, 1});
+  check_conv({1, 20, 20, 24}, {32, 5, 5, 1, 2});
+  check_conv({1, 16, 16, 16}, {8, 3, 3, 1, 2, 2}, false);
+  check_conv({2, 8, 8, 320}, {320, 3, 3, 1, 1});
+  check_conv({2, 7, 7, 96}, {4, 3, 3, 1, 1});
+  check_conv({5, 10, 10, 256}, {512, 1, 1});
+  check_conv({1, 30, 30, 8}, {64, 7, 7, 2, 3});
+}
+
+TEST(GpuConv, FewChannels) {
+  TENFOLD_NEEDS_GPU();
+  check_conv({2, 33, 30, 3}, {64, 7, 7, 2, 3}, true, {"relu 0", {}}, "conv.wgmma_folded");
+  check_conv({2, 16, 16, 4}, {320, 3, 3, 1, 1}, true, {}, "conv.wgmma_folded");
+  check_conv({1, 19, 23, 1}, {20, 5, 5, 1, 2}, false, {}, "conv.wgmma_folded");
+  check_conv({1, 20, 22, 3}, {32, 4, 4, 4, 0}, true, {}, "conv.wgmma_folded");
+  check_conv({1, 20, 22, 13}, {16, 3, 3, 3, 1}, true, {"add 0 1", {{1, 7, 8, 16}}}, "conv.wgmma_folded");
+}
+
+TEST(GpuConv, ResidualsAndPerImageChannels) {
+  TENFOLD_NEEDS_GPU();
+  check_conv({2, 14, 14, 64}, {256, 1, 1}, true, {"add 0 1; relu 2", {{2, 14, 14, 256}}});
+  check_conv({2, 15, 14, 64}, {128, 3, 3, 1, 1}, true,
+             {"add 0 1; silu 3; add 4 2", {{2, 1, 1, 128}, {2, 15, 14, 128}}});
+  check_conv({2, 9, 9, 64}, {36, 3, 3, 1, 1}, true, {"add 0 1; relu 2", {{2, 9, 9, 36}}});
+  check_conv({2, 8, 8, 640}, {1280, 3, 3, 1, 1}, true, {"add 0 1", {{2, 1, 1, 1280}}});
+}
+
+struct Heads {
+  std::int64_t batch, heads, shared, queries, keys, size;
+};
+void check_attention(const Heads& s, const std::string& layout, bool causal = false, const Shape& mask = {},
+                     double size = 2) {
+  const bool rows_first = layout == "blhd";
+  const auto shape = [&](std::int64_t heads, std::int64_t rows) {
+    return rows_first ? Shape{s.batch, rows, heads, s.size} : Shape{s.batch, heads, rows, s.size};
+  };
+  KernelCase c{"FusedAttention",
+               {{"layout", layout}, {"causal", std::int64_t{causal}}},
+               {floats(shape(s.heads, s.queries), 1, size), floats(shape(s.shared, s.keys), 2, size),
+                floats(shape(s.shared, s.keys), 3)}};
+  if (!mask.empty()) c.inputs.push_back(floats(mask, 9, 3));
+  // Probabilities are rounded to 11 bits before they meet the values of size 1, and so is the result.
+  check_device_tactic(c, "attention.wgmma", {3 * 0x1p-10, 0x1p-10});
+}
+
+TEST(GpuAttention, HeadSizesLayoutsAndLengths) {
+  TENFOLD_NEEDS_GPU();
+  for (const std::int64_t size : {8, 32, 40, 64, 72, 80, 128, 160}) check_attention({2, 3, 3, 130, 200, size}, "blhd");
+  check_attention({1, 12, 12, 128, 128, 64}, "bhld");
+  check_attention({2, 8, 8, 300, 77, 40}, "blhd");
+  check_attention({1, 2, 2, 1, 1000, 64}, "bhld");
+  check_attention({1, 2, 2, 65, 1, 64}, "blhd");
+  check_attention({1, 2, 2, 500, 513, 80}, "bhld");
+  check_attention({2, 6, 2, 100, 90, 64}, "blhd");
+}
+
+TEST(GpuAttention, CausalAndMasked) {
+  TENFOLD_NEEDS_GPU();
+  check_attention({1, 3, 3, 300, 300, 64}, "bhld", true);
+  check_attention({1, 3, 3, 100, 260, 40}, "blhd", true);
+  check_attention({1, 2, 2, 260, 100, 64}, "bhld", true);
+  for (const Shape& mask :
+       {Shape{2, 1, 1, 150}, Shape{130, 150}, Shape{2, 4, 130, 150}, Shape{1, 4, 1, 150}, Shape{150}}) {
+    check_attention({2, 4, 4, 130, 150, 64}, "bhld", false, mask);
+  }
+  check_attention({2, 4, 4, 130, 150, 64}, "blhd", true, {2, 1, 1, 150});
+}
+
+TEST(GpuAttention, LargeScoresStayFinite) {
+  TENFOLD_NEEDS_GPU();
+  // Scores of some thousands: the exponential of any of them overflows, their differences decide.
+  check_attention({1, 2, 2, 70, 140, 64}, "bhld", false, {}, 30);
+}
+
+}  // namespace
+}  // namespace tenfold

@@ -1,0 +1,169 @@
+// What can be said about the tensor-core kernels without a GPU: their schedules, their text, what the compiler reports.
+#include <cstring>
+#include <regex>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "backend/cuda/attention_schedule.hpp"
+#include "backend/cuda/cubin.hpp"
+#include "backend/cuda/gemm_candidates.hpp"
+#include "backend/cuda/gemm_kernel.hpp"
+#include "base/error.hpp"
+
+namespace tenfold::cuda {
+namespace {
+
+std::vector<GemmSchedule> schedules() {
+  return {
+      {.tile_n = 128, .stages = 6},
+      {.tile_n = 256, .stages = 4},
+      {.rows = RowSource::image, .tile_n = 160, .stages = 5},
+      {.rows = RowSource::image, .blocks_m = 2, .tile_n = 64, .stages = 4, .resident = true},
+      {.tile_n = 128, .stages = 6, .resident = true, .ping_pong = true, .staged_residuals = 4},
+      {.consumers = 3, .tile_n = 128, .stages = 5},
+      {.rows = RowSource::image, .tile_n = 64, .stages = 6, .split_k = 8},
+      {.columns = ColumnSource::matrix, .tile_n = 128, .stages = 6},
+      {.rows = RowSource::transposed, .columns = ColumnSource::transposed, .tile_n = 128, .stages = 6},
+      {.element = DType::bfloat16, .output = DType::bfloat16, .tile_n = 128, .stages = 6},
+      {.element = DType::int8,
+       .output = DType::int8,
+       .rows = RowSource::image,
+       .tile_n = 128,
+       .stages = 6,
+       .staged_residuals = 2},
+  };
+}
+
+EpilogueSpec epilogue_for(const GemmSchedule& schedule) {
+  EpilogueSpec spec;
+  spec.has_bias = schedule.columns == ColumnSource::packed;
+  spec.has_scale = schedule.element == DType::int8;
+  spec.program.num_inputs = 1;
+  if (schedule.staged_residuals > 0) {
+    spec.program.num_inputs = 2;
+    spec.operands.push_back({EpilogueSpec::Kind::whole, schedule.output, true});
+    spec.program.append(PointwiseCode::add, 0, 1);
+    spec.program.append(PointwiseCode::relu, 2);
+  } else {
+    spec.program.append(PointwiseCode::gelu, 0);
+  }
+  return spec;
+}
+
+/// Machine code for sm_90a; the test is skipped where there is no compiler.
+std::optional<Cubin> compiled(const std::string& text, std::string_view entry) {
+  try {
+    return compile_source({text, {std::string(entry)}}, 90);
+  } catch (const Error& error) {
+    if (error.code() != Code::unsupported) throw;
+    return std::nullopt;
+  }
+}
+
+/// The compiler serialises products that it cannot follow (C75xx), which costs half of the speed, and spills registers
+/// of the main loop when a schedule asks for too many.
+void expect_clean(const Cubin& cubin, const std::string& what) {
+  constexpr int kMaxSpilledBytes = 32;
+  EXPECT_EQ(cubin.log.find("C75"), std::string::npos) << what << ":\n" << cubin.log;
+  const std::regex spills("([0-9]+) bytes spill stores");
+  for (auto i = std::sregex_iterator(cubin.log.begin(), cubin.log.end(), spills); i != std::sregex_iterator(); ++i) {
+    EXPECT_LE(std::stoi((*i)[1].str()), kMaxSpilledBytes) << what << ":\n" << cubin.log;
+  }
+}
+
+TEST(CudaTensorCores, ProductsCompileWithoutSpillsAndWithoutSerialisation) {
+  for (const GemmSchedule& schedule : schedules()) {
+    const auto cubin = compiled(gemm_text(schedule, epilogue_for(schedule)), kGemmEntry);
+    if (!cubin) GTEST_SKIP() << "NVRTC is not installed";
+    expect_clean(*cubin, schedule.describe());
+  }
+}
+
+TEST(CudaTensorCores, AttentionCompilesWithoutSpillsAndWithoutSerialisation) {
+  const std::vector<AttentionSchedule> all = {
+      {},
+      {.head_size = 40, .value_size = 40, .tile_keys = 80},
+      {.head_size = 160, .value_size = 160, .tile_keys = 64},
+      {.causal = true},
+      {.tile_keys = 80, .masked = true},
+      {.tile_keys = 64, .consumers = 3},
+  };
+  for (const AttentionSchedule& schedule : all) {
+    ASSERT_EQ(schedule.refuses(), std::nullopt);
+    const auto cubin = compiled(attention_text(schedule), kAttentionEntry);
+    if (!cubin) GTEST_SKIP() << "NVRTC is not installed";
+    expect_clean(*cubin, std::to_string(schedule.head_size) + " by " + std::to_string(schedule.tile_keys));
+  }
+}
+
+TEST(CudaTensorCores, SchedulesSurviveTheEngineFile) {
+  for (const GemmSchedule& schedule : schedules()) {
+    EXPECT_EQ(schedule.refuses(), std::nullopt) << schedule.describe();
+    EXPECT_EQ(GemmSchedule::decode(schedule.encode()), schedule);
+  }
+  const AttentionSchedule attention{.head_size = 40, .value_size = 80, .tile_keys = 96, .causal = true};
+  EXPECT_EQ(AttentionSchedule::decode(attention.encode()), attention);
+}
+
+TEST(CudaTensorCores, NumbersThatAreNoScheduleAreRefused) {
+  const std::vector<std::int64_t> good = GemmSchedule{}.encode();
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    for (const std::int64_t wrong : {std::int64_t{-1}, std::int64_t{255}, std::int64_t{1} << 40}) {
+      std::vector<std::int64_t> changed = good;
+      changed[i] = wrong;
+      EXPECT_THROW(GemmSchedule::decode(changed), Error) << "parameter " << i << " = " << wrong;
+    }
+  }
+  EXPECT_THROW(GemmSchedule::decode(std::span(good).first(5)), Error);
+  EXPECT_THROW(AttentionSchedule::decode(good), Error);
+  std::vector<std::int64_t> attention = AttentionSchedule{}.encode();
+  attention[3] = 100;  // no multiple of 16
+  EXPECT_THROW(AttentionSchedule::decode(attention), Error);
+}
+
+TEST(CudaTensorCores, SmallProductsAreSplitAlongKAndLargeOnesAreNot) {
+  const DeviceTraits traits = preset_traits("h100");
+  const auto best = [&](std::int64_t m, std::int64_t n, std::int64_t k) {
+    GemmShape shape;
+    shape.m = m, shape.n = n, shape.channels = k;
+    shape.input_bytes = 2.0 * static_cast<double>(m * k);
+    const auto ranked = rank_schedules(shape, traits, 6);
+    EXPECT_FALSE(ranked.empty());
+    for (const RankedSchedule& entry : ranked) EXPECT_EQ(entry.schedule.refuses(), std::nullopt);
+    return ranked.front().schedule;
+  };
+  EXPECT_GT(best(128, 768, 3072).split_k, 1);
+  EXPECT_GT(best(1, 1000, 2048).split_k, 1);
+  EXPECT_EQ(best(8192, 8192, 8192).split_k, 0);
+  EXPECT_GE(best(8192, 8192, 8192).tile_m() * best(8192, 8192, 8192).tile_n, 128 * 128);
+}
+
+TEST(CudaTensorCores, PackedColumnsHoldEveryWeightOnce) {
+  // Each thread of four finishes neighbours: position -> column is a permutation inside each tile.
+  for (const int unit : {4, 8, 16}) {
+    std::vector<bool> seen(static_cast<std::size_t>(8 * unit), false);
+    for (int i = 0; i < 8 * unit; ++i) seen[static_cast<std::size_t>(column_of(i, unit))] = true;
+    EXPECT_EQ(std::count(seen.begin(), seen.end(), true), 8 * unit);
+  }
+  const GemmSchedule schedule{.tile_n = 32, .row_bytes = 32};
+  const std::int64_t n = 40, channels = 18, positions = 2;
+  std::vector<std::uint16_t> weights(static_cast<std::size_t>(n * channels * positions));
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<std::uint16_t>(i + 1);
+  const auto bytes = pack_columns(schedule, n, channels, positions, reinterpret_cast<const std::byte*>(weights.data()),
+                                  [&](std::int64_t column, std::int64_t position, std::int64_t channel) {
+                                    return (column * channels + channel) * positions + position;
+                                  });
+  ASSERT_EQ(static_cast<std::int64_t>(bytes.size()), packed_columns_bytes(schedule, n, channels, positions));
+  std::vector<std::uint16_t> packed(bytes.size() / 2);
+  std::memcpy(packed.data(), bytes.data(), bytes.size());
+  std::multiset<std::uint16_t> values(packed.begin(), packed.end());
+  for (const std::uint16_t w : weights) EXPECT_EQ(values.count(w), 1U);
+  // Row 2 of the first tile is column 8 (lane 1 of the first four columns in units of 8), at [position][channel].
+  const std::size_t row = packed.size() / 64;
+  EXPECT_EQ(packed[2 * row], weights[static_cast<std::size_t>(8 * channels * positions)]);
+  EXPECT_EQ(packed[2 * row + 32], weights[static_cast<std::size_t>(8 * channels * positions + 1)]);
+}
+
+}  // namespace
+}  // namespace tenfold::cuda
