@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <iostream>
 #include <new>
+#include <system_error>
 
 #include <fmt/format.h>
 
@@ -69,6 +70,9 @@ Exit run_program(int argc, char** argv) {
     return report(session, error.code(), error.message());
   } catch (const std::bad_alloc&) {
     return report(session, Code::out_of_memory, "not enough memory");
+  } catch (const std::system_error& error) {  // fmt, about the standard streams
+    session.json = false;
+    return report(session, Code::io_failure, fmt::format("the result cannot be written: {}", error.what()));
   } catch (const std::exception& error) {
     return report(session, Code::internal, error.what());
   }

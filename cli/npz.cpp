@@ -367,8 +367,9 @@ void write_npz(const std::string& path, const std::vector<std::pair<std::string,
     // The same answers give the same file: no time of writing.
     zip_file_set_dostime(archive, static_cast<zip_uint64_t>(index), 0, 0x21, 0);
   }
-  // zip_close writes beside the file and renames.
-  require(zip_close(archive) == 0, Code::io_failure, "{}: {}", path, zip_strerror(archive));
+  // zip_close writes beside the file and renames. The reason is known only after it.
+  const bool is_written = zip_close(archive) == 0;
+  require(is_written, Code::io_failure, "{} was not written: {}", path, zip_strerror(archive));
   guard.release();
 }
 

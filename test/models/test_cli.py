@@ -235,6 +235,24 @@ def test_a_full_disk_keeps_the_old_engine(model, engine, folder):
     assert copy.read_bytes() == engine.read_bytes() and sorted(os.listdir(folder)) == before
 
 
+def test_results_that_cannot_be_written_say_why(model, engine, folder):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([TENFOLD, "inspect", str(engine), "--json"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 7 and "No space left" in result.stderr
+    command = f"ulimit -f 1; exec {TENFOLD} run {engine} --random 0 --shapes x:4x3x8x32 --outputs {folder}/large.npz"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert result.returncode == 7 and "large.npz was not written: " in result.stderr and "No error" not in result.stderr
+    assert not (folder / "large.npz").exists()
+
+
+def test_a_tier_that_the_environment_forbids_is_named(engine):
+    """The engine is for this processor's tier; where that is the lowest one, nothing can be forbidden."""
+    result = subprocess.run([TENFOLD, "run", str(engine), "--random", "0"], capture_output=True, text=True, env={**os.environ, "TENFOLD_CPU_TIER": "none"})
+    assert result.returncode == 5 and "TENFOLD_CPU_TIER limits kernels to x86-64" in result.stderr
+    for choice in ("portable", "rebuild"):
+        run("run", engine, "--random", 0, "--on-mismatch", choice, env={**os.environ, "TENFOLD_CPU_TIER": "none"})
+
+
 def test_the_same_build_gives_the_same_bytes(model, folder):
     """With a timing cache that knows every time, nothing is left to chance."""
     options = ["--shapes", "x:1x3x8x16", "--timing-cache", folder / "cache"]

@@ -139,7 +139,11 @@ class CpuBackend final : public Backend {
                            target, here, kCpuTierVariable.name, lower == Tier::avx2 ? "avx2" : "none");
       }
     }
-    return fmt::format("the engine was built for {}, this processor offers {}", target, target_string(machine_tier()));
+    if (tier() < machine_tier() && target == target_string(machine_tier())) {
+      return fmt::format("the engine was built for {}, and {} limits kernels to {}; unset it, or build the engine anew",
+                         target, kCpuTierVariable.name, here);
+    }
+    return fmt::format("the engine was built for {}, this processor offers {}; build it anew here", target, here);
   }
 
   std::string device_name() const override {
