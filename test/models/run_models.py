@@ -66,6 +66,14 @@ def compare_case(actual, expected, moves, reference):
     return worst, complaints
 
 
+def read_sample(samples, name):
+    """:returns: inputs and recorded outputs, by name; nothing if there is no such file."""
+    if samples is None or not (samples / f"{name}.npz").exists():
+        return {}, {}
+    with numpy.load(samples / f"{name}.npz") as arrays:
+        return tuple({key[len(prefix):]: arrays[key] for key in arrays.files if key.startswith(prefix)} for prefix in ("in:", "out:"))
+
+
 def check_model(path, runs, num_shapes, samples=None, build_options=()):
     """Everything about one model.
 
@@ -80,8 +88,9 @@ def check_model(path, runs, num_shapes, samples=None, build_options=()):
     generator = numpy.random.default_rng(20260101)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
+        sample, recorded = read_sample(samples, name)
         begin = time.perf_counter()
-        summary, problem = build(path, folder / "m.engine", [*zoo.build_options(model), *build_options])
+        summary, problem = build(path, folder / "m.engine", [*zoo.build_options(zoo.covering(model, sample)), *build_options])
         if summary is None:
             return {**result, "problem": problem}
         if model.fix_inputs:
@@ -93,12 +102,8 @@ def check_model(path, runs, num_shapes, samples=None, build_options=()):
         if model.sizes:
             for _ in range(num_shapes):
                 cases.append(("shape", zoo.draw_inputs(model, generator, zoo.draw_sizes(model, generator))))
-        sample = samples / f"{name}.npz" if samples else None
-        recorded = {}
-        if sample and sample.exists():
-            with numpy.load(sample) as arrays:
-                cases.append(("sample", {key[3:]: arrays[key] for key in arrays.files if key.startswith("in:")}))
-                recorded = {key[4:]: arrays[key] for key in arrays.files if key.startswith("out:")}
+        if sample:
+            cases.append(("sample", sample))
         for index, (_, inputs) in enumerate(cases):
             with open(folder / f"{index:04}.in.npz", "wb") as file:
                 numpy.savez(file, **zoo.engine_inputs(model, inputs))

@@ -162,6 +162,16 @@ def build_options(model):
     return options
 
 
+def covering(model, inputs):
+    """:returns: the model with a profile that also accepts these inputs."""
+    sizes = dict(model.sizes)
+    for name, (shape, _) in model.inputs.items():
+        for dim, number in zip(shape, numpy.shape(inputs.get(name, ()))):
+            if dim in sizes:
+                sizes[dim] = dataclasses.replace(sizes[dim], low=min(sizes[dim].low, number), high=max(sizes[dim].high, number))
+    return dataclasses.replace(model, sizes=sizes)
+
+
 def draw_inputs(model, generator, sizes):
     return {name: values(generator, tuple(sizes.get(dim, dim) for dim in shape)) for name, (shape, values) in model.inputs.items()}
 
