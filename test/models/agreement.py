@@ -11,7 +11,8 @@ Both compute in float32 with different orders of summation, so both carry roundi
   four times the largest move of that output.
 
 Probabilities come out of functions that are approximated to eps of their range (ONNX Runtime's Sigmoid is a rational
-function on [-18, 18]), so small ones have few good digits: outputs within [0, 1] may differ by eps besides. In models with quantised layers and pixels as inputs the spread is measured with one pixel in 256 changed by 1.
+function on [-18, 18]), so small ones have few good digits: outputs within [0, 1] may differ by eps besides. In models
+with quantised layers and pixels as inputs the spread is measured with one pixel in 256 changed by 1.
 
 Integers and bools must be equal, except where the model is quantised: its integer outputs may be off by the same spread,
 and by one step. Models with quantised layers are compared with ONNX Runtime's float evaluation of them (no graph
@@ -74,7 +75,10 @@ def _largest_distance(a, b):
 
 
 def difference(actual, expected, move, reference):
-    """:returns: (is equal, largest distance relative to the largest expected value, a sentence if it is not equal)."""
+    """:returns: (is equal, largest distance relative to the largest expected value, a sentence if it is not equal).
+
+    For probabilities, outputs within [0, 1], the distance is not divided: they are relative to 1.
+    """
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return False, float("inf"), f"got {actual.dtype}{list(actual.shape)}, expected {expected.dtype}{list(expected.shape)}"
     if expected.size == 0:
@@ -86,14 +90,15 @@ def difference(actual, expected, move, reference):
     distance = numpy.abs(numpy.where(finite, a - e, 0.0))
     scale = float(numpy.abs(numpy.where(finite, e, 0.0)).max())
     largest = float(distance.max())
-    allowed = 0.0
+    allowed, unit = 0.0, scale
     if expected.dtype.kind == "f":
         allowed = 8 * EPSILON * (64 * reference.nodes) ** 0.5 * scale + 4 * move
         if finite.all() and 0 <= e.min() and e.max() <= 1:
             allowed += EPSILON
+            unit = 1.0
     elif reference.quantised and expected.dtype.kind in "iu":
         allowed = 1 + 4 * move
-    relative = largest / scale if scale > 0 else largest
+    relative = largest / unit if unit > 0 else largest
     if largest <= allowed:
         return True, relative, ""
     index = numpy.unravel_index(int(distance.argmax()), distance.shape)
