@@ -66,7 +66,7 @@ struct ThreadPool::State {
                                         std::memory_order_acquire)) {
           continue;
         }
-        function(context, static_cast<int>(seen >> 32));
+        function(context, static_cast<int>(seen >> 32), self);
         if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) {
           done.fetch_add(1, std::memory_order_release);
           done.notify_one();
@@ -94,7 +94,7 @@ struct ThreadPool::State {
 
   const int num_threads;
   std::vector<Share> shares;
-  void (*function)(const void*, int) = nullptr;
+  void (*function)(const void*, int, int) = nullptr;
   const void* context = nullptr;
   alignas(128) std::atomic<std::uint32_t> generation{0};
   alignas(128) std::atomic<int> unfinished{0};
@@ -134,10 +134,10 @@ ThreadPool::~ThreadPool() { state_->stop_workers(); }
 
 int ThreadPool::num_threads() const { return state_->num_threads; }
 
-void ThreadPool::run_parts(int num_parts, void (*f)(const void*, int), const void* context) {
+void ThreadPool::run_parts(int num_parts, void (*f)(const void*, int, int), const void* context) {
   State& state = *state_;
   if (num_parts <= 1 || state.num_threads == 1 || state.busy.exchange(true, std::memory_order_acquire)) {
-    for (int part = 0; part < num_parts; ++part) f(context, part);
+    for (int part = 0; part < num_parts; ++part) f(context, part, 0);
     return;
   }
   const std::uint32_t done = state.done.load(std::memory_order_relaxed);

@@ -21,7 +21,15 @@ class ThreadPool {
   /// callers never wait for each other. f must not throw. Never allocates.
   template <typename F>
   void run(int num_parts, const F& f) {
-    run_parts(num_parts, [](const void* context, int part) { (*static_cast<const F*>(context))(part); }, &f);
+    run_parts(num_parts, [](const void* context, int part, int) { (*static_cast<const F*>(context))(part); }, &f);
+  }
+  /// The same with f(part, thread): thread 0 is the caller, and no two parts run at once on one thread. Thread t begins
+  /// with the t-th of the equal shares of the parts, whatever the job, so that what it left in its caches is found again.
+  template <typename F>
+  void run_on_threads(int num_parts, const F& f) {
+    run_parts(
+        num_parts, [](const void* context, int part, int thread) { (*static_cast<const F*>(context))(part, thread); },
+        &f);
   }
 
   /// Splits [0, count) into contiguous ranges, a multiple of `grain` long except the last, and calls f(begin, end).
@@ -42,7 +50,7 @@ class ThreadPool {
   }
 
  private:
-  void run_parts(int num_parts, void (*f)(const void*, int), const void* context);
+  void run_parts(int num_parts, void (*f)(const void*, int, int), const void* context);
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -34,7 +34,7 @@ class CpuStream final : public Stream {
 
   explicit CpuStream(int num_threads) : pool_(num_threads) {}
   ThreadPool& pool() { return pool_; }
-  /// kScratchBytes for each thread, 64-byte aligned. Part p of a job with at most num_threads parts uses block p. It
+  /// kScratchBytes for each thread, 64-byte aligned; block t is for thread t of ThreadPool::run_on_threads. It
   /// belongs to the calling thread: contexts that run at the same time share the stream, but never their scratch memory.
   /// Allocates on a thread's first call, and throws Error(out_of_memory).
   std::byte* scratch() {
