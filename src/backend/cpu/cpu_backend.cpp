@@ -96,6 +96,14 @@ class HostBuffer final : public Buffer {
       const std::size_t rounded = std::max(alignment, (bytes + alignment - 1) / alignment * alignment);
       data_ = std::aligned_alloc(alignment, rounded);
       if (data_ != nullptr && alignment == kHugePage) madvise(data_, rounded, MADV_HUGEPAGE);  // only a hint
+      // Pages that are there spare the first inference its faults. Not for memory that might never be needed: large
+      // blocks are made for the largest shapes.
+      constexpr std::size_t kPage = 4096, kSmallest = 64 << 10, kLargest = 64 << 20;
+      if (data_ != nullptr && kSmallest <= rounded && rounded <= kLargest) {
+        const auto first = (reinterpret_cast<std::uintptr_t>(data_) + kPage - 1) / kPage * kPage;
+        const auto end = (reinterpret_cast<std::uintptr_t>(data_) + rounded) / kPage * kPage;
+        madvise(reinterpret_cast<void*>(first), end - first, MADV_POPULATE_WRITE);  // only a hint
+      }
     }
     require(data_ != nullptr, Code::out_of_memory, "{} bytes of memory were asked for and are not there", bytes);
   }
@@ -153,7 +161,9 @@ class CpuBackend final : public Backend {
 
   std::unique_ptr<Stream> make_stream(const StreamOptions& options) const override {
     const int threads = options.num_threads == 0 ? std::min(cpu_count(), 256) : options.num_threads;
-    return std::make_unique<CpuStream>(threads);
+    auto stream = std::make_unique<CpuStream>(threads);
+    stream->scratch();  // now, and not in the first inference of this thread
+    return stream;
   }
   std::unique_ptr<Buffer> allocate(std::size_t bytes) const override { return std::make_unique<HostBuffer>(bytes); }
   void copy_to_device(void* device, const void* host, std::size_t bytes, Stream&) const override {
