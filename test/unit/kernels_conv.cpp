@@ -95,8 +95,73 @@ TEST(LinesConv, WindowsOfEveryKindAgreeWithTheReference) {
         "conv.lines");
 }
 
+TEST(LinesConv, AnImageOnePixelWideIsALine) {
+  for (const Layer& layer : std::vector<Layer>{
+           {.image = {33, 1}, .in = 6, .out = 24, .kernel = {7, 1}, .stride = {2, 1}, .pads = {3, 0, 3, 0}},
+           {.batch = 2,
+           .image = {40, 1},
+           .in = 1,
+           .out = 40,
+           .kernel = {16, 1},
+           .stride = {4, 1},
+           .pads = {0, 0, 2, 0}},
+           {.image = {20, 1}, .in = 3, .out = 8, .kernel = {3, 1}, .pads = {2, 0, 2, 0}, .dilation = {2, 1}},
+           {.image = {20, 1}, .in = 3, .out = 8, .kernel = {3, 1}, .stride = {1, 2}, .pads = {1, 1, 1, 0}},
+       }) {
+    check(layer, "conv.lines");
+  }
+}
+
+TEST(LinesConv, LongLinesAreCutAndShareTheirCopies) {
+  check({.image = {9, 300}, .in = 3, .out = 24, .kernel = {5, 5}, .stride = {2, 2}, .pads = {2, 2, 2, 2}},
+        "conv.lines");
+  check({.batch = 2, .image = {6, 40}, .in = 20, .out = 56, .group = 2, .kernel = {3, 3}}, "conv.lines");
+}
+
+/// What is done in registers, and what looks like it but is not.
+TEST(ConvEpilogue, ActivationsAgreeWithTheReference) {
+  const std::string paddle = "add_imm 0 0x1.8p+1; relu 1; min_imm 2 0x1.8p+2; mul 0 3";
+  for (const std::string program :
+       {"relu 0", "hard_swish 0", "leaky_relu 0 0x1p-2", "mul_imm 0 0x1p-1; add_imm 1 0x1p-1; relu 2; min_imm 3 0x1p0",
+        "relu 0; mul_imm 1 -0x1p-2; add_imm 2 0x1p0", "min_imm 0 0x1p-3; max_imm 1 -0x1p-2", "mul_imm 0 0x1p-1",
+        "add_imm 0 0x1p-2; mul_imm 1 0x1p1; relu 2", "relu 0; relu 1; mul 0 2", "mul 0 0; relu 1", "sigmoid 0",
+        "max_imm 0 0x1p0; min_imm 1 -0x1p0"}) {
+    for (const std::int64_t out : {1, 24, 40}) {
+      Layer layer{.image = {6, 7}, .in = 8, .out = out, .program = program};
+      check(layer, "conv.direct");
+      check(layer, "conv.lines");
+      check(layer, "conv.winograd2", 4);
+      layer.in = layer.group = out;
+      check(layer, "conv.depthwise");
+    }
+  }
+  for (const std::string& program : {paddle, paddle + "; mul_imm 4 0x1.8p-1; add_imm 5 -0x1p-2"}) {
+    check({.image = {6, 7}, .in = 8, .out = 40, .program = program}, "conv.lines");
+    check({.image = {6, 7}, .in = 8, .out = 20, .kernel = {1, 1}, .pads = {0, 0, 0, 0}, .program = program},
+          "conv.gemm1x1");
+  }
+}
+
+TEST(ConvEpilogue, SlopesBelowZeroMayDifferByChannel) {
+  for (const Shape& slopes : std::vector<Shape>{{10}, {1, 1, 1, 10}, {6, 7, 1}, {1}}) {
+    Layer layer{.image = {6, 7}, .in = 8, .out = 10, .program = "prelu 0 1", .operands = {slopes}};
+    check(layer, "conv.lines");
+    check(layer, "conv.winograd4", 16);
+    layer.in = layer.group = 10;
+    check(layer, "conv.depthwise");
+    check({.image = {6, 7},
+           .in = 8,
+           .out = 10,
+           .kernel = {1, 1},
+           .pads = {0, 0, 0, 0},
+           .program = "add 0 2; prelu 3 1",
+           .operands = {slopes, {6, 7, 10}}},
+          "conv.gemm1x1");
+  }
+}
+
 TEST(DepthwiseConv, WindowsOfEveryKindAgreeWithTheReference) {
-  for (const std::int64_t channels : {1, 5, 8, 33}) {
+  for (const std::int64_t channels : {1, 5, 8, 24, 29, 33}) {
     for (const std::int64_t kernel : {1, 2, 3, 5, 7}) {
       for (const std::int64_t stride : {1, 2, 3}) {
         const std::int64_t pad = kernel / 2;

@@ -75,6 +75,12 @@ ConvWork conv_work(const Problem& problem, const ConvSizes& sizes) {
   return work;
 }
 
+std::vector<std::byte> pack_depthwise(const float* weights, std::int64_t taps, std::int64_t channels) {
+  // One panel as wide as all channels.
+  return pack_panels(taps, channels, static_cast<int>(padded_columns(channels) / vector_floats(tier())),
+                     [&](std::int64_t tap, std::int64_t c) { return weights[c * taps + tap]; });
+}
+
 bool is_plain_product(const Conv& conv, const ConvSizes& sizes) {
   return sizes.taps() == 1 && conv.window().is_unit_stride() && !conv.window().has_padding();
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "backend/backend.hpp"
 #include "backend/cpu/kernels/gemm.hpp"
@@ -36,6 +37,8 @@ struct ConvWork {
   double flops = 0, bytes = 0;
 };
 ConvWork conv_work(const Problem& problem, const ConvSizes& sizes);
+/// Weights [channels, 1, kernel...] of a depthwise convolution as [kernel position][channels, padded to whole vectors].
+std::vector<std::byte> pack_depthwise(const float* weights, std::int64_t taps, std::int64_t channels);
 /// Is every output pixel computed from the input pixel at the same place alone?
 bool is_plain_product(const Conv& conv, const ConvSizes& sizes);
 

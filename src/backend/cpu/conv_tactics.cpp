@@ -1,7 +1,7 @@
 // Conv on channels-last images as a matrix product over packed weights.
 //   conv.gemm1x1: pixels are rows
 //   conv.direct:  rows are found through pointers, one for each pixel and kernel position; any window, any group
-//   conv.lines:   the same with one pointer for each line of the kernel; for few channels
+//   conv.lines:   lines of the kernel are rows' neighbours in memory and need no pointers; for few channels
 #include <algorithm>
 #include <cmath>
 
@@ -14,18 +14,30 @@ namespace {
 
 enum class Way { plain, direct, lines };
 
-/// Pointer tables, and copies at the image's edges, of some register tiles must fit in the scratch memory of a thread.
-constexpr std::int64_t kMaxTaps = 4096;
-constexpr std::int64_t kMaxLinesDepth = 8192;
-
-/// Zeros that a pointer outside the image must find.
-std::int64_t zeros_needed(const ConvSizes& sizes, Way way) {
-  return way == Way::lines ? sizes.kernel[2] * sizes.in_channels : sizes.in_channels;
+/// Images one pixel wide are lines that stand upright: their windows are lines too.
+bool is_upright(const ConvSizes& sizes, const TensorType& x) {
+  return x.rank() >= 4 && sizes.kernel[2] == 1 && x.dims[static_cast<std::size_t>(x.rank() - 2)] == Dim(1);
 }
+/// Axes [z, y, x = 1] as [1, z, y].
+void lay_down(ConvRows& rows) {
+  for (auto* axes : {&rows.in, &rows.out, &rows.kernel, &rows.stride, &rows.dilation}) {
+    (*axes)[2] = (*axes)[1];
+    (*axes)[1] = (*axes)[0];
+    (*axes)[0] = 1;
+  }
+  rows.pad[2] = rows.pad[1];
+  rows.pad[1] = rows.pad[0];
+  rows.pad[0] = 0;
+}
+
+/// Pointer tables of some register tiles must fit in the scratch memory of a thread.
+constexpr std::int64_t kMaxTaps = 4096;
+/// Multiply-adds of a window beyond which its weights are taken in several parts.
+constexpr std::int64_t kDeepWindow = 4096;
 
 class ConvGemmKernel final : public Kernel {
  public:
-  /// weights: panels [group][panel][tap][channel][column], and for windows the zeros outside the image.
+  /// weights: panels [group][panel][tap][channel][column], and for conv.direct the zeros outside the image.
   ConvGemmKernel(const KernelSpec& spec, Way way)
       : op_(spec.op),
         sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
@@ -34,7 +46,8 @@ class ConvGemmKernel final : public Kernel {
         panels_(packed_floats(spec, 0,
                               sizes_.group * padded_columns(sizes_.out_channels) * sizes_.taps() * sizes_.in_channels)),
         way_(way),
-        zeros_(way == Way::plain ? nullptr : packed_floats(spec, 1, zeros_needed(sizes_, way))) {}
+        is_upright_(is_upright(sizes_, spec.inputs[0])),
+        zeros_(way == Way::direct ? packed_floats(spec, 1, sizes_.in_channels) : nullptr) {}
 
   void run(const Launch& launch) const override {
     const TensorView& x = launch.inputs[0];
@@ -44,8 +57,8 @@ class ConvGemmKernel final : public Kernel {
     if (way_ != Way::plain) {
       rows = conv_rows(conv_of(op_), sizes_, x, y);
       rows.zeros = zeros_;
+      if (is_upright_ && way_ == Way::lines && rows.out[2] == 1 && rows.pad[2] == 0) lay_down(rows);
       args.conv = &rows;
-      args.joins_lines = way_ == Way::lines;
     }
     args.rows = leading(y.dims);
     args.columns = sizes_.out_channels;
@@ -60,7 +73,8 @@ class ConvGemmKernel final : public Kernel {
     args.tiling = tiling_;
     args.finish.bias = conv_bias(launch);
     finish_.resolve(launch, y.dims, args.finish);
-    TENFOLD_FOR_TIER(kGemmKernels).run(args, workers_of(launch));
+    const GemmKernels& kernels = TENFOLD_FOR_TIER(kGemmKernels);
+    (way_ == Way::lines ? kernels.run_lines : kernels.run)(args, workers_of(launch));
   }
   bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
   bool accepts_pitched_output(int) const override { return true; }
@@ -72,6 +86,7 @@ class ConvGemmKernel final : public Kernel {
   FinishPlan finish_;
   const float* panels_;
   Way way_;
+  bool is_upright_;
   const float* zeros_;
 };
 
@@ -87,10 +102,16 @@ std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType>
   if (sizes.group > 1 && sizes.in_channels == 1 && sizes.out_channels == 1)
     return "one channel a group fills no vector";
   if (way == Way::lines) {
-    if (sizes.kernel[2] == 1) return "a line of the kernel is one pixel: conv.direct does the same";
-    if (sizes.taps() * sizes.in_channels > kMaxLinesDepth) {
-      return fmt::format("a window has {} numbers, at most {} are taken by lines", sizes.taps() * sizes.in_channels,
-                         kMaxLinesDepth);
+    const bool upright = is_upright(sizes, inputs[0]);
+    if ((upright ? sizes.kernel[1] : sizes.kernel[2]) == 1)
+      return "a line of the kernel is one pixel: conv.direct does the same";
+    const std::vector<std::int64_t>& dilations = conv.window().dilations;
+    const std::int64_t along = upright ? sizes.kernel[1] : sizes.kernel[2];
+    const std::int64_t reach =
+        (along - 1) * std::min(dilations[dilations.size() - (upright ? 2 : 1)], kMaxLinesDepth) + 1;
+    const std::int64_t window = sizes.taps() / along * reach * sizes.in_channels;
+    if (window > kMaxLinesDepth) {
+      return fmt::format("a window has {} numbers, at most {} are taken by lines", window, kMaxLinesDepth);
     }
     return std::nullopt;
   }
@@ -111,7 +132,8 @@ void candidates(const Problem& problem, std::vector<Candidate>& out, Way way) {
   const ConvWork work = conv_work(problem, sizes);
   const double columns = static_cast<double>(sizes.out_channels);
   // Short rows at each tap keep the multiply-adds waiting.
-  const auto depth = static_cast<double>(zeros_needed(sizes, way));
+  const std::int64_t line = is_upright(sizes, problem.inputs[0]) ? sizes.kernel[1] : sizes.kernel[2];
+  const auto depth = static_cast<double>((way == Way::lines ? line : 1) * sizes.in_channels);
   const double efficiency = way == Way::plain ? 0.85 : 0.85 * depth / (depth + 6) * (way == Way::lines ? 0.98 : 1);
   const double filled = columns / static_cast<double>(padded_columns(sizes.out_channels));
   const std::int64_t rows = leading(problem.output_shapes[0]);
@@ -122,8 +144,12 @@ void candidates(const Problem& problem, std::vector<Candidate>& out, Way way) {
       tilings = promising_tilings(rows, sizes.out_channels, whole_depth, {{512, 96}, {1024, 48}, {512, 192}});
       break;
     case Way::direct:
-      tilings = promising_tilings(rows, sizes.out_channels, whole_depth,
-                                  {{kWholeDepth, 96}, {kWholeDepth, 24}, {kWholeDepth, 384}});
+      // Deep windows outgrow the cache: then some taps at a time, for many rows.
+      tilings = whole_depth <= kDeepWindow
+                    ? promising_tilings(rows, sizes.out_channels, whole_depth,
+                                        {{kWholeDepth, 96}, {kWholeDepth, 24}, {kWholeDepth, 384}})
+                    : promising_tilings(rows, sizes.out_channels, whole_depth,
+                                        {{1024, 384}, {kWholeDepth, 96}, {2048, 192}, {kWholeDepth, 24}});
       break;
     case Way::lines:
       tilings = promising_tilings(rows, sizes.out_channels, whole_depth, {{kWholeDepth, 96}, {kWholeDepth, 384}});
@@ -152,9 +178,7 @@ PackedWeights pack(const Problem& problem, const Candidate& candidate, Way way) 
         [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; });
     panels.insert(panels.end(), group.begin(), group.end());
   }
-  if (way != Way::plain) {
-    packed.blobs.emplace_back(static_cast<std::size_t>(zeros_needed(sizes, way)) * sizeof(float));
-  }
+  if (way == Way::direct) packed.blobs.emplace_back(static_cast<std::size_t>(sizes.in_channels) * sizeof(float));
   packed.consumed_inputs = {1};
   return packed;
 }

@@ -86,10 +86,7 @@ PackedWeights pack(const Problem& problem, const Candidate&) {
   const float* weights = problem.constants[1]->as<float>().data();
   const std::int64_t taps = sizes.taps();
   PackedWeights packed;
-  // One panel as wide as all channels.
-  packed.blobs.push_back(pack_panels(taps, sizes.group,
-                                     static_cast<int>(padded_columns(sizes.group) / vector_floats(tier())),
-                                     [&](std::int64_t tap, std::int64_t c) { return weights[c * taps + tap]; }));
+  packed.blobs.push_back(pack_depthwise(weights, taps, sizes.group));
   packed.blobs.emplace_back(static_cast<std::size_t>(padded_columns(sizes.group)) * sizeof(float));
   packed.consumed_inputs = {1};
   return packed;

@@ -48,35 +48,68 @@ PointwiseProgram without_first(const PointwiseProgram& program) {
   return rest;
 }
 
-struct Clip {
-  float low = -std::numeric_limits<float>::infinity();
-  float high = std::numeric_limits<float>::infinity();
-};
-/// The program as clip(x, low, high), if that is all it does. An empty program is no clip.
-std::optional<Clip> as_clip(const PointwiseProgram& program) {
-  if (program.empty() || program.instructions.size() > 2) return std::nullopt;
-  Clip clip;
+/// The program as an activation in registers, if it is one. An empty program is none.
+std::optional<Activation> as_activation(const PointwiseProgram& program) {
+  using enum PointwiseCode;
+  if (program.empty()) return std::nullopt;
+  const PointwiseInstruction& first = program.instructions.front();
+  if (program.instructions.size() == 1 && first.a == 0 && first.code == leaky_relu)
+    return Activation{.kind = Activation::Kind::leaky, .slope = first.immediate};
+  if (program.instructions.size() == 1 && first.a == 0 && first.code == prelu && first.b != 0)
+    return Activation{.kind = Activation::Kind::leaky};
+  Activation result{.low = -std::numeric_limits<float>::infinity(), .high = std::numeric_limits<float>::infinity()};
+  // Read in this order, each part at most once: slope and shift, limits, the product with the result, scale and offset.
+  enum { slope, shift, limits, gate, scale, offset, finished } part = slope;
+  bool is_linear = false;
   int current = 0;
-  for (const PointwiseInstruction& instruction : program.instructions) {
-    if (instruction.a != current) return std::nullopt;
-    switch (instruction.code) {
-      case PointwiseCode::relu:
-        clip.low = std::max(clip.low, 0.0F);
-        break;
-      case PointwiseCode::max_imm:
-        clip.low = std::max(clip.low, instruction.immediate);
-        break;
-      case PointwiseCode::min_imm:
-        clip.high = std::min(clip.high, instruction.immediate);
-        break;
-      default:
-        return std::nullopt;
+  for (std::size_t i = 0; i < program.instructions.size(); ++i) {
+    const PointwiseInstruction& instruction = program.instructions[i];
+    const bool is_gate =
+        instruction.code == mul && part <= gate && part > slope &&
+        ((instruction.a == 0 && instruction.b == current) || (instruction.b == 0 && instruction.a == current));
+    if (!is_gate && instruction.a != current) return std::nullopt;
+    const float k = instruction.immediate;
+    if (is_gate) {
+      result.kind = Activation::Kind::gated_clip;
+      part = scale;
+    } else if (instruction.code == hard_swish && part == slope) {
+      result = {.kind = Activation::Kind::gated_clip, .low = 0, .high = 1, .slope = 1.0F / 6, .shift = 0.5F};
+      part = scale;
+    } else if (instruction.code == mul_imm && part == slope) {
+      result.slope = k;
+      is_linear = true;
+      part = shift;
+    } else if (instruction.code == add_imm && part <= shift) {
+      result.shift = k;
+      is_linear = true;
+      part = limits;
+    } else if ((instruction.code == relu || instruction.code == max_imm || instruction.code == min_imm) &&
+               part <= limits) {
+      if (instruction.code == min_imm) {
+        result.high = std::min(result.high, k);
+      } else {
+        result.low = std::max(result.low, instruction.code == relu ? 0.0F : k);
+      }
+      part = limits;
+    } else if (instruction.code == mul_imm && limits <= part && part <= scale) {
+      result.scale = k;
+      is_linear = true;
+      part = offset;
+    } else if (instruction.code == add_imm && limits <= part && part <= offset) {
+      result.offset = k;
+      is_linear = true;
+      part = finished;
+    } else {
+      return std::nullopt;
     }
-    current = current == 0 ? program.num_inputs : current + 1;
+    current = program.num_inputs + static_cast<int>(i);
   }
   // With crossed limits the order of the two steps would matter. NaN limits fail here too.
-  if (!(clip.low <= clip.high)) return std::nullopt;
-  return clip;
+  if (!(result.low <= result.high)) return std::nullopt;
+  if (result.kind == Activation::Kind::none) {
+    result.kind = is_linear ? Activation::Kind::linear_clip : Activation::Kind::clip;
+  }
+  return result;
 }
 
 }  // namespace
@@ -99,11 +132,11 @@ FinishPlan::FinishPlan(const Epilogue& epilogue, int first_input)
   for (;;) {
     Stage stage;
     stage.added_input = added_input;
-    if (const auto clip = as_clip(program)) {
-      stage.clips = true;
-      stage.low = clip->low;
-      stage.high = clip->high;
-    } else if (!program.empty()) {
+    if (const auto activation = as_activation(program)) {
+      stage.activation = *activation;
+      if (program.instructions.front().code == PointwiseCode::prelu) stage.slope_input = program.instructions.front().b;
+    }
+    if (!program.empty() && (stage.activation.kind == Activation::Kind::none || stage.slope_input != 0)) {
       stage.program = compile_pointwise(program);
     }
     stages_.push_back(std::move(stage));
@@ -160,14 +193,17 @@ void FinishPlan::resolve(const Launch& launch, std::span<const std::int64_t> dim
     }
   }
 
+  const auto one_for_each_column = [&](int input) {
+    bool same = args.operands[input].col_stride == 1 || dims[static_cast<std::size_t>(rank - 1)] == 1;
+    for (int axis = 0; axis < row_axes; ++axis) same = same && strides[input][axis] == 0;
+    return same;
+  };
   std::size_t stage = 0;
   for (; stage + 1 < stages_.size(); ++stage) {
-    const FinishOperand& operand = args.operands[stages_[stage + 1].added_input];
-    bool affine = inner == 0 && (operand.col_stride == 1 || dims[static_cast<std::size_t>(rank - 1)] == 1);
-    bool same_for_rows = operand.col_stride == 1 || dims[static_cast<std::size_t>(rank - 1)] == 1;
-    for (int axis = 0; axis < row_axes; ++axis)
-      same_for_rows = same_for_rows && strides[stages_[stage + 1].added_input][axis] == 0;
-    if (same_for_rows && args.bias == nullptr) {
+    const int added = stages_[stage + 1].added_input;
+    const FinishOperand& operand = args.operands[added];
+    const bool affine = inner == 0 && (operand.col_stride == 1 || dims[static_cast<std::size_t>(rank - 1)] == 1);
+    if (one_for_each_column(added) && args.bias == nullptr) {
       args.bias = operand.data;
     } else if (affine && args.residual == nullptr) {
       args.residual = operand.data;
@@ -176,10 +212,11 @@ void FinishPlan::resolve(const Launch& launch, std::span<const std::int64_t> dim
       break;
     }
   }
-  args.clips = stages_[stage].clips;
-  args.low = stages_[stage].low;
-  args.high = stages_[stage].high;
-  args.program = stages_[stage].program ? &*stages_[stage].program : nullptr;
+  const Stage& chosen = stages_[stage];
+  const bool in_registers = chosen.slope_input == 0 || one_for_each_column(chosen.slope_input);
+  args.activation = in_registers ? chosen.activation : Activation{};
+  if (in_registers && chosen.slope_input != 0) args.activation.slopes = args.operands[chosen.slope_input].data;
+  args.program = chosen.program && !(in_registers && chosen.slope_input != 0) ? &*chosen.program : nullptr;
 }
 
 }  // namespace tenfold::cpu

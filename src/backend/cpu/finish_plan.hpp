@@ -29,9 +29,9 @@ class FinishPlan {
  private:
   /// The program without its first additions, which go to bias and residual.
   struct Stage {
-    bool clips = false;
-    float low = 0, high = 0;
-    std::optional<CompiledPointwise> program;  ///< nothing: the stage is a clip or empty
+    Activation activation;
+    int slope_input = 0;                       ///< program input with the slopes of Activation::Kind::leaky; 0: none
+    std::optional<CompiledPointwise> program;  ///< what to run instead, if it cannot be done in registers
     int added_input = 0;                       ///< program input that the addition before this stage adds
   };
 

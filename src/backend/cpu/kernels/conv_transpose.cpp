@@ -61,9 +61,7 @@ void run_line(const ConvTransposeArgs& args, const LinePhase& line, const Phase 
   tile.depth = args.depth;
   tile.c_stride = args.y_stride * g.stride[2];
   tile.residual_stride = args.finish.residual_stride * g.stride[2];
-  tile.clips = args.finish.clips;
-  tile.low = args.finish.low;
-  tile.high = args.finish.high;
+  tile.activation = &args.finish.activation;
   tile.rows = table;
   for (std::int64_t r = 0; r < phase[2].count;) {
     const std::int64_t count = next_tile_rows(phase[2].count - r, tile_rows);
@@ -90,11 +88,12 @@ void run_line(const ConvTransposeArgs& args, const LinePhase& line, const Phase 
       tile.panel = panels + n * taps * args.depth;
       tile.tail = columns.tail;
       tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + first_column + n;
+      tile.slopes = args.finish.activation.slopes_from(first_column + n);
       tile.c = args.y + pixel * args.y_stride + first_column + n;
       tile.residual = args.finish.residual == nullptr
                           ? nullptr
                           : args.finish.residual + pixel * args.finish.residual_stride + first_column + n;
-      find_tile(static_cast<int>(count), columns.vectors)(tile);
+      find_tile<Rows::table>(static_cast<int>(count), columns.vectors, columns.tail)(tile);
     }
     r += count;
   }

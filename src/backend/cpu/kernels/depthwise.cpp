@@ -4,6 +4,8 @@
 // kernel columns that need it. A sum runs over kernel rows, then columns.
 #include "backend/cpu/kernels/depthwise.hpp"
 
+#include "backend/cpu/kernels/activation.hpp"
+#include "backend/cpu/kernels/depthwise_line.hpp"
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/workers.hpp"
@@ -28,85 +30,94 @@ struct Tile {
   const float* bias;
   const float* residual;
   std::int64_t residual_stride;
-  bool clips;
-  float low, high;
+  const Activation* activation;
   float* y;
   std::int64_t y_stride;
   std::int64_t channel_begin, channel_end;
 };
 
 /// Loads and stores of whole vectors, or of the first `count` lanes.
+template <typename V>
 struct Whole {
-  Vec load(const float* p) const { return Vec::load(p); }
-  void store(Vec v, float* p) const { v.store(p); }
+  using Vector = V;
+  V load(const float* p) const { return V::load(p); }
+  void store(V v, float* p) const { v.store(p); }
 };
+template <typename V>
 struct First {
+  using Vector = V;
   int count;
-  Vec load(const float* p) const { return Vec::load_first(p, count); }
-  void store(Vec v, float* p) const { v.store_first(p, count); }
+  V load(const float* p) const { return V::load_first(p, count); }
+  void store(V v, float* p) const { v.store_first(p, count); }
 };
 
-template <int kPixels, typename Lanes>
-inline void finish_pixels(const Tile& tile, Vec (&sum)[kPixels], std::int64_t c, Lanes lanes) {
+template <typename V, int kPixels, typename Lanes>
+inline void finish_pixels(const Tile& tile, V (&sum)[kPixels], std::int64_t c, Lanes lanes) {
   if (tile.residual != nullptr) {
 #pragma GCC unroll 8
     for (int j = 0; j < kPixels; ++j) sum[j] = sum[j] + lanes.load(tile.residual + j * tile.residual_stride + c);
   }
-  if (tile.clips) {
-    const Vec low(tile.low), high(tile.high);
-#pragma GCC unroll 8
-    for (int j = 0; j < kPixels; ++j) sum[j] = math::min(math::max(sum[j], low), high);
-  }
+  activate(sum, *tile.activation, tile.activation->slopes_from(c), [lanes](const float* p) { return lanes.load(p); });
 #pragma GCC unroll 8
   for (int j = 0; j < kPixels; ++j) lanes.store(sum[j], tile.y + j * tile.y_stride + c);
 }
 
-/// Any window: one load for each multiply-add.
-template <int kPixels, typename Lanes>
-void any_window(const Tile& tile, std::int64_t c, Lanes lanes) {
-  Vec sum[kPixels];
-  const Vec start = tile.bias != nullptr ? lanes.load(tile.bias + c) : Vec::zero();
-#pragma GCC unroll 8
-  for (int j = 0; j < kPixels; ++j) sum[j] = start;
-  const float* weights = tile.weights + c;
-  const float* const* line = tile.columns;
-  for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
-    for (std::int64_t kx = 0; kx < tile.kernel_columns; ++kx, weights += tile.weights_stride) {
-      const Vec w = Vec::load(weights);
-      const float* const* in = line + kx * tile.dilation;
-#pragma GCC unroll 8
-      for (int j = 0; j < kPixels; ++j) sum[j] = fma(lanes.load(in[j * tile.stride] + c), w, sum[j]);
-    }
+/// Calls f(channel, lanes) for whole vectors of channels, then for what is left.
+template <typename F>
+inline void for_each_vector(const Tile& tile, F f) {
+  std::int64_t c = tile.channel_begin;
+  for (; c + kWidth <= tile.channel_end; c += kWidth) f(c, Whole<Vec>{});
+  const int rest = static_cast<int>(tile.channel_end - c);
+  if (rest == 0) return;
+  if constexpr (kHasHalf) {
+    if (rest == Half::kWidth) return f(c, Whole<Half>{});
+    if (rest < Half::kWidth) return f(c, First<Half>{rest});
   }
-  finish_pixels(tile, sum, c, lanes);
+  f(c, First<Vec>{rest});
 }
 
+/// Any window: one load for each multiply-add.
 template <int kPixels>
 void any_window_tile(const Tile& tile) {
-  std::int64_t c = tile.channel_begin;
-  for (; c + kWidth <= tile.channel_end; c += kWidth) any_window<kPixels>(tile, c, Whole{});
-  if (c < tile.channel_end) any_window<kPixels>(tile, c, First{static_cast<int>(tile.channel_end - c)});
+  for_each_vector(tile, [&tile](std::int64_t c, auto lanes) {
+    using V = typename decltype(lanes)::Vector;
+    V sum[kPixels];
+    const V start = tile.bias != nullptr ? lanes.load(tile.bias + c) : V::zero();
+#pragma GCC unroll 8
+    for (int j = 0; j < kPixels; ++j) sum[j] = start;
+    const float* weights = tile.weights + c;
+    const float* const* line = tile.columns;
+    for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
+      for (std::int64_t kx = 0; kx < tile.kernel_columns; ++kx, weights += tile.weights_stride) {
+        const V w = V::load(weights);
+        const float* const* in = line + kx * tile.dilation;
+#pragma GCC unroll 8
+        for (int j = 0; j < kPixels; ++j) sum[j] = fma(lanes.load(in[j * tile.stride] + c), w, sum[j]);
+      }
+    }
+    finish_pixels(tile, sum, c, lanes);
+  });
 }
 
 /// Kernel lines of kColumns without dilation: an input column serves all the sums that it belongs to.
 template <int kColumns, int kStride, int kPixels>
 void fixed_window_tile(const Tile& tile) {
   constexpr int kInputs = (kPixels - 1) * kStride + kColumns;
-  std::int64_t c = tile.channel_begin;
-  for (; c + kWidth <= tile.channel_end; c += kWidth) {
-    Vec sum[kPixels];
-    const Vec start = tile.bias != nullptr ? Vec::load(tile.bias + c) : Vec::zero();
+  for_each_vector(tile, [&tile](std::int64_t c, auto lanes) {
+    using V = typename decltype(lanes)::Vector;
+    V sum[kPixels];
+    const V start = tile.bias != nullptr ? lanes.load(tile.bias + c) : V::zero();
 #pragma GCC unroll 8
     for (int j = 0; j < kPixels; ++j) sum[j] = start;
     const float* weights = tile.weights + c;
     const float* const* line = tile.columns;
     for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
-      Vec w[kColumns];
+      V w[kColumns];
 #pragma GCC unroll 8
-      for (int kx = 0; kx < kColumns; ++kx, weights += tile.weights_stride) w[kx] = Vec::load(weights);
+      for (int kx = 0; kx < kColumns; ++kx, weights += tile.weights_stride) w[kx] = V::load(weights);
 #pragma GCC unroll 32
       for (int i = 0; i < kInputs; ++i) {
-        const Vec x = Vec::load(line[i] + c);
+        const V x = lanes.load(line[i] + c);
 #pragma GCC unroll 8
         for (int kx = 0; kx < kColumns; ++kx) {
           const int j = (i - kx) / kStride;
@@ -114,9 +125,8 @@ void fixed_window_tile(const Tile& tile) {
         }
       }
     }
-    finish_pixels(tile, sum, c, Whole{});
-  }
-  if (c < tile.channel_end) any_window<kPixels>(tile, c, First{static_cast<int>(tile.channel_end - c)});
+    finish_pixels(tile, sum, c, lanes);
+  });
 }
 
 using TileFunction = void (*)(const Tile&);
@@ -151,16 +161,18 @@ std::int64_t next_pixels(std::int64_t rest) {
   return rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
 }
 
-void run_line(const DepthwiseArgs& args, const TileSet& tiles, std::int64_t image, std::int64_t row,
-              std::int64_t channel_begin, std::int64_t channel_end, const float** table) {
+/// Channels of one output line.
+void run_line(const DepthwiseArgs& args, const DepthwiseLine& line, std::int64_t channel_begin,
+              std::int64_t channel_end, const float** table) {
   const ConvRows& g = args.geometry;
+  const TileSet& tiles = choose_tiles(g);
+  const std::int64_t row = line.row, first_pixel = line.first_pixel;
   // The kernel rows that lie inside the image.
   const std::int64_t top = row * g.stride[1] - g.pad[1];
   const std::int64_t ky_begin = top >= 0 ? 0 : min(g.kernel[1], (-top + g.dilation[1] - 1) / g.dilation[1]);
   const std::int64_t below = g.in[1] - top;  // rows from the window's top to the image's end
   const std::int64_t ky_end =
       below <= 0 ? ky_begin : max(ky_begin, min(g.kernel[1], (below + g.dilation[1] - 1) / g.dilation[1]));
-  const std::int64_t first_pixel = (image * g.out[1] + row) * g.out[2];
   Tile tile{};
   tile.kernel_rows = ky_end - ky_begin;
   tile.kernel_columns = g.kernel[2];
@@ -170,9 +182,7 @@ void run_line(const DepthwiseArgs& args, const TileSet& tiles, std::int64_t imag
   tile.weights_stride = args.weights_stride;
   tile.bias = args.finish.bias;
   tile.residual_stride = args.finish.residual_stride;
-  tile.clips = args.finish.clips;
-  tile.low = args.finish.low;
-  tile.high = args.finish.high;
+  tile.activation = &args.finish.activation;
   tile.y_stride = args.y_stride;
   tile.channel_begin = channel_begin;
   tile.channel_end = channel_end;
@@ -180,18 +190,18 @@ void run_line(const DepthwiseArgs& args, const TileSet& tiles, std::int64_t imag
     const std::int64_t end = min(g.out[2], begin + kDepthwiseLine);
     const std::int64_t width = depthwise_table_width(g, end - begin);
     for (std::int64_t ky = ky_begin; ky < ky_end; ++ky) {
-      const float* line = args.x + (image * g.in[1] + top + ky * g.dilation[1]) * g.in[2] * args.x_stride;
+      const float* pixels = line.image + (top + ky * g.dilation[1]) % line.ring * g.in[2] * args.x_stride;
       const float** out = table + (ky - ky_begin) * width;
       for (std::int64_t i = 0; i < width; ++i) {
         const std::int64_t ix = begin * g.stride[2] + i - g.pad[2];
-        out[i] = 0 <= ix && ix < g.in[2] ? line + ix * args.x_stride : g.zeros;
+        out[i] = 0 <= ix && ix < g.in[2] ? pixels + ix * args.x_stride : g.zeros;
       }
     }
     tile.table_width = width;
     for (std::int64_t x = begin; x < end;) {
       const std::int64_t pixels = next_pixels(end - x);
       tile.columns = table + (x - begin) * g.stride[2];
-      tile.y = args.y + (first_pixel + x) * args.y_stride;
+      tile.y = line.y + x * args.y_stride;
       tile.residual =
           args.finish.residual == nullptr ? nullptr : args.finish.residual + (first_pixel + x) * tile.residual_stride;
       tiles.by_pixels[pixels](tile);
@@ -199,8 +209,8 @@ void run_line(const DepthwiseArgs& args, const TileSet& tiles, std::int64_t imag
     }
   }
   if (args.finish.program != nullptr) {
-    run_finish_program(args.finish, args.y + first_pixel * args.y_stride + channel_begin, args.y_stride, first_pixel,
-                       first_pixel + g.out[2], channel_begin, channel_end);
+    run_finish_program(args.finish, line.y + channel_begin, args.y_stride, first_pixel, first_pixel + g.out[2],
+                       channel_begin, channel_end);
   }
 }
 
@@ -208,7 +218,6 @@ void run(const DepthwiseArgs& args, const Workers& workers) {
   const ConvRows& g = args.geometry;
   const std::int64_t lines = g.batch * g.out[1];
   if (lines <= 0 || g.out[2] <= 0 || args.channels <= 0) return;
-  const TileSet& tiles = choose_tiles(g);
   const std::int64_t threads = workers.pool->num_threads();
   const std::int64_t vectors = (args.channels + kWidth - 1) / kWidth;
   const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
@@ -220,13 +229,19 @@ void run(const DepthwiseArgs& args, const Workers& workers) {
     const std::int64_t channel_end = min(args.channels, vectors * (channel_part + 1) / channel_parts * kWidth);
     const std::int64_t end = lines * (line_part + 1) / line_parts;
     for (std::int64_t line = lines * line_part / line_parts; line < end; ++line) {
-      run_line(args, tiles, line / g.out[1], line % g.out[1], channel_begin, channel_end,
-               reinterpret_cast<const float**>(scratch));
+      const std::int64_t image = line / g.out[1], first_pixel = line * g.out[2];
+      const DepthwiseLine one{args.x + image * g.in[1] * g.in[2] * args.x_stride, g.in[1], line % g.out[1],
+                              args.y + first_pixel * args.y_stride, first_pixel};
+      run_line(args, one, channel_begin, channel_end, reinterpret_cast<const float**>(scratch));
     }
   });
 }
 
 }  // namespace
+
+void run_depthwise_line(const DepthwiseArgs& args, const DepthwiseLine& line, const float** table) {
+  run_line(args, line, 0, args.channels, table);
+}
 
 const DepthwiseKernels kDepthwiseKernels = {run};
 

@@ -23,7 +23,21 @@ void run_finish_program(const FinishArgs& finish, float* c, std::int64_t c_strid
       }
       inputs[i] = {data, operand.row_stride, operand.col_stride};
     }
-    run_pointwise(program, inputs, c, c_stride, end - row, column_end - column_begin);
+    const std::int64_t rows = end - row, columns = column_end - column_begin;
+    // Rows without gaps are one long row: a vector holds many pixels of few channels.
+    bool joins = c_stride == columns;
+    for (int i = 1; i < program.num_inputs; ++i) {
+      const bool is_number = inputs[i].row_stride == 0 && inputs[i].col_stride == 0;
+      joins = joins && (is_number || (inputs[i].row_stride == columns && (inputs[i].col_stride == 1 || columns == 1)));
+    }
+    if (joins) {
+      for (int i = 1; i < program.num_inputs; ++i) {
+        if (inputs[i].row_stride != 0) inputs[i].col_stride = 1;
+      }
+      run_pointwise(program, inputs, c, rows * columns, 1, rows * columns);
+    } else {
+      run_pointwise(program, inputs, c, c_stride, rows, columns);
+    }
     c += (end - row) * c_stride;
     row = end;
   }

@@ -4,6 +4,7 @@
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/pack.hpp"
+#include "backend/cpu/kernels/split.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -14,16 +15,6 @@ constexpr std::int64_t kWidth = Vec::kWidth;
 constexpr std::int64_t kItemsPerThread = 3;
 /// Multiply-adds that are not worth a second thread.
 constexpr std::int64_t kSerialWork = 1 << 16;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
-
-/// Cuts [0, count) into `parts` nearly equal ranges of whole `grain`s; the last one takes what is left.
-struct Cut {
-  std::int64_t count, grain, parts;
-  std::int64_t begin(std::int64_t part) const { return min(count, ceil_div(count, grain) * part / parts * grain); }
-};
 
 /// Output pixels in order, with the input coordinates of their windows' first positions.
 class PixelWalk {
@@ -89,51 +80,6 @@ void fill_row_table(const ConvRows& conv, const float* a, std::int64_t pixel_str
   }
 }
 
-void copy_floats(const float* from, float* to, std::int64_t count) {
-  std::int64_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) Vec::load(from + i).store(to + i);
-  const int rest = static_cast<int>(count - i);
-  if (rest > 0) Vec::load_first(from + i, rest).store_first(to + i, rest);
-}
-
-/// As fill_row_table, with one tap for each line of the kernel. Lines that cross the image's edge, or whose positions
-/// are no neighbours in memory, are copied to `copies`.
-void fill_line_table(const ConvRows& conv, const float* a, std::int64_t pixel_stride, std::int64_t depth,
-                     std::int64_t first, std::int64_t rows, int tile_rows, const float** table, float* copies) {
-  const bool joined = conv.dilation[2] == 1 && pixel_stride == depth;
-  const std::int64_t lines = conv.kernel[0] * conv.kernel[1];
-  PixelWalk pixel(conv, first);
-  for (std::int64_t r = 0; r < rows;) {
-    const std::int64_t count = next_tile_rows(rows - r, tile_rows);
-    for (std::int64_t i = 0; i < count; ++i, pixel.next()) {
-      const bool inside = joined && 0 <= pixel.x && pixel.x + conv.kernel[2] <= conv.in[2];
-      const float** out = table + i;
-      for (std::int64_t kz = 0; kz < conv.kernel[0]; ++kz) {
-        const std::int64_t iz = pixel.z + kz * conv.dilation[0];
-        for (std::int64_t ky = 0; ky < conv.kernel[1]; ++ky, out += kMaxTileRows) {
-          const std::int64_t iy = pixel.y + ky * conv.dilation[1];
-          if (iz < 0 || iz >= conv.in[0] || iy < 0 || iy >= conv.in[1]) {
-            *out = conv.zeros;
-            continue;
-          }
-          const std::int64_t line = ((pixel.image * conv.in[0] + iz) * conv.in[1] + iy) * conv.in[2];
-          if (inside) {
-            *out = a + (line + pixel.x) * pixel_stride;
-            continue;
-          }
-          *out = copies;
-          for (std::int64_t kx = 0; kx < conv.kernel[2]; ++kx, copies += depth) {
-            const std::int64_t ix = pixel.x + kx * conv.dilation[2];
-            copy_floats(0 <= ix && ix < conv.in[2] ? a + (line + ix) * pixel_stride : conv.zeros, copies, depth);
-          }
-        }
-      }
-    }
-    table += lines * kMaxTileRows;
-    r += count;
-  }
-}
-
 /// One work item of `run`: rows x panels of one group.
 struct Block {
   std::int64_t group, row_begin, row_end, panel_begin, panel_end;
@@ -151,14 +97,7 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
   const float* panels = args.panels + block.group * padded_columns * args.depth * args.taps;
   const std::int64_t first_column = block.group * args.columns;
   const auto table = reinterpret_cast<const float**>(scratch);
-  if (args.conv != nullptr && whole.joins_lines) {
-    const std::int64_t line = args.conv->kernel[2];
-    args.depth *= line;
-    args.taps /= line;
-    const std::int64_t tiles = ceil_div(rows, tile_rows);
-    fill_line_table(*args.conv, a, args.a_stride, whole.depth, block.row_begin, rows, tile_rows, table,
-                    reinterpret_cast<float*>(table + tiles * args.taps * kMaxTileRows));
-  } else if (args.conv != nullptr) {
+  if (args.conv != nullptr) {
     // A pixel outside the image reads zeros, whatever the group: taps of zeros are not shifted by it.
     fill_row_table(*args.conv, a, args.a_stride, block.row_begin, rows, tile_rows, table);
   }
@@ -166,8 +105,6 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
   TileArgs tile{};
   tile.c_stride = args.c_stride;
   tile.residual_stride = args.finish.residual_stride;
-  tile.low = args.finish.low;
-  tile.high = args.finish.high;
 
   const std::int64_t taps_block = min(args.taps, max(1, args.tiling.depth_block / args.depth));
   const std::int64_t depth_block = args.taps == 1 ? min(args.depth, args.tiling.depth_block) : args.depth;
@@ -178,7 +115,7 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
       const bool first = t == 0 && k == 0;
       const bool last = t + taps == args.taps && k + depth == args.depth;
       tile.accumulates = !first;
-      tile.clips = last && args.finish.clips;
+      tile.activation = last ? &args.finish.activation : nullptr;
       tile.depth = depth;
       for (std::int64_t p = block.panel_begin; p < block.panel_end; ++p) {
         const std::int64_t n = p * panel_width;
@@ -187,6 +124,7 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
         tile.panel = panels + n * args.depth * args.taps + (t * args.depth + k) * width;
         tile.tail = columns.tail;
         tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + first_column + n;
+        tile.slopes = args.finish.activation.slopes_from(first_column + n);
         float* c = args.c + block.row_begin * args.c_stride + first_column + n;
         const float* residual =
             !last || args.finish.residual == nullptr
@@ -203,7 +141,7 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
             tile.rows = pointers;
             tile.c = c + r * args.c_stride;
             tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
-            find_tile(static_cast<int>(count), columns.vectors)(tile);
+            find_tile<Rows::table>(static_cast<int>(count), columns.vectors, columns.tail)(tile);
             r += count;
           }
         }
@@ -222,11 +160,7 @@ void run(const GemmArgs& args, const Workers& workers) {
   const std::int64_t panels = ceil_div(args.columns, args.tiling.tile_vectors * kWidth);
   std::int64_t row_block = args.tiling.row_block;
   if (args.conv != nullptr) {
-    const std::int64_t lines = args.conv->kernel[0] * args.conv->kernel[1];
-    const std::int64_t pointers = args.joins_lines ? lines : args.taps;
-    const std::int64_t copied = args.joins_lines ? args.taps * args.depth * tile_rows : 0;
-    const std::int64_t tile_table_bytes = pointers * kMaxTileRows * static_cast<std::int64_t>(sizeof(float*)) +
-                                          copied * static_cast<std::int64_t>(sizeof(float));
+    const std::int64_t tile_table_bytes = args.taps * kMaxTileRows * static_cast<std::int64_t>(sizeof(float*));
     // Two tiles of the end share the rows of one to two, so one more may be needed.
     const std::int64_t tiles = static_cast<std::int64_t>(workers.scratch_bytes) / tile_table_bytes - 1;
     row_block = min(row_block, tiles * tile_rows);
@@ -300,14 +234,12 @@ void run_batched(const BatchedGemmArgs& args, const Workers& workers) {
     TileArgs tile{};
     tile.c_stride = args.c_stride;
     tile.residual_stride = args.finish.residual_stride;
-    tile.low = args.finish.low;
-    tile.high = args.finish.high;
     std::int64_t k = 0;
     do {  // once even for a depth of 0, whose sums are 0
       const std::int64_t depth = min(depth_block, args.depth - k);
       const bool last = k + depth == args.depth;
       tile.accumulates = k > 0;
-      tile.clips = last && args.finish.clips;
+      tile.activation = last ? &args.finish.activation : nullptr;
       tile.depth = depth;
       float* target = packed;
       for (std::int64_t p = panel_begin; p < panel_end; ++p) {
@@ -339,6 +271,7 @@ void run_batched(const BatchedGemmArgs& args, const Workers& workers) {
           tile.panel = panel;
           tile.tail = columns.tail;
           tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + n;
+          tile.slopes = args.finish.activation.slopes_from(n);
           const float* residual = !last || args.finish.residual == nullptr
                                       ? nullptr
                                       : args.finish.residual + (first_row + r) * args.finish.residual_stride + n;
@@ -358,6 +291,6 @@ void run_batched(const BatchedGemmArgs& args, const Workers& workers) {
 
 }  // namespace
 
-const GemmKernels kGemmKernels = {max_tile_rows, run, run_batched};
+const GemmKernels kGemmKernels = {max_tile_rows, run, run_lines, run_batched};
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

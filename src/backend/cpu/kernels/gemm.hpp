@@ -20,10 +20,10 @@
 
 namespace tenfold::cpu {
 
-/// Threads and scratch memory, one block for each part of a job.
+/// Threads and scratch memory.
 struct Workers {
   ThreadPool* pool = nullptr;
-  std::byte* scratch = nullptr;   ///< num_threads blocks, 64-byte aligned
+  std::byte* scratch = nullptr;   ///< one block for each thread, 64-byte aligned
   std::size_t scratch_bytes = 0;  ///< of one block
 };
 
@@ -38,14 +38,29 @@ struct FinishOperand {
   std::int64_t outer_strides[kMaxOuter] = {};
 };
 
-/// What happens to a sum:  clip(x + bias[n] + residual[m, n])  in registers, then `program` on the tile in cache.
+/// What kernels can do to a result while it is in a register.
+struct Activation {
+  enum class Kind : std::uint8_t {
+    none,
+    clip,         ///< clip(x, low, high)
+    linear_clip,  ///< clip(slope x + shift, low, high) scale + offset: HardSigmoid
+    gated_clip,   ///< x clip(slope x + shift, low, high) scale + offset: HardSwish
+    leaky,        ///< x, below 0 times slope, or times slopes[n] of its column
+  };
+  Kind kind = Kind::none;
+  float low = 0, high = 0;
+  float slope = 1, shift = 0, scale = 1, offset = 0;
+  const float* slopes = nullptr;  ///< one for each column, or nullptr
+  const float* slopes_from(std::int64_t column) const { return slopes == nullptr ? nullptr : slopes + column; }
+};
+
+/// What happens to a sum:  activation(x + bias[n] + residual[m, n])  in registers, then `program` on the tile in cache.
 struct FinishArgs {
   static constexpr int kMaxOperands = 8;
   const float* bias = nullptr;  ///< one for each column
   const float* residual = nullptr;
   std::int64_t residual_stride = 0;
-  bool clips = false;
-  float low = 0, high = 0;
+  Activation activation;
   const CompiledPointwise* program = nullptr;
   /// Input 0 is the result itself; the others are operands[1 ..]. Within `group_rows` rows, counted from row 0, each is
   /// affine in the row.
@@ -74,11 +89,7 @@ struct GemmArgs {
   const float* a = nullptr;
   std::int64_t a_stride = 0;       ///< from row to row; with `conv` from pixel to pixel
   const ConvRows* conv = nullptr;  ///< nullptr: plain rows
-  /// With `conv`: take the kernel positions of one line together as one tap, kernel[2] times as deep, for few channels.
-  /// Rows then read the image in place where the line lies inside it, and copies elsewhere. `depth` and `taps` count
-  /// single positions; `zeros` must last for a whole line.
-  bool joins_lines = false;
-  const float* panels = nullptr;  ///< 64-byte aligned
+  const float* panels = nullptr;   ///< 64-byte aligned
   float* c = nullptr;
   std::int64_t c_stride = 0;
   FinishArgs finish;
@@ -103,10 +114,16 @@ struct BatchedGemmArgs {
   GemmTiling tiling;
 };
 
+/// Numbers of a window for GemmKernels::run_lines: windows must fit in the scratch memory.
+inline constexpr std::int64_t kMaxLinesDepth = 8192;
+
 struct GemmKernels {
   /// The tallest register tile that is `vectors` vectors wide; 0 if there is none.
   int (*max_tile_rows)(int vectors);
   void (*run)(const GemmArgs& args, const Workers& workers);
+  /// A convolution whose kernel positions of one line are taken as one tap, kernel[2] times as deep; for few channels.
+  /// A window, with what lies between dilated positions, has at most kMaxLinesDepth numbers. Looks at no depth_block.
+  void (*run_lines)(const GemmArgs& args, const Workers& workers);
   void (*run_batched)(const BatchedGemmArgs& args, const Workers& workers);
 };
 TENFOLD_TIER_TABLE(GemmKernels, kGemmKernels)

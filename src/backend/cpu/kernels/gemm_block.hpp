@@ -25,19 +25,22 @@ inline PanelColumns panel_columns(std::int64_t columns, int tile_vectors) {
   return {vectors, static_cast<int>(columns - std::int64_t{vectors - 1} * Vec::kWidth)};
 }
 
+/// GemmKernels::run_lines; conv_lines.cpp.
+void run_lines(const GemmArgs& args, const Workers& workers);
+
 /// All rows of a plain block times one panel. `tile` holds what does not depend on the row: depth, panel, flags, bias.
 inline void run_plain_rows(TileArgs& tile, std::int64_t rows, int tile_rows, int vectors, const float* a,
                            std::int64_t a_stride, float* c, const float* residual) {
-  const float* pointers[kMaxTileRows];
-  tile.rows = pointers;
+  tile.rows = &a;
+  tile.row_stride = a_stride;
   tile.taps = 1;
   tile.offset = 0;
   for (std::int64_t r = 0; r < rows;) {
     const std::int64_t count = next_tile_rows(rows - r, tile_rows);
-    for (std::int64_t i = 0; i < count; ++i) pointers[i] = a + (r + i) * a_stride;
     tile.c = c + r * tile.c_stride;
     tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
-    find_tile(static_cast<int>(count), vectors)(tile);
+    find_tile<Rows::even>(static_cast<int>(count), vectors, tile.tail)(tile);
+    a += count * a_stride;
     r += count;
   }
 }

@@ -1,8 +1,11 @@
 // The register tile of the matrix product: kRows x kVectors accumulators that stay in registers over the whole depth.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
+#include "backend/cpu/kernels/activation.hpp"
+#include "backend/cpu/kernels/gemm.hpp"
 #include "backend/cpu/kernels/simd.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -12,8 +15,11 @@ inline constexpr int kMaxTileRows = 12;
 inline constexpr int kMaxTileVectors = 4;
 
 struct TileArgs {
-  const float* const* rows;  ///< [taps][kMaxTileRows], of which the tile's rows are used
-  std::int64_t offset;       ///< added to each of them
+  /// The rows of A. In a table: [taps][kMaxTileRows] pointers, of which the tile's rows are used. Evenly spaced:
+  /// [taps] pointers to the first row.
+  const float* const* rows;
+  std::int64_t row_stride;  ///< only if evenly spaced
+  std::int64_t offset;      ///< added to each row
   std::int64_t taps, depth;
   const float* panel;  ///< [taps][depth][kVectors * kWidth]
   float* c;
@@ -23,101 +29,152 @@ struct TileArgs {
   const float* bias;
   const float* residual;  ///< nullptr: none
   std::int64_t residual_stride;
-  bool clips;
-  float low, high;
+  const Activation* activation;  ///< nullptr: none
+  const float* slopes;           ///< of the tile's columns, see activate
 };
 
 using TileFunction = void (*)(const TileArgs&);
 
-/// nullptr if this tier has no such tile.
-TileFunction find_tile(int rows, int vectors);
+/// How a tile finds its rows, see TileArgs::rows.
+enum class Rows { table, even };
+/// The tile for so many rows and vectors, of whose last one `tail` columns exist; nullptr if this tier has none.
+template <Rows kRows>
+TileFunction find_tile(int rows, int vectors, int tail);
 int max_tile_rows(int vectors);
 
 // Without full unrolling gcc keeps the accumulators in memory, at a third of the speed.
 #define TENFOLD_UNROLL _Pragma("GCC unroll 16")
 
-template <int kRows, int kVectors>
-void run_tile(const TileArgs& args) {
-  constexpr int kWidth = Vec::kWidth;
-  const bool whole = args.tail == kWidth;
-  const std::int64_t c_stride = args.c_stride;
-  Vec sum[kRows][kVectors];
-  if (args.accumulates) {
-    TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) {
+/// One column of vectors of a tile: its sums from the start to the store.
+template <typename V, int kRows>
+struct TileColumn {
+  V sum[kRows];
+
+  // Inlined by force: a call would send all sums through memory.
+  [[gnu::always_inline]] void start(const TileArgs& args, int column, bool whole) {
+    if (args.accumulates) {
       TENFOLD_UNROLL
-      for (int j = 0; j < kVectors; ++j) {
-        const float* p = args.c + i * c_stride + j * kWidth;
-        sum[i][j] = j + 1 < kVectors || whole ? Vec::load(p) : Vec::load_first(p, args.tail);
-      }
-    }
-  } else {
-    Vec start[kVectors];
-    TENFOLD_UNROLL
-    for (int j = 0; j < kVectors; ++j) {
-      const float* p = args.bias + j * kWidth;
-      start[j] = args.bias == nullptr        ? Vec::zero()
-                 : j + 1 < kVectors || whole ? Vec::load(p)
-                                             : Vec::load_first(p, args.tail);
-    }
-    TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) {
+      for (int i = 0; i < kRows; ++i) sum[i] = load(args.c + i * args.c_stride + column, args.tail, whole);
+    } else {
+      const V first = args.bias == nullptr ? V::zero() : load(args.bias + column, args.tail, whole);
       TENFOLD_UNROLL
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = start[j];
+      for (int i = 0; i < kRows; ++i) sum[i] = first;
     }
   }
-
-  const float* panel = args.panel;
-  const float* const* rows = args.rows;
-  const std::int64_t depth = args.depth;
-  for (std::int64_t t = 0; t < args.taps; ++t, rows += kMaxTileRows) {
-    const float* a[kRows];
-    TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) a[i] = rows[i] + args.offset;
-    for (std::int64_t k = 0; k < depth; ++k) {
-      Vec b[kVectors];
-      TENFOLD_UNROLL
-      for (int j = 0; j < kVectors; ++j) b[j] = Vec::load(panel + j * kWidth);
-      panel += kVectors * kWidth;
+  [[gnu::always_inline]] void finish(const TileArgs& args, int column, bool whole) {
+    if (args.residual != nullptr) {
       TENFOLD_UNROLL
       for (int i = 0; i < kRows; ++i) {
-        const Vec x = Vec::broadcast(a[i] + k);
-        TENFOLD_UNROLL
-        for (int j = 0; j < kVectors; ++j) sum[i][j] = fma(x, b[j], sum[i][j]);
+        sum[i] = sum[i] + load(args.residual + i * args.residual_stride + column, args.tail, whole);
+      }
+    }
+    if (args.activation != nullptr) {
+      const float* slopes = args.slopes == nullptr ? nullptr : args.slopes + column;
+      activate(sum, *args.activation, slopes, [&](const float* p) { return load(p, args.tail, whole); });
+    }
+    TENFOLD_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      float* p = args.c + i * args.c_stride + column;
+      if (whole) {
+        sum[i].store(p);
+      } else {
+        sum[i].store_first(p, args.tail);
       }
     }
   }
 
-  if (args.residual != nullptr) {
+ private:
+  static V load(const float* p, int tail, bool whole) { return whole ? V::load(p) : V::load_first(p, tail); }
+};
+
+/// Element k of the rows of one tap. Evenly spaced rows need a third of the pointers: x86 adds once or twice the stride
+/// to one for nothing.
+template <Rows kKind, int kRows>
+struct TileRows;
+template <int kRows>
+struct TileRows<Rows::table, kRows> {
+  const float* a[kRows];
+  TileRows(const TileArgs& args, std::int64_t tap) {
+    const float* const* rows = args.rows + tap * kMaxTileRows;
     TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      TENFOLD_UNROLL
-      for (int j = 0; j < kVectors; ++j) {
-        const float* p = args.residual + i * args.residual_stride + j * kWidth;
-        sum[i][j] = sum[i][j] + (j + 1 < kVectors || whole ? Vec::load(p) : Vec::load_first(p, args.tail));
-      }
-    }
+    for (int i = 0; i < kRows; ++i) a[i] = rows[i] + args.offset;
   }
-  if (args.clips) {
-    const Vec low(args.low), high(args.high);
+  Vec at(int i, std::int64_t k) const { return Vec::broadcast(a[i] + k); }
+  void advance(std::int64_t) {}
+  static constexpr bool kAdvances = false;
+};
+template <int kRows>
+struct TileRows<Rows::even, kRows> {
+  static constexpr int kPointers = (kRows + 2) / 3;
+  const float* a[kPointers];
+  std::int64_t stride;
+  TileRows(const TileArgs& args, std::int64_t tap) : stride(args.row_stride) {
+    const float* row = args.rows[tap] + args.offset;
     TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      TENFOLD_UNROLL
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = math::min(math::max(sum[i][j], low), high);
-    }
+    for (int i = 0; i < kPointers; ++i, row += 3 * stride) a[i] = row;
   }
+  Vec at(int i, std::int64_t k) const { return Vec::broadcast(a[i / 3] + (i % 3) * stride + k); }
+  void advance(std::int64_t k) {
+    TENFOLD_UNROLL
+    for (int i = 0; i < kPointers; ++i) a[i] += k;
+  }
+  static constexpr bool kAdvances = true;
+};
+
+/// kHalf: the last vector is only a Half wide, although the panel holds a whole one.
+template <Rows kKind, int kRows, int kVectors, bool kHalf>
+void run_tile(const TileArgs& args) {
+  constexpr int kWidth = Vec::kWidth;
+  constexpr int kWhole = kHalf ? kVectors - 1 : kVectors;
+  const bool last_is_whole = !kHalf && args.tail == kWidth;
+  TileColumn<Vec, kRows> columns[kWhole == 0 ? 1 : kWhole];
+  TileColumn<Half, kRows> half;
   TENFOLD_UNROLL
-  for (int i = 0; i < kRows; ++i) {
-    TENFOLD_UNROLL
-    for (int j = 0; j < kVectors; ++j) {
-      float* p = args.c + i * c_stride + j * kWidth;
-      if (j + 1 < kVectors || whole) {
-        sum[i][j].store(p);
-      } else {
-        sum[i][j].store_first(p, args.tail);
+  for (int j = 0; j < kWhole; ++j) columns[j].start(args, j * kWidth, j + 1 < kVectors || last_is_whole);
+  if constexpr (kHalf) half.start(args, kWhole * kWidth, false);
+
+  const float* panel = args.panel;
+  const std::int64_t depth = args.depth;
+  for (std::int64_t t = 0; t < args.taps; ++t) {
+    TileRows<kKind, kRows> rows(args, t);
+    const auto multiply_add = [&](std::int64_t k, const float* p) __attribute__((always_inline)) {
+      Vec b[kWhole == 0 ? 1 : kWhole];
+      Half b_half;
+      TENFOLD_UNROLL
+      for (int j = 0; j < kWhole; ++j) b[j] = Vec::load(p + j * kWidth);
+      if constexpr (kHalf) b_half = Half::load(p + kWhole * kWidth);
+      TENFOLD_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        const Vec x = rows.at(i, k);
+        TENFOLD_UNROLL
+        for (int j = 0; j < kWhole; ++j) columns[j].sum[i] = fma(x, b[j], columns[j].sum[i]);
+        if constexpr (kHalf) half.sum[i] = fma(Half(x), b_half, half.sum[i]);
+      }
+    };
+    std::int64_t k = 0;
+    if constexpr (TileRows<kKind, kRows>::kAdvances) {
+      // Offsets known to the compiler: the pointers move once for two steps.
+      for (; k + 2 <= depth; k += 2) {
+        multiply_add(0, panel);
+        multiply_add(1, panel + kVectors * kWidth);
+        rows.advance(2);
+        panel += 2 * kVectors * kWidth;
+      }
+      if (k < depth) {
+        multiply_add(0, panel);
+        panel += kVectors * kWidth;
+      }
+    } else {
+      for (; k < depth; ++k) {
+        multiply_add(k, panel);
+        panel += kVectors * kWidth;
       }
     }
   }
+
+  TENFOLD_UNROLL
+  for (int j = 0; j < kWhole; ++j) columns[j].finish(args, j * kWidth, j + 1 < kVectors || last_is_whole);
+  if constexpr (kHalf) half.finish(args, kWhole * kWidth, args.tail == Half::kWidth);
 }
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

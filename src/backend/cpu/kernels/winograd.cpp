@@ -1,5 +1,6 @@
 #include "backend/cpu/kernels/winograd.hpp"
 
+#include "backend/cpu/kernels/activation.hpp"
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/workers.hpp"
@@ -192,7 +193,6 @@ class Winograd {
     const std::int64_t step = slots * out_padded_;
     const float* source = product + slot * out_padded_;
     const std::int64_t first_pixel = (place.image * g_.out[1] + place.y) * g_.out[2] + place.x;
-    const Vec low(finish.low), high(finish.high);
     for (std::int64_t c = begin; c < end; c += kWidth) {
       const int tail = static_cast<int>(min(kWidth, end - c));
       Vec half[kTile][kInput];
@@ -208,18 +208,21 @@ class Winograd {
       for (int i = 0; i < rows; ++i) {
         Vec o[kTile];
         transform_output(half[i], o);
+        const std::int64_t pixel = first_pixel + i * g_.out[2];
         for (int j = 0; j < columns; ++j) {
-          const std::int64_t pixel = first_pixel + i * g_.out[2] + j;
-          Vec v = o[j] + bias;
+          o[j] = o[j] + bias;
           if (finish.residual != nullptr) {
-            v = v + Vec::load_first(finish.residual + pixel * finish.residual_stride + c, tail);
+            o[j] = o[j] + Vec::load_first(finish.residual + (pixel + j) * finish.residual_stride + c, tail);
           }
-          if (finish.clips) v = math::min(math::max(v, low), high);
-          float* p = args_.y + pixel * args_.y_stride + c;
+        }
+        activate(o, finish.activation, finish.activation.slopes_from(c),
+                 [tail](const float* p) { return Vec::load_first(p, tail); });
+        for (int j = 0; j < columns; ++j) {
+          float* p = args_.y + (pixel + j) * args_.y_stride + c;
           if (tail == kWidth) {
-            v.store(p);
+            o[j].store(p);
           } else {
-            v.store_first(p, tail);
+            o[j].store_first(p, tail);
           }
         }
       }
