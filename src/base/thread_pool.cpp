@@ -6,12 +6,16 @@
 // compare-and-swap of the word; a stale word can only match a later job's word when that job has the same part free, so
 // a late thread takes a valid part of the job that runs now. `function_` and `context_` are written before the words
 // are released and stay until every part has finished, hence a taken part always sees the right ones.
+//
+// On a busy machine the scheduler may leave a worker on the caller's processor for seconds, where the two only take
+// turns. A worker that finds itself there moves away, and stays away until it meets the caller again.
 #include "base/thread_pool.hpp"
 
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <pthread.h>
+#include <sched.h>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -47,6 +51,39 @@ std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& value, std::uint
   return now;
 }
 
+int current_processor() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+/// Keeps a worker off the caller's processor. Linux only.
+class Place {
+ public:
+  Place() {
+#if defined(__linux__)
+    known_ = sched_getaffinity(0, sizeof allowed_, &allowed_) == 0 && CPU_COUNT(&allowed_) > 1;
+#endif
+  }
+  /// Moves the calling thread elsewhere, and lets it stay away, if it runs on `processor`.
+  void avoid([[maybe_unused]] int processor) {
+#if defined(__linux__)
+    if (!known_ || processor < 0 || processor >= CPU_SETSIZE || processor != current_processor()) return;
+    cpu_set_t others = allowed_;
+    CPU_CLR(static_cast<std::size_t>(processor), &others);
+    known_ = CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0;
+#endif
+  }
+
+ private:
+#if defined(__linux__)
+  cpu_set_t allowed_{};
+#endif
+  bool known_ = false;
+};
+
 struct alignas(128) Share {
   std::atomic<std::uint64_t> word{0};  // next << 32 | end
 };
@@ -77,10 +114,12 @@ struct ThreadPool::State {
   }
 
   void run_worker(int self) {
+    Place place;
     std::uint32_t seen = 0;
     for (;;) {
       seen = wait_for_change(generation, seen);
       if (stop.load(std::memory_order_relaxed)) return;
+      place.avoid(caller_processor.load(std::memory_order_relaxed));
       work(self);
     }
   }
@@ -96,6 +135,7 @@ struct ThreadPool::State {
   std::vector<Share> shares;
   void (*function)(const void*, int, int) = nullptr;
   const void* context = nullptr;
+  std::atomic<int> caller_processor{-1};  ///< where the caller began the last job
   alignas(128) std::atomic<std::uint32_t> generation{0};
   alignas(128) std::atomic<int> unfinished{0};
   alignas(128) std::atomic<std::uint32_t> done{0};
@@ -143,6 +183,7 @@ void ThreadPool::run_parts(int num_parts, void (*f)(const void*, int, int), cons
   const std::uint32_t done = state.done.load(std::memory_order_relaxed);
   state.function = f;
   state.context = context;
+  state.caller_processor.store(current_processor(), std::memory_order_relaxed);
   state.unfinished.store(num_parts, std::memory_order_relaxed);
   const std::uint64_t n = static_cast<std::uint64_t>(num_parts);
   const std::uint64_t threads = static_cast<std::uint64_t>(state.num_threads);

@@ -1,5 +1,7 @@
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <sched.h>
 #include <thread>
 #include <vector>
 
@@ -61,6 +63,36 @@ TEST(ThreadPool, WakesAfterSleeping) {
     pool.run(2, [&](int) { ++calls; });
   }
   EXPECT_EQ(calls, 6);
+}
+
+TEST(ThreadPool, AWorkerLeavesTheCallersProcessor) {
+  cpu_set_t allowed;
+  ASSERT_EQ(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+  if (CPU_COUNT(&allowed) < 2) GTEST_SKIP() << "the process has one processor only";
+  ThreadPool pool(2);
+  const std::thread::id caller = std::this_thread::get_id();
+  cpu_set_t here;
+  CPU_ZERO(&here);
+  CPU_SET(static_cast<std::size_t>(sched_getcpu()), &here);
+  ASSERT_EQ(sched_setaffinity(0, sizeof here, &here), 0);
+
+  // Once the worker has put itself onto the caller's processor, some later job must find it on another one.
+  bool moved_here = false, left = false;
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!left && std::chrono::steady_clock::now() < limit) {
+    pool.run(2, [&](int) {
+      if (std::this_thread::get_id() == caller) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));  // lets the worker take a part
+      } else if (!moved_here) {
+        moved_here = sched_setaffinity(0, sizeof here, &here) == 0;
+      } else {
+        left = !CPU_ISSET(static_cast<std::size_t>(sched_getcpu()), &here);
+      }
+    });
+  }
+  sched_setaffinity(0, sizeof allowed, &allowed);
+  EXPECT_TRUE(moved_here);
+  EXPECT_TRUE(left);
 }
 
 TEST(ThreadPool, RangesCoverTheCountAndKeepTheGrain) {
