@@ -173,7 +173,7 @@ class RecurrentKernel final : public Kernel {
       return s;
     };
 
-    constexpr double kNsPerWeight = 0.04, kWorthwhileNs = 6000;
+    constexpr double kNsPerWeight = 0.04, kWorthwhileNs = 2000;
     const double step_ns =
         kNsPerWeight * static_cast<double>(sizes_.directions * batch * columns) * static_cast<double>(sizes_.hidden);
     const std::int64_t threads = pool.num_threads();
