@@ -218,7 +218,12 @@ class BatchedKernel final : public Kernel {
 
 void batched_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const MatMul& matmul = matmul_of(problem.op);
-  if (const auto refusal = refuses(matmul, problem.inputs, problem.outputs)) {
+  auto refusal = refuses(matmul, problem.inputs, problem.outputs);
+  // Weights that rest in the cache while they are timed would hide what packing them in every run costs.
+  if (!refusal && problem.constants[1] != nullptr && !packed_refuses(matmul, problem.inputs)) {
+    refusal = "b is constant and better packed once";
+  }
+  if (refusal) {
     out.push_back({.refusal = *refusal});
     return;
   }
