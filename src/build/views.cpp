@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <set>
 
+#include "ops/registry.hpp"
+#include "ops/slice.hpp"
+
 namespace tenfold {
 namespace {
 
@@ -48,6 +51,7 @@ class ViewMaker {
     }
     for (int index = 0; index < static_cast<int>(steps_.size()); ++index) {
       if (steps_[static_cast<std::size_t>(index)]->op_type == "Split") try_split(index);
+      if (steps_[static_cast<std::size_t>(index)]->op_type == "Slice") try_slice(index);
     }
     return removed_;
   }
@@ -173,6 +177,34 @@ class ViewMaker {
     }
     const std::int32_t owner = owner_of(whole_id);
     for (std::size_t i = 0; i < step.outputs.size(); ++i) make_view(step.outputs[i], owner, placements[i]);
+    removed_[static_cast<std::size_t>(index)] = true;
+  }
+
+  /// A slice without gaps along one axis of known size is a part as Split makes it.
+  void try_slice(int index) {
+    const PlanStep& step = *steps_[static_cast<std::size_t>(index)];
+    const std::int32_t whole_id = step.inputs[0];
+    const std::int32_t id = step.outputs[0];
+    const PlanValue whole = value(whole_id);
+    const PlanValue& part = value(id);
+    const OpPtr op = make_op(step.op_type, step.attributes);
+    const auto* slice = op_cast<Slice>(op);
+    if (slice == nullptr || !slice->ranges() || slice->ranges()->size() != 1 || !step.bindings.empty()) return;
+    if (whole.storage != Storage::arena && whole.storage != Storage::view && whole.storage != Storage::input) return;
+    const Slice::Range range = slice->ranges()->front();
+    const int rank = whole.type.rank();
+    const auto axis = static_cast<int>(range.axis < 0 ? range.axis + rank : range.axis);
+    if (range.step != 1 || axis < 0 || axis >= rank) return;
+    const Dim& size = whole.type.dims[static_cast<std::size_t>(axis)];
+    if (!size.is_constant()) return;
+    const SliceExtent extent = slice_extent(range, size.constant());
+    const std::optional<Placement> placement = place(whole, part, axis, Dim(extent.first));
+    if (!placement || extent.count == 0 || part.storage != Storage::arena || viewed_.contains(id) ||
+        in_block_[static_cast<std::size_t>(id)]) {
+      return;
+    }
+    if (placement->pitched && !all_readers_accept(id, index)) return;
+    make_view(id, owner_of(whole_id), *placement);
     removed_[static_cast<std::size_t>(index)] = true;
   }
 

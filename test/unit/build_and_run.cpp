@@ -67,6 +67,22 @@ TEST(BuildAndRun, ConcatAndSplitOfChannelsAnswerLikeTheReference) {
   EXPECT_LT(error, kTolerance);
 }
 
+TEST(BuildAndRun, SlicesOfTheLastAxisAnswerLikeTheReference) {
+  const double error = worst_error(R"(
+    graph g(%x: float32[5, 8]) {
+      %w = constant float32[8, 24] random(1)
+      %a = MatMul(%x, %w)
+      %p = Slice(%a) {starts=[0], ends=[8], axes=[1], steps=[1]}
+      %q = Slice(%a) {starts=[-8], ends=[24], axes=[-1], steps=[1]}
+      %r = Slice(%a) {starts=[8], ends=[16], axes=[1], steps=[1]}
+      %u = Tanh(%q)
+      %v = Mul(%p, %u)
+      %y = Add(%v, %r)
+      return %y
+    })", {}, {{}});
+  EXPECT_LT(error, kTolerance);
+}
+
 TEST(BuildAndRun, SizesThatOnlyTheKernelKnowsReachTheOutput) {
   const double error = worst_error(R"(
     graph g(%x: int64[n]) {
