@@ -230,7 +230,7 @@ int run_pass(Graph& graph, const Pass& pass, const PassOptions& options, Report&
 }  // namespace
 
 std::vector<std::string> pass_names() {
-  std::set<std::string> names;
+  std::set<std::string> names = {std::string(kWidenPass.name), std::string(kNarrowPass.name)};
   for (const Pass& pass : pipeline()) {
     names.emplace(pass.name);
     for (const Rewrite& rewrite : pass.rewrites) names.emplace(rewrite.name);
@@ -248,6 +248,9 @@ const Rewrite* find_rewrite(std::string_view name) {
 }
 
 const Pass* find_pass(std::string_view name) {
+  for (const Pass* pass : {&kWidenPass, &kNarrowPass}) {
+    if (pass->name == name) return pass;
+  }
   for (const Pass& pass : pipeline()) {
     if (pass.name == name) return &pass;
   }
@@ -262,10 +265,12 @@ std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options) {
   }
   Report report;
   const std::span<const Pass> passes = pipeline();
+  if (options.fp16) run_pass(graph, kWidenPass, options, report);
   for (std::size_t i = 0; i < passes.size(); ++i) {
     if (options.on_progress) options.on_progress(passes[i].name, static_cast<double>(i) / passes.size());
     run_pass(graph, passes[i], options, report);
   }
+  if (options.fp16) run_pass(graph, kNarrowPass, options, report);
   graph.compact();
   if (options.on_progress) options.on_progress("done", 1);
   return report.take();

@@ -33,6 +33,9 @@ struct Pass {
 };
 /// In the order they run (pipeline.cpp).
 std::span<const Pass> pipeline();
+/// What stands before and after the pipeline when PassOptions::fp16 asks for it.
+extern const Pass kWidenPass;
+extern const Pass kNarrowPass;
 
 struct PassOptions {
   std::vector<std::string> disabled;  ///< names of passes or rewrites

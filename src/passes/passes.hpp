@@ -19,5 +19,7 @@ int remove_dead_code(Graph& graph);             // cse.cpp
 int merge_common_subexpressions(Graph& graph);  // cse.cpp
 int simplify_control_flow(Graph& graph);        // control_flow.cpp
 int assign_layouts(Graph& graph);               // layout.cpp
+int widen_float16(Graph& graph);                // half.cpp
+int narrow_float32(Graph& graph);               // half.cpp
 
 }  // namespace tenfold

@@ -18,6 +18,13 @@ std::vector<Rewrite> joined(std::initializer_list<std::span<const Rewrite>> sets
 
 }  // namespace
 
+const Pass kWidenPass{.name = "widen_float16",
+                      .whole = widen_float16,
+                      .reason = "Before all others, whose rules speak of float32."};
+const Pass kNarrowPass{.name = "narrow_float32",
+                       .whole = narrow_float32,
+                       .reason = "Behind all others: what they joined is judged as a whole."};
+
 std::span<const Pass> pipeline() {
   static const std::vector<Rewrite> simplify = joined({kFoldingRewrites, kSimplifyRewrites, kMovementRewrites});
   static const std::vector<Rewrite> recognise = joined({kRecogniseRewrites, kFoldingRewrites});
