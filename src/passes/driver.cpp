@@ -231,14 +231,19 @@ int run_pass(Graph& graph, const Pass& pass, const PassOptions& options, Report&
 
 std::vector<std::string> pass_names() {
   std::set<std::string> names = {std::string(kWidenPass.name), std::string(kNarrowPass.name)};
-  for (const Pass& pass : pipeline()) {
+  const auto add = [&names](const Pass& pass) {
     names.emplace(pass.name);
     for (const Rewrite& rewrite : pass.rewrites) names.emplace(rewrite.name);
-  }
+  };
+  add(kNormFusionPass);
+  for (const Pass& pass : pipeline()) add(pass);
   return {names.begin(), names.end()};
 }
 
 const Rewrite* find_rewrite(std::string_view name) {
+  for (const Rewrite& rewrite : kNormFusionPass.rewrites) {
+    if (rewrite.name == name) return &rewrite;
+  }
   for (const Pass& pass : pipeline()) {
     for (const Rewrite& rewrite : pass.rewrites) {
       if (rewrite.name == name) return &rewrite;
@@ -248,7 +253,7 @@ const Rewrite* find_rewrite(std::string_view name) {
 }
 
 const Pass* find_pass(std::string_view name) {
-  for (const Pass* pass : {&kWidenPass, &kNarrowPass}) {
+  for (const Pass* pass : {&kWidenPass, &kNarrowPass, &kNormFusionPass}) {
     if (pass->name == name) return pass;
   }
   for (const Pass& pass : pipeline()) {
@@ -270,6 +275,7 @@ std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options) {
     if (options.on_progress) options.on_progress(passes[i].name, static_cast<double>(i) / passes.size());
     run_pass(graph, passes[i], options, report);
   }
+  if (options.norm_epilogues) run_pass(graph, kNormFusionPass, options, report);
   if (options.fp16) run_pass(graph, kNarrowPass, options, report);
   graph.compact();
   if (options.on_progress) options.on_progress("done", 1);

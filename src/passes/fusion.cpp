@@ -91,15 +91,22 @@ std::optional<Patch> join_programs(const GraphView& graph, const Node& node) {
 }
 
 /// Where an operator's epilogue inputs begin; nullopt for operators without an epilogue.
+using FirstInput = std::optional<std::size_t> (*)(const Node& node);
 std::optional<std::size_t> first_epilogue_input(const Node& node) {
   if (is(node, "Conv") || is(node, "ConvTranspose")) return 3;
   if (is(node, "MatMul")) return 2;
   return std::nullopt;
 }
 
+/// The same for norms, whose epilogues only some backends compute.
+std::optional<std::size_t> first_norm_epilogue_input(const Node& node) {
+  if (is(node, "GroupNormalization")) return 3;
+  return std::nullopt;
+}
+
 /// A program that reads an anchor's result, which nobody else reads, becomes the anchor's epilogue. No cycle can arise:
 /// the program's other operands cannot depend on a value that only the program reads.
-std::optional<Patch> program_to_epilogue(const GraphView& graph, const Node& node) {
+std::optional<Patch> to_epilogue_of(const GraphView& graph, const Node& node, FirstInput first_input) {
   const auto* program = op_cast<Pointwise>(&node);
   if (program == nullptr) return std::nullopt;
   for (const ValueId input : node.inputs) {
@@ -108,7 +115,7 @@ std::optional<Patch> program_to_epilogue(const GraphView& graph, const Node& nod
   for (const ValueId input : node.inputs) {
     const Node* anchor = graph.producer(input);
     if (anchor == nullptr || !graph.has_single_use(input) || !same_dims(graph, input, node.outputs[0])) continue;
-    const std::optional<std::size_t> first = first_epilogue_input(*anchor);
+    const std::optional<std::size_t> first = first_input(*anchor);
     if (!first) continue;
     const Attributes attributes = anchor->op->attributes();
     const Epilogue before = Epilogue::from(attributes);
@@ -137,6 +144,18 @@ std::optional<Patch> program_to_epilogue(const GraphView& graph, const Node& nod
   return std::nullopt;
 }
 
+std::optional<Patch> program_to_epilogue(const GraphView& graph, const Node& node) {
+  return to_epilogue_of(graph, node, first_epilogue_input);
+}
+std::optional<Patch> program_to_norm_epilogue(const GraphView& graph, const Node& node) {
+  return to_epilogue_of(graph, node, first_norm_epilogue_input);
+}
+
+constexpr std::array kNormRewrites{
+    Rewrite{"program_to_norm_epilogue", program_to_norm_epilogue,
+            "A pointwise program behind a group normalisation becomes its epilogue."},
+};
+
 constexpr std::array kRewrites{
     Rewrite{"operator_to_program", operator_to_program, "A float32 elementwise operator becomes a pointwise program."},
     Rewrite{"join_programs", join_programs, "A pointwise program that only another of its shape reads joins it."},
@@ -147,5 +166,6 @@ constexpr std::array kRewrites{
 }  // namespace
 
 const std::span<const Rewrite> kFusionRewrites = kRewrites;
+const std::span<const Rewrite> kNormFusionRewrites = kNormRewrites;
 
 }  // namespace tenfold

@@ -36,10 +36,13 @@ std::span<const Pass> pipeline();
 /// What stands before and after the pipeline when PassOptions::fp16 asks for it.
 extern const Pass kWidenPass;
 extern const Pass kNarrowPass;
+/// Between pipeline and kNarrowPass for backends that compute epilogues of norms.
+extern const Pass kNormFusionPass;
 
 struct PassOptions {
   std::vector<std::string> disabled;  ///< names of passes or rewrites
   bool fp16 = false;                  ///< float32 becomes float16 where that is safe
+  bool norm_epilogues = false;        ///< norms take the programs behind them
   bool verify = true;                 ///< Graph::verify after every pass
   std::string dump_directory;         ///< where a pass that throws leaves "<pass>.graph.txt"; empty: nowhere
   std::function<void(std::string_view pass, double fraction)> on_progress;

@@ -25,6 +25,10 @@ const Pass kNarrowPass{.name = "narrow_float32",
                        .whole = narrow_float32,
                        .reason = "Behind all others: what they joined is judged as a whole."};
 
+const Pass kNormFusionPass{.name = "norm_fusion",
+                           .rewrites = kNormFusionRewrites,
+                           .reason = "Only where a backend has such kernels; behind fusion, which makes the programs."};
+
 std::span<const Pass> pipeline() {
   static const std::vector<Rewrite> simplify = joined({kFoldingRewrites, kSimplifyRewrites, kMovementRewrites});
   static const std::vector<Rewrite> recognise = joined({kRecogniseRewrites, kFoldingRewrites});
