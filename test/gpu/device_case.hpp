@@ -59,32 +59,32 @@ inline Tensor cast_tensor(const Tensor& from, DType dtype) {
   return to;
 }
 
-/// A case whose float32 operands are rounded to `dtype`, for the device as well as for the reference.
+/// A case with its float32 operands and results in other types on the device.
 struct DeviceCase {
-  KernelCase reference;  ///< float32 everywhere
-  Problem problem;       ///< `dtype` in place of float32
+  KernelCase reference;  ///< float32 everywhere, rounded to the device's types
+  Problem problem;
   std::vector<Tensor> inputs;
-  DType dtype;
 };
-inline std::shared_ptr<DeviceCase> device_case(KernelCase c, DType dtype) {
+/// `input_types`: one for each input, undefined for operands that are no floats.
+inline std::shared_ptr<DeviceCase> device_case(KernelCase c, const std::vector<DType>& input_types, DType output_type) {
   auto result = std::make_shared<DeviceCase>();
-  result->dtype = dtype;
-  for (Tensor& tensor : c.inputs) {
-    if (!tensor.empty() && tensor.dtype() == DType::float32)
-      tensor = cast_tensor(cast_tensor(tensor, dtype), DType::float32);
+  for (std::size_t i = 0; i < c.inputs.size(); ++i) {
+    Tensor& tensor = c.inputs[i];
+    if (tensor.empty() || tensor.dtype() != DType::float32) {
+      result->inputs.push_back(tensor);
+      continue;
+    }
+    result->inputs.push_back(cast_tensor(tensor, input_types[i]));
+    tensor = cast_tensor(result->inputs.back(), DType::float32);
   }
   result->reference = c;
   result->problem = prepare(c).problem;
   for (std::size_t i = 0; i < c.inputs.size(); ++i) {
-    const bool is_float = !c.inputs[i].empty() && c.inputs[i].dtype() == DType::float32;
-    result->inputs.push_back(is_float ? cast_tensor(c.inputs[i], dtype) : c.inputs[i]);
-    if (is_float) result->problem.inputs[i].dtype = dtype;
-  }
-  for (std::size_t i = 0; i < c.inputs.size(); ++i) {
+    if (!result->inputs[i].empty()) result->problem.inputs[i] = result->inputs[i].type();
     if (result->problem.constants[i] != nullptr) result->problem.constants[i] = &result->inputs[i];
   }
   for (TensorType& type : result->problem.outputs) {
-    if (type.dtype == DType::float32) type.dtype = dtype;
+    if (type.dtype == DType::float32) type.dtype = output_type;
   }
   return result;
 }
@@ -185,16 +185,27 @@ inline std::string device_difference(const Tensor& got, const Tensor& wanted, co
 /// Every candidate of `tactic`, once with contiguous operands and once with pitched ones where it accepts them: within
 /// the tolerance of the reference, nothing written outside, the same bits when it runs again.
 inline int check_device_tactic(const KernelCase& c, const std::string& tactic, const Tolerance& tolerance,
-                               DType dtype = DType::float16) {
+                               const std::vector<DType>& input_types, DType output_type) {
   TestDevice& device = TestDevice::instance();
-  const auto test = device_case(c, dtype);
+  const auto test = device_case(c, input_types, output_type);
   const PreparedCase reference = prepare(test->reference);
   KernelSpec reference_spec;
   reference_spec.op = reference.problem.op;
   reference_spec.tactic = "reference";
   reference_spec.inputs = reference.problem.inputs;
   reference_spec.outputs = reference.problem.outputs;
-  const std::vector<Tensor> wanted = run_kernel(reference, *cpu_backend().make_kernel(reference_spec), {}, {});
+  std::vector<Tensor> wanted = run_kernel(reference, *cpu_backend().make_kernel(reference_spec), {}, {});
+  if (output_type == DType::int8 || output_type == DType::uint8) {
+    for (Tensor& tensor : wanted) {
+      Tensor limited(DType::float32, tensor.shape());
+      for (std::int64_t i = 0; i < tensor.num_elements(); ++i) {
+        const float low = output_type == DType::int8 ? -128.0F : 0.0F;
+        limited.as_mutable<float>()[static_cast<std::size_t>(i)] =
+            std::clamp(tensor.as<float>()[static_cast<std::size_t>(i)], low, low + 255);
+      }
+      tensor = limited;
+    }
+  }
 
   int ran = 0;
   for (const Candidate& candidate : device.backend().candidates(test->problem)) {
@@ -256,6 +267,11 @@ inline int check_device_tactic(const KernelCase& c, const std::string& tactic, c
   }
   EXPECT_GT(ran, 0) << c.op << ": no candidate of " << tactic;
   return ran;
+}
+/// All floats in one type.
+inline int check_device_tactic(const KernelCase& c, const std::string& tactic, const Tolerance& tolerance,
+                               DType dtype = DType::float16) {
+  return check_device_tactic(c, tactic, tolerance, std::vector<DType>(c.inputs.size(), dtype), dtype);
 }
 
 }  // namespace tenfold

@@ -131,6 +131,95 @@ TEST(GpuConv, ResidualsAndPerImageChannels) {
   check_conv({2, 8, 8, 640}, {1280, 3, 3, 1, 1}, true, {"add 0 1", {{2, 1, 1, 1280}}});
 }
 
+/// Whole numbers, as a quantised network has them.
+Tensor integers(const Shape& shape, std::uint32_t seed, double low, double high) {
+  Tensor tensor = random_tensor(DType::float32, shape, seed, low, high);
+  for (float& v : tensor.as_mutable<float>()) v = std::floor(v);
+  return tensor;
+}
+/// int8 or uint8 by int8, brought to `output` by a scale per channel, with a residual where there is one.
+void check_integer_conv(const Image& x, const Filter& f, DType image, DType output, bool residual,
+                        const std::string& tactic = "conv.wgmma") {
+  const std::int64_t k = x.c * f.h * f.w;
+  KernelCase c{
+      "Conv",
+      {{"strides", std::vector<std::int64_t>{f.stride, f.stride}},
+       {"pads", std::vector<std::int64_t>{f.pad, f.pad, f.pad, f.pad}},
+       {"layout", std::string("nhwc")}},
+      {image == DType::int8 ? integers({x.n, x.h, x.w, x.c}, 1, -127, 128) : integers({x.n, x.h, x.w, x.c}, 1, 0, 256),
+       integers({f.out, x.c, f.h, f.w}, 2, -127, 128), floats({f.out}, 3, 1000)},
+      {false, true, true}};
+  const double size = 50 / (127.0 * 127 / 3 * std::sqrt(static_cast<double>(k)));
+  c.inputs.push_back(random_tensor(DType::float32, {f.out}, 4, 0.5 * size, size));
+  std::vector<DType> types{image, DType::int8, DType::float32, DType::float32};
+  c.attributes.set("epilogue", std::string(residual ? "fma 0 1 2; relu 3" : "mul 0 1"));
+  c.attributes.set("epilogue_inputs", std::int64_t{residual ? 2 : 1});
+  if (residual) {
+    const std::int64_t out = (x.h + 2 * f.pad - f.h) / f.stride + 1, wide = (x.w + 2 * f.pad - f.w) / f.stride + 1;
+    c.inputs.push_back(integers({x.n, out, wide, f.out}, 5, -60, 60));
+    types.push_back(output == DType::float16 ? DType::float16 : DType::int8);
+  }
+  // An exact result halfway between two integers may become either; float16 keeps 11 bits.
+  const Tolerance tolerance = output == DType::float16 ? Tolerance{0.1, 0x1p-10} : Tolerance{0.501, 0};
+  check_device_tactic(c, tactic, tolerance, types, output);
+}
+
+TEST(GpuConv, IntegersAreExact) {
+  TENFOLD_NEEDS_GPU();
+  check_integer_conv({2, 14, 14, 64}, {64, 3, 3, 1, 1}, DType::int8, DType::int8, false);
+  check_integer_conv({2, 14, 14, 64}, {256, 1, 1}, DType::int8, DType::int8, true);
+  check_integer_conv({2, 13, 15, 128}, {128, 3, 3, 2, 1}, DType::uint8, DType::uint8, false);
+  check_integer_conv({1, 9, 9, 32}, {40, 3, 3, 1, 1}, DType::int8, DType::float16, false);
+  check_integer_conv({4, 7, 7, 512}, {512, 3, 3, 1, 1}, DType::int8, DType::int8, true);
+  check_integer_conv({2, 33, 30, 3}, {64, 7, 7, 2, 3}, DType::int8, DType::int8, false, "conv.wgmma_folded");
+  check_integer_conv({2, 9, 11, 7}, {10, 3, 3, 1, 1}, DType::int8, DType::int8, true, "conv.plain");
+}
+
+TEST(GpuPlain, ProductsOfAnyShape) {
+  TENFOLD_NEEDS_GPU();
+  const auto check = [](const Shape& a, const Shape& b, bool trans_a, bool trans_b, const Extra& extra, DType dtype) {
+    KernelCase c{"MatMul",
+                 {{"trans_a", std::int64_t{trans_a}}, {"trans_b", std::int64_t{trans_b}}},
+                 {floats(a, 1), floats(b, 2)}};
+    add_epilogue(c, extra, 2);
+    // Sums of 200 products in float32: well below 200 roundings of their size.
+    check_device_tactic(c, "gemm.plain",
+                        dtype == DType::float32 ? Tolerance{200 * 0x1p-24, 0x1p-22} : tolerance_for(200), dtype);
+  };
+  check({3, 70, 33}, {33, 65}, false, false, {"add 0 1; gelu 2", {{65}}}, DType::float32);
+  check({2, 3, 50, 200}, {2, 1, 7, 200}, false, true, {}, DType::float32);
+  check({200, 9}, {2, 200, 5}, true, false, {}, DType::float32);
+  check({33}, {4, 33, 6}, false, false, {}, DType::float32);
+  check({5, 1, 3, 10}, {4, 10, 11}, false, false, {"add 0 1", {{5, 1, 3, 11}}}, DType::float16);
+}
+
+TEST(GpuPlain, ConvolutionsOfAnyShape) {
+  TENFOLD_NEEDS_GPU();
+  const auto check = [](const std::string& op, const Shape& x, const Shape& weights, const Attributes& attributes,
+                        DType dtype) {
+    KernelCase c{op, attributes, {floats(x, 1), floats(weights, 2)}};
+    c.attributes.set("layout", std::string("nhwc"));
+    const std::int64_t group = c.attributes.get_int("group", 1);
+    c.inputs.push_back(floats({op == "Conv" ? weights[0] : weights[1] * group}, 3));
+    c.attributes.set("epilogue", std::string("relu 0"));
+    check_device_tactic(c, op == "Conv" ? "conv.plain" : "conv_transpose.plain",
+                        dtype == DType::float32 ? Tolerance{300 * 0x1p-24, 0x1p-22} : tolerance_for(300), dtype);
+  };
+  using List = std::vector<std::int64_t>;
+  check("Conv", {2, 9, 11, 5}, {7, 5, 3, 3},
+        {{"strides", List{2, 1}}, {"pads", List{1, 0, 1, 2}}, {"dilations", List{1, 2}}}, DType::float32);
+  check("Conv", {2, 9, 11, 12}, {18, 4, 3, 3},
+        {{"strides", List{1, 1}}, {"pads", List{1, 1, 1, 1}}, {"group", std::int64_t{3}}}, DType::float32);
+  check("Conv", {2, 40, 6}, {9, 6, 5}, {{"strides", List{3}}, {"pads", List{2, 2}}}, DType::float16);
+  check("Conv", {1, 5, 6, 7, 3}, {4, 3, 3, 2, 3}, {{"strides", List{1, 2, 1}}, {"pads", List{1, 0, 1, 1, 0, 1}}},
+        DType::float32);
+  check("ConvTranspose", {2, 7, 9, 6}, {6, 5, 3, 4}, {{"strides", List{2, 3}}, {"pads", List{1, 1, 0, 2}}},
+        DType::float32);
+  check("ConvTranspose", {1, 8, 8}, {8, 2, 4},
+        {{"strides", List{2}}, {"pads", List{1, 1}}, {"group", std::int64_t{2}}, {"dilations", List{2}}},
+        DType::float32);
+}
+
 struct Heads {
   std::int64_t batch, heads, shared, queries, keys, size;
 };

@@ -23,7 +23,7 @@ struct AttentionSchedule {
   int head_size = 64;              ///< of q and k: multiples of 8 up to 256
   int value_size = 64;
   int tile_keys = 128;  ///< multiple of 16
-  int consumers = 2;    ///< warpgroups, 1 to 3
+  int consumers = 2;    ///< warpgroups, 1 to 4
   bool causal = false;
   bool masked = false;
   DType mask = DType::float16;

@@ -62,29 +62,35 @@ TF_FN void mask_scores(float (&scores)[kScores], const AttentionArguments& args,
 struct Running { float largest[2], sum[2]; };
 // Scores become probabilities relative to the new running maximum; `shrink` is what older results are multiplied with.
 TF_FN void exponentiate(float (&scores)[kScores], Running& running, float (&shrink)[2], float scale) {
+  // Four maxima and sums for each row, because one of either would be a chain of dependent instructions.
+  float part[2][4];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float largest = running.largest[half];
 #pragma unroll
-    for (int i = 0; i < kScores / 4; ++i) largest = fmaxf(largest, fmaxf(scores[4 * i + 2 * half], scores[4 * i + 2 * half + 1]));
+    for (int k = 0; k < 4; ++k) part[half][k] = k == 0 ? running.largest[half] : NO_SCORE;
+  }
+#pragma unroll
+  for (int i = 0; i < kScores; ++i) part[i / 2 % 2][i / 4 % 2 * 2 + i % 2] = fmaxf(part[i / 2 % 2][i / 4 % 2 * 2 + i % 2], scores[i]);
+  float reference[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float largest = fmaxf(fmaxf(part[half][0], part[half][1]), fmaxf(part[half][2], part[half][3]));
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
     // While no key is visible there is nothing to be relative to.
-    const float reference = largest == NO_SCORE ? 0.0f : largest * scale;
-    shrink[half] = tf::ex2(running.largest[half] * scale - reference);
+    reference[half] = largest == NO_SCORE ? 0.0f : largest * scale;
+    shrink[half] = tf::ex2(fmaf(running.largest[half], scale, -reference[half]));
     running.largest[half] = largest;
-    float sum = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kScores / 4; ++i) {
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float& score = scores[4 * i + 2 * half + e];
-        score = tf::ex2(fmaf(score, scale, -reference));
-        sum += score;
-      }
-    }
-    running.sum[half] = running.sum[half] * shrink[half] + sum;
+    for (int k = 0; k < 4; ++k) part[half][k] = 0.0f;
   }
+#pragma unroll
+  for (int i = 0; i < kScores; ++i) {
+    scores[i] = tf::ex2(fmaf(scores[i], scale, -reference[i / 2 % 2]));
+    part[i / 2 % 2][i / 4 % 2 * 2 + i % 2] += scores[i];
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) running.sum[half] = fmaf(running.sum[half], shrink[half], (part[half][0] + part[half][1]) + (part[half][2] + part[half][3]));
 }
 TF_FN void pack_probabilities(const float (&scores)[kScores], u32 (&p)[kKeys / 16][4]) {
 #pragma unroll
@@ -121,6 +127,7 @@ tenfold_attention(const __grid_constant__ TensorMap map_q, const __grid_constant
   if (warpgroup == 0) {
     if (kConsumers == 2) registers_down<40>();
     if (kConsumers == 3) registers_down<32>();
+    if (kConsumers == 4) registers_down<24>();
     if (thread == 0 && tiles > 0) {
       wait_for_predecessor();
       const int key_head = head * args.key_heads / args.heads;
@@ -145,6 +152,7 @@ tenfold_attention(const __grid_constant__ TensorMap map_q, const __grid_constant
   } else {
     if (kConsumers == 2) registers_up<232>();
     if (kConsumers == 3) registers_up<160>();
+    if (kConsumers == 4) registers_up<112>();
     const int consumer = warpgroup - 1, lane = thread % 32, warp = thread / 32;
     const int row = query0 + consumer * 64 + warp * 16 + lane / 4;
     const u32 q = at_q + consumer * 64 * 128;
@@ -234,11 +242,11 @@ std::optional<std::string> AttentionSchedule::refuses() const {
   if (value_size < 8 || value_size > 256 || value_size % 8 != 0)
     return fmt::format("a value size of {} is no multiple of 8 up to 256", value_size);
   if (tile_keys < 16 || tile_keys > 192 || tile_keys % 16 != 0) return "tiles of 16 to 192 keys, a multiple of 16";
-  if (consumers < 1 || consumers > 3) return "1 to 3 warpgroups";
+  if (consumers < 1 || consumers > 4) return "1 to 4 warpgroups";
   // Scores in float32, probabilities in 16 bits, results in float32; the rest of the registers for addresses.
   // With more of them ptxas spills, or serialises the products.
   const int registers = tile_keys / 2 + tile_keys / 4 + value_size / 2 + (masked ? 40 : 0);
-  if (registers > (consumers <= 2 ? 140 : 100)) return "too many registers";
+  if (registers > (consumers <= 2 ? 140 : consumers == 3 ? 100 : 70)) return "too many registers";
   if (masked && mask != DType::float16 && mask != DType::bfloat16 && mask != DType::float32)
     return "the mask's type is not supported";
   if (shared_bytes() > kMaxSharedBytes) return "the tiles do not fit in shared memory";

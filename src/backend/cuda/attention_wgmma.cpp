@@ -27,7 +27,9 @@ bool has_mask(const std::vector<TensorType>& inputs) {
 std::optional<std::string> refuses(const FusedAttention& attention, const std::vector<TensorType>& inputs,
                                    const std::vector<TensorType>& outputs) {
   if (inputs.size() < 3 || outputs.empty()) return "operands are missing";
-  if (auto refusal = refuses_element(inputs[0].dtype)) return refusal;
+  if (inputs[0].dtype != DType::float16 && inputs[0].dtype != DType::bfloat16) {
+    return fmt::format("attention of {}", to_string(inputs[0].dtype));
+  }
   for (std::size_t i = 1; i < 3; ++i) {
     if (inputs[i].dtype != inputs[0].dtype) return "the types of query, key and value differ";
   }
@@ -175,7 +177,7 @@ void candidates(const Problem& problem, const DeviceTraits& traits, std::vector<
   if (!refusal) refusal = refuses(attention_of(problem.op), problem.inputs, problem.outputs);
   bool any = false;
   if (!refusal) {
-    for (const int consumers : {1, 2, 3}) {
+    for (const int consumers : {1, 2, 3, 4}) {
       for (const int keys : {64, 80, 96, 128}) {
         AttentionSchedule schedule = base_schedule(attention_of(problem.op), problem.inputs);
         schedule.consumers = consumers;

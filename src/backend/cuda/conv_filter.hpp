@@ -35,8 +35,6 @@ inline bool has_bias(const std::vector<TensorType>& inputs) {
 inline std::optional<std::string> refuses_conv(const Conv& conv, const std::vector<TensorType>& inputs,
                                                const std::vector<TensorType>& outputs) {
   if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
-  if (inputs[1].dtype != inputs[0].dtype || outputs[0].dtype != inputs[0].dtype)
-    return "the types of image, weights and result differ";
   if (conv.layout() != ImageLayout::nhwc) return "the image is not channels-last";
   if (inputs[0].rank() != 4 || inputs[1].rank() != 4) return "only two spatial axes are supported";
   if (conv.group() != 1) return "grouped";

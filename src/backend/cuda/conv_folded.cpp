@@ -78,7 +78,7 @@ Fold fold_of(const Conv& conv, const FilterSizes& sizes, DType dtype) {
 std::optional<std::string> refuses(const Conv& conv, const std::vector<TensorType>& inputs,
                                    const std::vector<TensorType>& outputs) {
   if (auto refusal = refuses_conv(conv, inputs, outputs)) return refusal;
-  if (auto refusal = refuses_element(inputs[0].dtype)) return refusal;
+  if (auto refusal = refuses_elements(inputs[0].dtype, inputs[1].dtype, outputs[0].dtype)) return refusal;
   const FilterSizes sizes = filter_sizes(inputs[1]);
   const Window& window = conv.window();
   if (sizes.channels >= kMaxChannels) return fmt::format("{} channels are many", sizes.channels);

@@ -26,6 +26,7 @@ TF_FN float unpack(const Packed<int>& p, int i) { return (float)(int)p.words[i];
 TF_FN float unpack(const Packed<tf::f16>& p, int i) { return tf::to_float(tf::f16{(u16)(p.words[i / 2] >> (16 * (i % 2)))}); }
 TF_FN float unpack(const Packed<tf::bf16>& p, int i) { return tf::to_float(tf::bf16{(u16)(p.words[i / 2] >> (16 * (i % 2)))}); }
 TF_FN float unpack(const Packed<signed char>& p, int i) { return (float)(signed char)(p.words[i / 4] >> (8 * (i % 4))); }
+TF_FN float unpack(const Packed<unsigned char>& p, int i) { return (float)((p.words[i / 4] >> (8 * (i % 4))) & 0xffu); }
 TF_FN float unpack(const Packed<bool>& p, int i) { return ((p.words[i / 4] >> (8 * (i % 4))) & 0xffu) != 0u ? 1.0f : 0.0f; }
 TF_FN void pack(Packed<float>& p, const float (&v)[kUnit]) {
 #pragma unroll
@@ -40,15 +41,20 @@ TF_FN void pack(Packed<tf::bf16>& p, const float (&v)[kUnit]) {
   for (int i = 0; i < kUnit / 2; ++i) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(p.words[i]) : "f"(v[2 * i + 1]), "f"(v[2 * i]));
 }
 // Rounds to nearest even by adding 1.5 * 2^23, which leaves the integer in the low bits.
-TF_FN void pack(Packed<signed char>& p, const float (&v)[kUnit]) {
+template <typename T>
+TF_FN void pack_bytes(Packed<T>& p, const float (&v)[kUnit], float low, float high) {
 #pragma unroll
-  for (int i = 0; i < kUnit / 4; ++i) {
-    u32 b[4];
+  for (int i = 0; i < (kUnit + 3) / 4; ++i) {
+    u32 b[4] = {0, 0, 0, 0};
 #pragma unroll
-    for (int k = 0; k < 4; ++k) b[k] = tf::bits_of(fminf(fmaxf(v[4 * i + k], -128.0f), 127.0f) + 12582912.0f);
+    for (int k = 0; k < 4; ++k) {
+      if (4 * i + k < kUnit) b[k] = tf::bits_of(fminf(fmaxf(v[4 * i + k], low), high) + 12582912.0f);
+    }
     p.words[i] = __byte_perm(__byte_perm(b[0], b[1], 0x0040), __byte_perm(b[2], b[3], 0x0040), 0x5410);
   }
 }
+TF_FN void pack(Packed<signed char>& p, const float (&v)[kUnit]) { pack_bytes(p, v, -128.0f, 127.0f); }
+TF_FN void pack(Packed<unsigned char>& p, const float (&v)[kUnit]) { pack_bytes(p, v, 0.0f, 255.0f); }
 template <typename T>
 TF_FN void load_vector(const T* from, Packed<T>& p) {
   constexpr int kWords = sizeof(p.words) / 4;
@@ -127,6 +133,7 @@ bool is_known_operand(DType dtype) {
     case DType::float16:
     case DType::bfloat16:
     case DType::int8:
+    case DType::uint8:
     case DType::int32:
     case DType::boolean:
       return true;
@@ -178,19 +185,14 @@ std::optional<EpilogueSpec> epilogue_spec(const Epilogue& epilogue, std::span<co
   return spec;
 }
 
-std::string emit_epilogue(const EpilogueSpec& spec, const GemmSchedule& schedule) {
-  const int staged = schedule.staged_residuals > 0 ? spec.stageable(schedule.output) : -1;
-  ensure(schedule.staged_residuals == 0 || staged >= 0, "a schedule stages a residual that does not exist");
-  std::string text =
-      fmt::format("constexpr int kUnit = {};\ntypedef {} Out;\n", schedule.unit(), device_type(schedule.output));
+std::string emit_epilogue(const EpilogueSpec& spec, DType output, int unit, bool is_staged) {
+  const int staged = is_staged ? spec.stageable(output) : -1;
+  ensure(!is_staged || staged >= 0, "a schedule stages a residual that does not exist");
+  std::string text = fmt::format("constexpr int kUnit = {};\ntypedef {} Out;\n", unit, device_type(output));
   text += kUnitText;
 
   std::string channels, load_channels, rows, load_rows, finish;
   std::vector<std::string> names{"x"};
-  if (spec.has_scale) {
-    channels += "  Packed<float> scale;\n";
-    load_channels += "  load_vector(args.scale + channel, values.scale);\n";
-  }
   if (spec.has_bias) {
     channels += "  Packed<float> bias;\n";
     load_channels += "  load_vector(args.bias + channel, values.bias);\n";
@@ -255,12 +257,8 @@ std::string emit_epilogue(const EpilogueSpec& spec, const GemmSchedule& schedule
         broadcasts;
   }
   std::string start = "v[i]";
-  if (spec.has_scale) start += " * unpack(columns.scale, i)";
-  if (spec.has_bias) {
-    start = spec.has_scale ? "fmaf(v[i], unpack(columns.scale, i), unpack(columns.bias, i))"
-                           : "v[i] + unpack(columns.bias, i)";
-  }
-  const ProgramText program = emit_program(spec.program, names, "r", math_mode_for(schedule.output), "    ");
+  if (spec.has_bias) start += " + unpack(columns.bias, i)";
+  const ProgramText program = emit_program(spec.program, names, "r", math_mode_for(output), "    ");
 
   text += fmt::format(R"(
 // What the results of kUnit columns share.

@@ -26,7 +26,6 @@ struct EpilogueSpec {
     DType dtype = DType::float16;
     bool has_columns = false;  ///< broadcast: varies along the last axis
   };
-  bool has_scale = false;
   bool has_bias = false;
   PointwiseProgram program;
   std::vector<Operand> operands;  ///< register i + 1 of the program
@@ -43,8 +42,9 @@ std::optional<EpilogueSpec> epilogue_spec(const Epilogue& epilogue, std::span<co
                                           const TensorType& output, std::string& refusal);
 
 /// Defines kUnit, Out, ChannelValues, RowValues, load_channels, load_rows and finish; see the text's own comments.
-/// Expects both preludes and kGemmArgumentsText before it.
-std::string emit_epilogue(const EpilogueSpec& spec, const GemmSchedule& schedule);
+/// `unit`: neighbouring columns finished at a time. `is_staged`: the first stageable operand is read from shared
+/// memory. Expects both preludes and kGemmArgumentsText before it.
+std::string emit_epilogue(const EpilogueSpec& spec, DType output, int unit, bool is_staged);
 
 /// Fills `arguments.operands` from the operands of a launch, and clears `arguments.aligned` when one of them does not
 /// allow vectors. `output` is [rows axes..., columns].

@@ -78,9 +78,16 @@ std::optional<std::string> refuses_device(const DeviceTraits& traits) {
   return std::nullopt;
 }
 
-std::optional<std::string> refuses_element(DType dtype) {
-  if (dtype == DType::float16 || dtype == DType::bfloat16) return std::nullopt;
-  return fmt::format("tensor cores multiply float16 and bfloat16 here, not {}", to_string(dtype));
+std::optional<std::string> refuses_elements(DType a, DType b, DType result) {
+  const auto is_half = [](DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; };
+  const bool is_integer = (a == DType::int8 || a == DType::uint8) && b == DType::int8;
+  if (!is_integer && !(is_half(a) && a == b)) {
+    return fmt::format("tensor cores multiply float16, bfloat16 and 8-bit integers here, not {} by {}", to_string(a),
+                       to_string(b));
+  }
+  if (is_half(result) || result == DType::float32) return std::nullopt;
+  if (is_integer && (result == DType::int8 || result == DType::uint8)) return std::nullopt;
+  return fmt::format("a product of {} is not stored as {} here", to_string(a), to_string(result));
 }
 
 MapType map_type(DType dtype) {
@@ -92,6 +99,7 @@ MapType map_type(DType dtype) {
     case DType::float32:
       return MapType::float32;
     case DType::int8:
+    case DType::uint8:
       return MapType::uint8;
     default:
       throw Error(Code::internal, fmt::format("no tensor map of {}", to_string(dtype)));

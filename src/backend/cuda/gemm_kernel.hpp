@@ -25,9 +25,9 @@ std::int64_t packed_columns_bytes(const GemmSchedule& schedule, std::int64_t n, 
                                   std::int64_t positions);
 std::int64_t padded_columns(const GemmSchedule& schedule, std::int64_t n);
 
-/// Every tactic of this family needs sm_90 and one of these types. nullopt: fine.
+/// Every tactic of this family needs sm_90 and types that tensor cores multiply. nullopt: fine.
 std::optional<std::string> refuses_device(const DeviceTraits& traits);
-std::optional<std::string> refuses_element(DType dtype);
+std::optional<std::string> refuses_elements(DType a, DType b, DType result);
 MapType map_type(DType dtype);
 MapSwizzle swizzle_of(int row_bytes);
 void offer_refusal(std::string reason, std::vector<Candidate>& out);

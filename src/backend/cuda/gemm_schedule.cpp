@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t kNumParameters = 14;
 
-constexpr std::array kElements{DType::float16, DType::bfloat16, DType::int8, DType::float32};
+constexpr std::array kElements{DType::float16, DType::bfloat16, DType::int8, DType::uint8, DType::float32};
 
 }  // namespace
 
@@ -39,8 +39,6 @@ std::optional<std::string> GemmSchedule::refuses() const {
     return std::find(kElements.begin(), kElements.end(), dtype) != kElements.end();
   };
   if (!known(element) || !known(output)) return "the element type has no tensor-core product";
-  if (element == DType::int8 && output != DType::int8) return "int8 products are written as int8";
-  if (element != DType::int8 && output == DType::int8) return "only int8 products are written as int8";
   if (consumers < 1 || consumers > 4 || blocks_m < 1 || blocks_m > 2) return "1 to 4 warpgroups of 64 or 128 rows";
   if (tile_m() > 256) return "tiles of at most 256 rows";
   if (tile_n < 8 || tile_n > 256 || tile_n % (4 * unit()) != 0) {
@@ -56,8 +54,7 @@ std::optional<std::string> GemmSchedule::refuses() const {
   const bool transposes = rows == RowSource::transposed || columns == ColumnSource::transposed;
   if (transposes && (!is_half || row_bytes != 128)) return "transposed operands are 16-bit, in rows of 128 bytes";
   if (columns == ColumnSource::transposed && tile_n % 64 != 0) return "transposed columns come in blocks of 64";
-  if (columns != ColumnSource::packed &&
-      (resident || staged_residuals != 0 || split_k != 0 || element == DType::int8)) {
+  if (columns != ColumnSource::packed && (resident || staged_residuals != 0 || split_k != 0 || is_integer())) {
     return "computed columns go with the plain schedule only";
   }
   if (ping_pong && (consumers < 2 || split_k != 0)) return "taking turns needs two warpgroups or more";

@@ -1,6 +1,6 @@
 // How a matrix product or convolution is cut up on a Hopper GPU, and what its kernels are given.
 //
-//   out[m][n] = epilogue(scale[n] * sum over k of a[m][k] * b[n][k] + bias[n])
+//   out[m][n] = epilogue(sum over k of a[m][k] * b[n][k] + bias[n])
 //
 // One row m is a row of the matrix or an output pixel; then k runs over (kernel row, kernel column, channel). A tile of
 // tile_m() by tile_n results is computed at a time. One warp loads operands through the tensor memory accelerator into
@@ -32,8 +32,8 @@ enum class ColumnSource : std::uint8_t {
 };
 
 struct GemmSchedule {
-  DType element = DType::float16;  ///< of a and b: float16, bfloat16, int8, or float32 (multiplied as tf32)
-  DType output = DType::float16;
+  DType element = DType::float16;  ///< of a: float16, bfloat16, int8, uint8 (b is int8 then), float32 (taken as tf32)
+  DType output = DType::float16;   ///< any of these
   RowSource rows = RowSource::matrix;
   ColumnSource columns = ColumnSource::packed;
   int consumers = 2;  ///< warpgroups that multiply, 1 to 4
@@ -49,6 +49,7 @@ struct GemmSchedule {
 
   int element_bytes() const;
   int output_bytes() const;
+  bool is_integer() const { return element == DType::int8 || element == DType::uint8; }
   int row_elements() const { return row_bytes / element_bytes(); }
   int tile_m() const { return (ping_pong ? 1 : consumers) * blocks_m * 64; }
   int threads() const { return (consumers + 1) * 128; }
@@ -86,7 +87,6 @@ TENFOLD_SHARED_STRUCT(
     struct GemmArguments {
       void* out;
       const float* bias;
-      const float* scale;
       long long out_pitch;
       int m, n, steps_k, batches;
       int tiles_m, tiles_n, group_m, aligned;

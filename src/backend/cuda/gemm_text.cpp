@@ -282,7 +282,7 @@ std::string gemm_text(const GemmSchedule& schedule, const EpilogueSpec& epilogue
                              .n = schedule.tile_n,
                              .a_m_major = schedule.rows == RowSource::transposed,
                              .b_n_major = schedule.columns == ColumnSource::transposed});
-  text += emit_epilogue(epilogue, schedule);
+  text += emit_epilogue(epilogue, schedule.output, schedule.unit(), schedule.staged_residuals > 0);
   text += kCommon;
   text += schedule.split_k > 0 ? detail::split_gemm_text() : detail::persistent_gemm_text();
   return text;

@@ -119,6 +119,8 @@ std::string emit_wgmma(std::string_view name, const WgmmaKind& kind) {
         return {"f32.tf32.tf32", "f", "float", 8, true};
       case DType::int8:
         return {"s32.s8.s8", "r", "int", 32, false};
+      case DType::uint8:
+        return {"s32.u8.s8", "r", "int", 32, false};
       default:
         break;
     }

@@ -18,7 +18,8 @@ namespace tenfold::cuda {
 /// Types, barriers, TMA loads, descriptors, fences. Follows device_prelude() of pointwise_text.hpp.
 std::string_view hopper_prelude();
 
-/// One kind of wgmma: D[64, n] += A[64, k] B[k, n] with k = 32 bytes of elements; D in float32, or int32 for int8.
+/// One kind of wgmma: D[64, n] += A[64, k] B[k, n] with k = 32 bytes of elements; D in float32, or int32 for 8-bit
+/// integers (uint8 is A's type then, B is int8).
 struct WgmmaKind {
   DType element = DType::float16;
   int n = 64;

@@ -27,9 +27,7 @@ bool is_mappable(const Dim& columns, DType dtype) {
 std::optional<std::string> refuses_types(const std::vector<TensorType>& inputs,
                                          const std::vector<TensorType>& outputs) {
   if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
-  if (auto refusal = refuses_element(inputs[0].dtype)) return refusal;
-  if (inputs[1].dtype != inputs[0].dtype || outputs[0].dtype != inputs[0].dtype)
-    return "the types of a, b and result differ";
+  if (auto refusal = refuses_elements(inputs[0].dtype, inputs[1].dtype, outputs[0].dtype)) return refusal;
   if (inputs[0].rank() < 2 || inputs[1].rank() < 2) return "an operand is a vector";
   return std::nullopt;
 }
@@ -186,6 +184,7 @@ std::unique_ptr<Kernel> constant_make(const KernelSpec& spec, const LoadedModule
 std::optional<std::string> batched_refuses(const MatMul& matmul, const std::vector<TensorType>& inputs,
                                            const std::vector<TensorType>& outputs) {
   if (auto refusal = refuses_types(inputs, outputs)) return refusal;
+  if (size_of(inputs[0].dtype) == 1) return "computed 8-bit operands";
   const TensorType& c = outputs[0];
   for (std::size_t i = 0; i < 2; ++i) {
     const TensorType& type = inputs[i];
@@ -241,6 +240,9 @@ void batched_candidates(const Problem& problem, const DeviceTraits& traits, std:
   const MatMul& matmul = matmul_of(problem.op);
   auto refusal = refuses_device(traits);
   if (!refusal) refusal = batched_refuses(matmul, problem.inputs, problem.outputs);
+  if (!refusal && problem.constants[1] != nullptr && !constant_refuses(matmul, problem.inputs, problem.outputs)) {
+    refusal = "b is constant, gemm.wgmma packs it";
+  }
   std::string reason = refusal.value_or("");
   std::optional<EpilogueSpec> epilogue;
   if (!refusal) {
