@@ -46,16 +46,31 @@ void check_group(const Dim& channels, std::int64_t group, std::string_view what)
           "{} {} are no multiple of the group {}", channels.to_string(), what, group);
 }
 
-/// The bias and the epilogue's inputs, which follow the weights.
-void check_bias_and_epilogue(InferContext& context, const Dim& out_channels, const Epilogue& epilogue, int first,
-                             const TensorType& result) {
+/// Input and weights have one float type; or they are 8-bit integers, whose exact sums an epilogue must bring into
+/// shape.
+void check_operands(const InferContext& context, const Epilogue& epilogue) {
+  const DType x = context.input(0).dtype;
+  if (x == DType::int8 || x == DType::uint8) {
+    require(epilogue.output != DType::undefined, Code::invalid_model,
+            "a convolution of {} needs the attribute 'to', the type of its result", to_string(x));
+    check_dtype(context, 1, DType::int8, "the weights");
+    return;
+  }
+  check_float(context, 0, "the input");
+  check_same_dtype(context, 1, "the weights");
+}
+
+/// The output's type: checks the bias and the epilogue's inputs, which follow the weights.
+TensorType check_bias_and_epilogue(InferContext& context, const Dim& out_channels, const Epilogue& epilogue, int first,
+                                   TensorType result) {
   check_num_inputs(context, 2, first + epilogue.num_extra_inputs());
   if (context.has_input(2)) {
-    check_same_dtype(context, 2, "the bias");
+    // Sums are accumulated in float32, so a bias of that type is as good as one of the input's.
+    if (context.input(2).dtype != DType::float32) check_same_dtype(context, 2, "the bias");
     check_rank(context, 2, 1, "the bias");
     check_dim(context.input(2).dims[0], out_channels, "the length of the bias");
   }
-  check_epilogue(epilogue, result, context, first);
+  return check_epilogue(epilogue, std::move(result), context, first);
 }
 
 /// Each element of `image` (a convolution's output, a transposed one's input) meets one filter: weights[i, :, :].
@@ -271,13 +286,12 @@ Attributes Conv::attributes() const {
 void Conv::infer(InferContext& context) const {
   check_num_inputs(context, 2, kFirstEpilogueInput + spec_.epilogue.num_extra_inputs());
   check_num_outputs(context, 1, 1);
-  check_float(context, 0, "the input");
-  check_same_dtype(context, 1, "the weights");
+  check_operands(context, spec_.epilogue);
   const TensorType& x = context.input(0);
   const TensorType& weights = context.input(1);
-  const TensorType result{x.dtype, conv_output_dims(spec_.window, spec_.layout, spec_.group, x, weights)};
-  check_bias_and_epilogue(context, weights.dims[0], spec_.epilogue, kFirstEpilogueInput, result);
-  context.set_output(0, result);
+  TensorType result{x.dtype, conv_output_dims(spec_.window, spec_.layout, spec_.group, x, weights)};
+  context.set_output(
+      0, check_bias_and_epilogue(context, weights.dims[0], spec_.epilogue, kFirstEpilogueInput, std::move(result)));
 }
 
 void Conv::evaluate(EvalContext& context) const {
@@ -286,8 +300,8 @@ void Conv::evaluate(EvalContext& context) const {
   const TensorView& output = context.output(0);
   const PlainConv conv = plain_conv(spec_.window, spec_.layout, spec_.group, x, weights, output);
   const std::vector<double> bias = context.has_input(2) ? load_doubles(context.input(2)) : std::vector<double>{};
-  store_image(conv.run(load_image(x, spec_.layout), load_doubles(weights), bias), output, spec_.layout);
-  apply_epilogue(spec_.epilogue, output, context, kFirstEpilogueInput);
+  std::vector<double> sums = conv.run(load_image(x, spec_.layout), load_doubles(weights), bias);
+  finish(spec_.epilogue, in_image_order(std::move(sums), output, spec_.layout), output, context, kFirstEpilogueInput);
 }
 
 double Conv::flops(std::span<const TensorType> inputs, std::span<const TensorType> outputs) const {
@@ -307,8 +321,7 @@ Attributes ConvTranspose::attributes() const {
 void ConvTranspose::infer(InferContext& context) const {
   check_num_inputs(context, 2, kFirstEpilogueInput + spec_.epilogue.num_extra_inputs());
   check_num_outputs(context, 1, 1);
-  check_float(context, 0, "the input");
-  check_same_dtype(context, 1, "the weights");
+  check_operands(context, spec_.epilogue);
   const TensorType& x = context.input(0);
   const TensorType& weights = context.input(1);
   check_conv_ranks(spec_.window, x, weights);
@@ -324,9 +337,9 @@ void ConvTranspose::infer(InferContext& context) const {
     check_not_negative(spatial[a], "the size of the output");
   }
   const Dim out_channels = weights.dims[1] * spec_.group;
-  const TensorType result{x.dtype, image_dims(x.dims[0], out_channels, std::move(spatial), spec_.layout)};
-  check_bias_and_epilogue(context, out_channels, spec_.epilogue, kFirstEpilogueInput, result);
-  context.set_output(0, result);
+  TensorType result{x.dtype, image_dims(x.dims[0], out_channels, std::move(spatial), spec_.layout)};
+  context.set_output(
+      0, check_bias_and_epilogue(context, out_channels, spec_.epilogue, kFirstEpilogueInput, std::move(result)));
 }
 
 void ConvTranspose::evaluate(EvalContext& context) const {
@@ -385,8 +398,7 @@ void ConvTranspose::evaluate(EvalContext& context) const {
       }
     }
   }
-  store_image(result, output, spec_.layout);
-  apply_epilogue(spec_.epilogue, output, context, kFirstEpilogueInput);
+  finish(spec_.epilogue, in_image_order(std::move(result), output, spec_.layout), output, context, kFirstEpilogueInput);
 }
 
 double ConvTranspose::flops(std::span<const TensorType> inputs, std::span<const TensorType>) const {

@@ -117,10 +117,13 @@ void MatMul::infer(InferContext& context) const {
   const TensorType& a = context.input(0);
   require(a.dtype != DType::boolean && a.dtype != DType::undefined, Code::invalid_model,
           "a matrix product needs numbers, got {}", to_string(a.dtype));
-  check_same_dtype(context, 1, "the second matrix");
-  const TensorType result{a.dtype, matmul_output_dims(a.dims, context.input(1).dims, trans_a_, trans_b_)};
-  check_epilogue(epilogue_, result, context, kFirstEpilogueInput);
-  context.set_output(0, result);
+  if (a.dtype == DType::uint8 && epilogue_.output != DType::undefined) {
+    check_dtype(context, 1, DType::int8, "the second matrix");
+  } else {
+    check_same_dtype(context, 1, "the second matrix");
+  }
+  TensorType result{a.dtype, matmul_output_dims(a.dims, context.input(1).dims, trans_a_, trans_b_)};
+  context.set_output(0, check_epilogue(epilogue_, std::move(result), context, kFirstEpilogueInput));
 }
 
 void MatMul::evaluate(EvalContext& context) const {
@@ -128,8 +131,9 @@ void MatMul::evaluate(EvalContext& context) const {
   const TensorView& b = context.input(1);
   const TensorView& output = context.output(0);
   const MatMulPlan plan = plan_matmul(a.dims, b.dims, trans_a_, trans_b_);
-  if (is_float(a.dtype)) {
-    store_doubles(multiply<double>(plan, load_doubles(a), load_doubles(b), trans_a_, trans_b_), output);
+  if (is_float(a.dtype) || epilogue_.output != DType::undefined) {
+    finish(epilogue_, multiply<double>(plan, load_doubles(a), load_doubles(b), trans_a_, trans_b_), output, context,
+           kFirstEpilogueInput);
   } else {
     const auto as_words = [](const std::vector<std::int64_t>& values) {
       return std::vector<std::uint64_t>(values.begin(), values.end());
@@ -143,7 +147,6 @@ void MatMul::evaluate(EvalContext& context) const {
       }
     });
   }
-  apply_epilogue(epilogue_, output, context, kFirstEpilogueInput);
 }
 
 double MatMul::flops(std::span<const TensorType> inputs, std::span<const TensorType> outputs) const {

@@ -9,6 +9,7 @@ namespace tenfold {
 
 /// Inputs: a [..., M, K], b [..., K, N], then the epilogue's inputs. With trans_a / trans_b the last two axes of that
 /// input are stored swapped. An input of rank 1 is a row (a) or a column (b), which the result lacks.
+/// Integer products wrap; with a type for the epilogue's output (8-bit operands only) the sums are exact.
 class MatMul final : public Op {
  public:
   static constexpr int kFirstEpilogueInput = 2;

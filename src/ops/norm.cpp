@@ -25,8 +25,9 @@ Attributes attributes_of(double epsilon, ImageLayout layout) {
 }
 
 /// x is an image of rank `least_rank` or more, and inputs 1 .. num_vectors are vectors with one element per channel.
-void infer_per_channel(InferContext& context, ImageLayout layout, int least_rank, int num_vectors) {
-  check_num_inputs(context, 1 + num_vectors, 1 + num_vectors);
+void infer_per_channel(InferContext& context, ImageLayout layout, int least_rank, int num_vectors,
+                       const Epilogue& epilogue = {}) {
+  check_num_inputs(context, 1 + num_vectors, 1 + num_vectors + epilogue.num_extra_inputs());
   check_num_outputs(context, 1, 1);
   check_float(context, 0, "the input");
   const TensorType& x = context.input(0);
@@ -38,7 +39,7 @@ void infer_per_channel(InferContext& context, ImageLayout layout, int least_rank
     check_dim(context.input(i).dims[0], x.dims[static_cast<std::size_t>(channel_axis(layout, x.rank()))],
               "the length of a vector of the normalisation");
   }
-  context.set_output(0, x);
+  context.set_output(0, check_epilogue(epilogue, x, context, 1 + num_vectors));
 }
 
 struct Moments {
@@ -69,7 +70,7 @@ struct Planes {
     store_doubles(permute(std::move(values), false), y);
   }
 
- private:
+  /// To planar order or back.
   std::vector<double> permute(std::vector<double> values, bool to_planar) const {
     if (layout == ImageLayout::nchw) return values;
     std::vector<double> result(values.size());
@@ -99,7 +100,8 @@ void check_channels(const EvalContext& context, const Planes& planes, int num_ve
 }
 
 /// Mean and variance over each image and each of `groups` runs of channels, then scale and bias by channel.
-void normalise_groups(EvalContext& context, ImageLayout layout, std::int64_t groups, double epsilon) {
+void normalise_groups(EvalContext& context, ImageLayout layout, std::int64_t groups, double epsilon,
+                      const Epilogue& epilogue = {}) {
   const TensorView& x = context.input(0);
   const Planes planes(x, layout);
   check_channels(context, planes, 2);
@@ -120,7 +122,7 @@ void normalise_groups(EvalContext& context, ImageLayout layout, std::int64_t gro
       }
     }
   }
-  planes.store(std::move(values), context.output(0));
+  finish(epilogue, planes.permute(std::move(values), false), context.output(0), context, 3);
 }
 
 /// Elements of input `index` as if broadcast to the shape of x.
@@ -240,7 +242,8 @@ OpPtr make_group(const Attributes& attributes) {
   const std::int64_t groups = attributes.get_int("num_groups");
   require(1 <= groups && groups <= (std::int64_t{1} << 30), Code::invalid_model, "num_groups must be 1 or more, got {}",
           groups);
-  return std::make_shared<const GroupNormalization>(groups, epsilon_from(attributes), layout_from(attributes));
+  return std::make_shared<const GroupNormalization>(groups, epsilon_from(attributes), layout_from(attributes),
+                                                    Epilogue::from(attributes));
 }
 OpPtr make_layer(const Attributes& attributes) {
   return std::make_shared<const LayerNormalization>(attributes.get_int("axis", -1), epsilon_from(attributes));
@@ -353,11 +356,12 @@ void InstanceNormalization::evaluate(EvalContext& context) const {
 Attributes GroupNormalization::attributes() const {
   Attributes attributes = attributes_of(epsilon_, layout_);
   attributes.set("num_groups", num_groups_);
+  epilogue_.store(attributes);
   return attributes;
 }
 
 void GroupNormalization::infer(InferContext& context) const {
-  infer_per_channel(context, layout_, 2, 2);
+  infer_per_channel(context, layout_, 2, 2, epilogue_);
   const TensorType& x = context.input(0);
   const Dim& channels = x.dims[static_cast<std::size_t>(channel_axis(layout_, x.rank()))];
   require(!channels.is_constant() || channels.constant() % num_groups_ == 0, Code::invalid_model,
@@ -365,7 +369,7 @@ void GroupNormalization::infer(InferContext& context) const {
 }
 
 void GroupNormalization::evaluate(EvalContext& context) const {
-  normalise_groups(context, layout_, num_groups_, epsilon_);
+  normalise_groups(context, layout_, num_groups_, epsilon_, epilogue_);
 }
 
 Attributes LayerNormalization::attributes() const { return {{"axis", axis_}, {"epsilon", epsilon_}}; }

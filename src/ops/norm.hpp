@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "ops/pointwise.hpp"
 #include "ops/window.hpp"
 
 namespace tenfold {
@@ -41,11 +42,15 @@ class InstanceNormalization final : public Op {
   ImageLayout layout_;
 };
 
-/// Inputs: x [N, C, ...], scale [C], bias [C]. Mean and variance are those of each image and group of channels.
+/// Inputs: x [N, C, ...], scale [C], bias [C], then the epilogue's inputs. Mean and variance are those of each image
+/// and group of channels.
 class GroupNormalization final : public Op {
  public:
-  GroupNormalization(std::int64_t num_groups, double epsilon, ImageLayout layout)
-      : num_groups_(num_groups), epsilon_(epsilon), layout_(layout) {}
+  static constexpr int kFirstEpilogueInput = 3;
+
+  GroupNormalization(std::int64_t num_groups, double epsilon, ImageLayout layout, Epilogue epilogue = {})
+      : num_groups_(num_groups), epsilon_(epsilon), layout_(layout), epilogue_(std::move(epilogue)) {}
+  const Epilogue& epilogue() const { return epilogue_; }
   std::int64_t num_groups() const { return num_groups_; }
   double epsilon() const { return epsilon_; }
   ImageLayout layout() const { return layout_; }
@@ -58,6 +63,7 @@ class GroupNormalization final : public Op {
   std::int64_t num_groups_;
   double epsilon_;
   ImageLayout layout_;
+  Epilogue epilogue_;
 };
 
 /// Inputs: x, scale, optional bias; scale and bias broadcast to x. Mean and variance are taken over the axes from

@@ -9,6 +9,7 @@
 #include "ops/checks.hpp"
 #include "ops/numbers.hpp"
 #include "ops/registry.hpp"
+#include "ops/shape_math.hpp"
 
 namespace tenfold {
 namespace {
@@ -92,22 +93,35 @@ double run_program(const PointwiseProgram& program, std::array<double, Pointwise
   return registers[next - 1];
 }
 
-/// Evaluates the program over `dims` with the inputs broadcast to them and writes float32 to `out`, which may be the
-/// memory of an input of the same shape.
-void run_broadcast(const PointwiseProgram& program, std::span<const TensorView> inputs,
-                   std::span<const std::int64_t> dims, float* out) {
-  ensure(static_cast<int>(inputs.size()) == program.num_inputs, "a program of {} inputs was given {}",
-         program.num_inputs, inputs.size());
+/// An operand of a program: its elements, and the shape that is broadcast.
+struct Operand {
+  std::vector<double> values;
+  std::span<const std::int64_t> dims;
+};
+
+/// Evaluates the program over the shape of `output` with the operands broadcast to it.
+void run_broadcast(const PointwiseProgram& program, std::span<const Operand> operands, const TensorView& output) {
+  ensure(static_cast<int>(operands.size()) == program.num_inputs, "a program of {} inputs was given {}",
+         program.num_inputs, operands.size());
   std::vector<Shape> strides;
-  for (const TensorView& input : inputs) strides.push_back(broadcast_strides(input.dims, dims));
+  for (const Operand& operand : operands) strides.push_back(broadcast_strides(operand.dims, output.dims));
+  std::vector<double> results;
+  results.reserve(static_cast<std::size_t>(output.num_elements()));
   std::array<double, PointwiseProgram::kMaxRegisters> registers{};
-  for_each_index(dims, strides, [&](std::span<const std::int64_t> offsets) {
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      registers[i] = inputs[i].dtype == DType::boolean ? static_cast<double>(inputs[i].as<bool>()[offsets[i]])
-                                                       : static_cast<double>(inputs[i].as<float>()[offsets[i]]);
+  for_each_index(output.dims, strides, [&](std::span<const std::int64_t> offsets) {
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      registers[i] = operands[i].values[static_cast<std::size_t>(offsets[i])];
     }
-    *out++ = static_cast<float>(run_program(program, registers));
+    results.push_back(run_program(program, registers));
   });
+  store_doubles(results, output);
+}
+
+DType result_type_from(const Attributes& attributes, DType otherwise) {
+  if (!attributes.has("to")) return otherwise;
+  const DType dtype = get_dtype(attributes, "to");
+  require(is_pointwise_result(dtype), Code::invalid_model, "a result cannot be stored as {}", to_string(dtype));
+  return dtype;
 }
 
 OpPtr make_pointwise(const Attributes& attributes) {
@@ -116,10 +130,14 @@ OpPtr make_pointwise(const Attributes& attributes) {
           "num_inputs must be 1 to {}, got {}", PointwiseProgram::kMaxRegisters - 1, num_inputs);
   auto program = PointwiseProgram::parse(static_cast<int>(num_inputs), attributes.get_string("program"));
   require(!program.empty(), Code::invalid_model, "the program has no instruction");
-  return std::make_shared<const Pointwise>(std::move(program));
+  return std::make_shared<const Pointwise>(std::move(program), result_type_from(attributes, DType::float32));
 }
 
 }  // namespace
+
+bool is_pointwise_operand(DType dtype) { return dtype == DType::boolean || is_pointwise_result(dtype); }
+
+bool is_pointwise_result(DType dtype) { return is_float(dtype) || dtype == DType::int8 || dtype == DType::uint8; }
 
 int num_operands(PointwiseCode code) { return info(code).operands; }
 
@@ -226,7 +244,9 @@ PointwiseProgram PointwiseProgram::parse(int num_inputs, std::string_view text) 
 }
 
 Attributes Pointwise::attributes() const {
-  return {{"num_inputs", std::int64_t{program_.num_inputs}}, {"program", program_.to_string()}};
+  Attributes attributes{{"num_inputs", std::int64_t{program_.num_inputs}}, {"program", program_.to_string()}};
+  if (result_ != DType::float32) attributes.set("to", std::string(tenfold::to_string(result_)));
+  return attributes;
 }
 
 void Pointwise::infer(InferContext& context) const {
@@ -235,17 +255,18 @@ void Pointwise::infer(InferContext& context) const {
   std::vector<Dim> dims;
   for (int i = 0; i < program_.num_inputs; ++i) {
     const TensorType& type = context.input(i);
-    require(type.dtype == DType::float32 || type.dtype == DType::boolean, Code::invalid_model,
-            "input {} must be float32 or bool, got {}", i, to_string(type.dtype));
+    require(is_pointwise_operand(type.dtype), Code::invalid_model,
+            "input {} must be of a float type, int8, uint8 or bool, got {}", i, to_string(type.dtype));
     dims = i == 0 ? type.dims : broadcast_dims(dims, type.dims);
   }
-  context.set_output(0, {DType::float32, std::move(dims)});
+  context.set_output(0, {result_, std::move(dims)});
 }
 
 void Pointwise::evaluate(EvalContext& context) const {
-  std::vector<TensorView> inputs;
-  for (int i = 0; i < context.num_inputs(); ++i) inputs.push_back(context.input(i));
-  run_broadcast(program_, inputs, context.output(0).dims, context.output(0).as<float>());
+  std::vector<Operand> operands;
+  for (int i = 0; i < context.num_inputs(); ++i)
+    operands.push_back({load_doubles(context.input(i)), context.input(i).dims});
+  run_broadcast(program_, operands, context.output(0));
 }
 
 double Pointwise::flops(std::span<const TensorType>, std::span<const TensorType> outputs) const {
@@ -264,32 +285,43 @@ Epilogue Epilogue::from(const Attributes& attributes) {
   epilogue.program = PointwiseProgram::parse(static_cast<int>(extra) + 1, text);
   require(extra == 0 || !epilogue.program.empty(), Code::invalid_model, "epilogue_inputs is {} without an epilogue",
           extra);
+  epilogue.output = result_type_from(attributes, DType::undefined);
   return epilogue;
 }
 
 void Epilogue::store(Attributes& attributes) const {
+  if (output != DType::undefined) attributes.set("to", std::string(to_string(output)));
   if (program.empty()) return;
   attributes.set("epilogue", program.to_string());
   attributes.set("epilogue_inputs", std::int64_t{num_extra_inputs()});
 }
 
-void apply_epilogue(const Epilogue& epilogue, const TensorView& result, EvalContext& context, int first_input) {
-  if (epilogue.program.empty()) return;
-  std::vector<TensorView> inputs{result};
-  for (int i = 0; i < epilogue.num_extra_inputs(); ++i) inputs.push_back(context.input(first_input + i));
-  run_broadcast(epilogue.program, inputs, result.dims, result.as<float>());
+void finish(const Epilogue& epilogue, std::vector<double> values, const TensorView& output, EvalContext& context,
+            int first_input) {
+  if (epilogue.program.empty()) return store_doubles(values, output);
+  std::vector<Operand> operands;
+  operands.push_back({std::move(values), output.dims});
+  for (int i = 0; i < epilogue.num_extra_inputs(); ++i) {
+    const TensorView& input = context.input(first_input + i);
+    operands.push_back({load_doubles(input), input.dims});
+  }
+  run_broadcast(epilogue.program, operands, output);
 }
 
-void check_epilogue(const Epilogue& epilogue, const TensorType& result, InferContext& context, int first_input) {
-  if (epilogue.program.empty()) return;
-  require(result.dtype == DType::float32, Code::invalid_model, "an epilogue needs a float32 result, got {}",
-          to_string(result.dtype));
+TensorType check_epilogue(const Epilogue& epilogue, TensorType result, InferContext& context, int first_input) {
+  if (epilogue.output != DType::undefined) result.dtype = epilogue.output;
+  if (epilogue.program.empty()) return result;
+  require(is_pointwise_result(result.dtype), Code::invalid_model,
+          "an epilogue's result is stored as a float type, int8 or uint8, got {}", to_string(result.dtype));
   for (int i = 0; i < epilogue.num_extra_inputs(); ++i) {
     const int index = first_input + i;
     require(context.has_input(index), Code::invalid_model, "input {} of the epilogue is missing", index);
-    check_dtype(context, index, DType::float32, "an input of the epilogue");
+    const DType dtype = context.input(index).dtype;
+    require(is_pointwise_operand(dtype), Code::invalid_model,
+            "input {} of the epilogue must be of a float type, int8, uint8 or bool, got {}", index, to_string(dtype));
     check_broadcasts_to(context.input(index).dims, result.dims, "an input of the epilogue");
   }
+  return result;
 }
 
 const OpDef kPointwiseDef{"Pointwise", make_pointwise, nullptr};

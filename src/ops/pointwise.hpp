@@ -47,12 +47,19 @@ std::string_view to_string(PointwiseCode code);
 /// The scalar meaning, evaluated in double.
 double evaluate(const PointwiseInstruction& instruction, double a, double b, double c);
 
-/// Operator Pointwise: attributes "num_inputs", "program". Inputs float32 (an input may be bool, read as 0 or 1),
-/// output float32 of the broadcast shape.
+/// May a program read elements of this type? Floats, 8-bit integers (their value) and bool (0 or 1).
+bool is_pointwise_operand(DType dtype);
+/// May a program's result be stored as this type? Floats, and 8-bit integers: rounded to nearest even, saturated.
+bool is_pointwise_result(DType dtype);
+
+/// Operator Pointwise: attributes "num_inputs", "program" and optionally "to", the type of the result (float32 if
+/// absent). Computes in float32 whatever the types of its operands are; the output has the broadcast shape.
 class Pointwise final : public Op {
  public:
-  explicit Pointwise(PointwiseProgram program) : program_(std::move(program)) {}
+  explicit Pointwise(PointwiseProgram program, DType result = DType::float32)
+      : program_(std::move(program)), result_(result) {}
   const PointwiseProgram& program() const { return program_; }
+  DType result() const { return result_; }
   std::string_view type() const override { return "Pointwise"; }
   Attributes attributes() const override;
   void infer(InferContext& context) const override;
@@ -61,20 +68,26 @@ class Pointwise final : public Op {
 
  private:
   PointwiseProgram program_;
+  DType result_;
 };
 
 /// An optional program at the end of an anchor operator. Register 0 is the anchor's result; registers 1 .. are the
-/// node's inputs from `first_input` on, each broadcast to the result's shape.
+/// node's inputs from `first_input` on, each broadcast to the result's shape. It works on the result as it was
+/// accumulated (float32, or the exact sum of integer products); what comes out is rounded once, to the output's type.
 struct Epilogue {
-  PointwiseProgram program;  ///< empty: none
-  /// Reads attributes "epilogue" and "epilogue_inputs".
+  PointwiseProgram program;         ///< empty: none
+  DType output = DType::undefined;  ///< type of the anchor's output; undefined: that of its first input
+  /// Reads attributes "epilogue", "epilogue_inputs" and "to".
   static Epilogue from(const Attributes& attributes);
   void store(Attributes& attributes) const;
   int num_extra_inputs() const { return program.empty() ? 0 : program.num_inputs - 1; }
 };
-/// For references: applies the epilogue in place to a float32 result.
-void apply_epilogue(const Epilogue& epilogue, const TensorView& result, EvalContext& context, int first_input);
-/// For inference: checks that extra inputs are float32 and broadcast to `result`.
-void check_epilogue(const Epilogue& epilogue, const TensorType& result, InferContext& context, int first_input);
+/// For references: `values` are the anchor's results in the order of `output`, which gets what the epilogue makes of
+/// them.
+void finish(const Epilogue& epilogue, std::vector<double> values, const TensorView& output, EvalContext& context,
+            int first_input);
+/// For inference: the output's type from the anchor's own, `result`. Checks types, and that extra inputs broadcast to
+/// it.
+TensorType check_epilogue(const Epilogue& epilogue, TensorType result, InferContext& context, int first_input);
 
 }  // namespace tenfold

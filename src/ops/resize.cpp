@@ -257,10 +257,7 @@ Attributes Resize::attributes() const {
   return attributes;
 }
 
-Resize::Table Resize::table(std::int64_t input, std::int64_t output, double scale, double start, double end) const {
-  Table table;
-  table.is_identity =
-      input == output && (scale == 0 || scale == 1) && spec_.coordinates != Coordinates::tf_crop_and_resize;
+Resize::Place Resize::place(std::int64_t input, std::int64_t output, double scale, double start, double end) const {
   // The scale as a quotient, so that places that should be whole numbers are: x / scale = x * den / num.
   double num = static_cast<double>(output);
   double den = static_cast<double>(std::max<std::int64_t>(input, 1));
@@ -272,32 +269,55 @@ Resize::Table Resize::table(std::int64_t input, std::int64_t output, double scal
       den = static_cast<double>(fraction->denominator);
     }
   }
-  const double factor = num / den;
-  const double shrink = spec_.antialias ? std::min(factor, 1.0) : 1.0;
   const auto in = static_cast<double>(input);
   const auto out = static_cast<double>(output);
-  const auto place = [&](double x) {
-    switch (spec_.coordinates) {
-      case Coordinates::half_pixel:
-        return ((2 * x + 1) * den - num) / (2 * num);
-      case Coordinates::half_pixel_symmetric: {
-        const double offset = in / 2 * (1 - out / (factor * in));
-        return offset + ((2 * x + 1) * den - num) / (2 * num);
-      }
-      case Coordinates::pytorch_half_pixel:
-        return output > 1 ? ((2 * x + 1) * den - num) / (2 * num) : 0.0;
-      case Coordinates::align_corners:
-        return output > 1 ? x * (in - 1) / (out - 1) : 0.0;
-      case Coordinates::asymmetric:
-        return x * den / num;
-      case Coordinates::tf_half_pixel_for_nn:
-        return (2 * x + 1) * den / (2 * num);
-      case Coordinates::tf_crop_and_resize:
-        return output > 1 ? start * (in - 1) + x * (end - start) * (in - 1) / (out - 1)
-                          : 0.5 * (start + end) * (in - 1);
-    }
-    return 0.0;
-  };
+  Place place{.shrinks = num < den};
+  switch (spec_.coordinates) {
+    case Coordinates::half_pixel_symmetric:
+      place.offset = in / 2 * (1 - out / (num / den * in));
+      [[fallthrough]];
+    case Coordinates::half_pixel:
+      place.step = 2 * den;
+      place.start = den - num;
+      place.divisor = 2 * num;
+      break;
+    case Coordinates::pytorch_half_pixel:
+      place.step = output > 1 ? 2 * den : 0;
+      place.start = output > 1 ? den - num : 0;
+      place.divisor = 2 * num;
+      break;
+    case Coordinates::align_corners:
+      place.step = output > 1 ? in - 1 : 0;
+      place.divisor = output > 1 ? out - 1 : 1;
+      break;
+    case Coordinates::asymmetric:
+      place.step = den;
+      place.divisor = num;
+      break;
+    case Coordinates::tf_half_pixel_for_nn:
+      place.step = 2 * den;
+      place.start = den;
+      place.divisor = 2 * num;
+      break;
+    case Coordinates::tf_crop_and_resize:
+      place.offset = output > 1 ? start * (in - 1) : 0.5 * (start + end) * (in - 1);
+      place.step = output > 1 ? (end - start) * (in - 1) : 0;
+      place.divisor = output > 1 ? out - 1 : 1;
+      break;
+  }
+  return place;
+}
+
+Resize::Table Resize::table(std::int64_t input, std::int64_t output, double scale, double start, double end) const {
+  Table table;
+  table.is_identity =
+      input == output && (scale == 0 || scale == 1) && spec_.coordinates != Coordinates::tf_crop_and_resize;
+  const Place line = place(input, output, scale, start, end);
+  // How many outputs there are for one input, for antialiasing.
+  const double factor =
+      scale != 0 ? scale : static_cast<double>(output) / static_cast<double>(std::max<std::int64_t>(input, 1));
+  const double shrink = spec_.antialias ? std::min(factor, 1.0) : 1.0;
+  const auto in = static_cast<double>(input);
   const auto clamp = [&](double i) { return static_cast<std::int64_t>(std::clamp(i, 0.0, in - 1)); };
 
   // Neighbours reach from `first` to `last` around the element to the left of the place.
@@ -310,7 +330,7 @@ Resize::Table Resize::table(std::int64_t input, std::int64_t output, double scal
   }
   table.taps = static_cast<int>(last - first + 1);
   for (std::int64_t i = 0; i < output; ++i) {
-    const double x = place(static_cast<double>(i));
+    const double x = line.at(static_cast<double>(i));
     if (spec_.coordinates == Coordinates::tf_crop_and_resize) table.outside.push_back(x < 0 || x > in - 1 ? 1 : 0);
     if (spec_.mode == Mode::nearest) {
       double nearest = std::floor(x);
@@ -327,7 +347,7 @@ Resize::Table Resize::table(std::int64_t input, std::int64_t output, double scal
           nearest = std::ceil(x);
           break;
         case Rounding::simple:
-          nearest = factor < 1 ? std::ceil(x) : std::trunc(x);
+          nearest = line.shrinks ? std::ceil(x) : std::trunc(x);
           break;
       }
       table.index.push_back(clamp(nearest));

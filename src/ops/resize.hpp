@@ -48,6 +48,15 @@ class Resize final : public Op {
   explicit Resize(Spec spec) : spec_(std::move(spec)) {}
   const Spec& spec() const { return spec_; }
 
+  /// Where output i lies on the input's grid: offset + (i * step + start) / divisor.
+  struct Place {
+    double step = 1, start = 0, divisor = 1, offset = 0;
+    bool shrinks = false;
+    double at(double i) const { return offset + (i * step + start) / divisor; }
+  };
+  /// `scale`: the axis' entry of scales, or 0 when the output's size was given. `start`, `end`: its entries of roi.
+  Place place(std::int64_t input, std::int64_t output, double scale, double start = 0, double end = 1) const;
+
   /// The weighted sum along one axis: output i is the sum over t of weight[i * taps + t] * input[index[i * taps + t]],
   /// indices inside the input; or extrapolation_value where `outside[i]` != 0 (empty: nowhere).
   struct Table {

@@ -164,8 +164,8 @@ std::vector<double> load_image(const TensorView& view, ImageLayout layout) {
   return planar;
 }
 
-void store_image(std::span<const double> values, const TensorView& view, ImageLayout layout) {
-  if (layout == ImageLayout::nchw || values.empty()) return store_doubles(values, view);
+std::vector<double> in_image_order(std::vector<double> values, const TensorView& view, ImageLayout layout) {
+  if (layout == ImageLayout::nchw || values.empty()) return values;
   const std::int64_t channels = view.dims.back();
   const std::int64_t pixels = spatial_volume(view, layout).count();
   std::vector<double> interleaved(values.size());
@@ -177,7 +177,12 @@ void store_image(std::span<const double> values, const TensorView& view, ImageLa
       }
     }
   }
-  store_doubles(interleaved, view);
+  return interleaved;
+}
+
+void store_image(std::span<const double> values, const TensorView& view, ImageLayout layout) {
+  if (layout == ImageLayout::nchw) return store_doubles(values, view);
+  store_doubles(in_image_order({values.begin(), values.end()}, view, layout), view);
 }
 
 }  // namespace tenfold

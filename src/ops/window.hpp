@@ -64,6 +64,8 @@ Volume spatial_volume(const TensorView& view, ImageLayout layout);
 std::vector<double> load_image(const TensorView& view, ImageLayout layout);
 /// The inverse: stores doubles in the order [N, C, spatial].
 void store_image(std::span<const double> values, const TensorView& view, ImageLayout layout);
+/// Planar values [N, C, spatial] in the order of the image `view`.
+std::vector<double> in_image_order(std::vector<double> values, const TensorView& view, ImageLayout layout);
 /// One entry per axis of three, from the last spatial axis backwards; missing axes get `otherwise`.
 std::array<std::int64_t, 3> fill3(std::span<const std::int64_t> values, std::int64_t otherwise);
 

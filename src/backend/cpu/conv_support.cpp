@@ -31,7 +31,7 @@ std::optional<std::string> refuses_conv(const Conv& conv, std::span<const Tensor
     return fmt::format("the input has {} channels, the weights are for {}", channels.to_string(),
                        weights[1] * conv.group());
   }
-  return FinishPlan::refuses(conv.epilogue());
+  return FinishPlan::refuses(conv.epilogue(), inputs, Conv::kFirstEpilogueInput);
 }
 
 ConvSizes conv_sizes(const Conv& conv, const TensorType& weights) {

@@ -57,7 +57,7 @@ std::optional<std::string> refuses(const ConvTranspose& conv, std::span<const Te
   for (const std::int64_t stride : conv.window().strides) {
     if (stride > kMaxStride) return fmt::format("a stride of {} is larger than {}", stride, kMaxStride);
   }
-  return FinishPlan::refuses(conv.epilogue());
+  return FinishPlan::refuses(conv.epilogue(), inputs, ConvTranspose::kFirstEpilogueInput);
 }
 
 ConvSizes sizes_of(const ConvTranspose& conv, const TensorType& weights) {

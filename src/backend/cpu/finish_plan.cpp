@@ -114,6 +114,17 @@ std::optional<Activation> as_activation(const PointwiseProgram& program) {
 
 }  // namespace
 
+std::optional<std::string> FinishPlan::refuses(const Epilogue& epilogue, std::span<const TensorType> inputs,
+                                               int first_input) {
+  if (epilogue.output != DType::undefined && epilogue.output != DType::float32)
+    return fmt::format("the result is {}", to_string(epilogue.output));
+  if (epilogue.program.empty()) return std::nullopt;
+  for (std::size_t i = static_cast<std::size_t>(first_input); i < inputs.size(); ++i) {
+    if (inputs[i].dtype != DType::float32) return "an input of the epilogue is no float32";
+  }
+  return refuses(epilogue);
+}
+
 std::optional<std::string> FinishPlan::refuses(const Epilogue& epilogue) {
   if (epilogue.program.empty()) return std::nullopt;
   if (epilogue.program.num_inputs > FinishArgs::kMaxOperands) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,9 @@ class FinishPlan {
  public:
   /// Why an epilogue cannot run this way; nullopt if it can.
   static std::optional<std::string> refuses(const Epilogue& epilogue);
+  /// The same, for a node with these inputs, of which the epilogue's begin at `first_input`.
+  static std::optional<std::string> refuses(const Epilogue& epilogue, std::span<const TensorType> inputs,
+                                            int first_input);
   /// `first_input`: the node's first epilogue input. Throws Error(incompatible_engine) with the refusal above.
   FinishPlan(const Epilogue& epilogue, int first_input);
 

@@ -22,7 +22,7 @@ std::optional<std::string> refuses(const MatMul& matmul, std::span<const TensorT
   if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
   if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
   if (inputs[0].rank() < 1 || inputs[1].rank() < 2) return "b is a vector";
-  return FinishPlan::refuses(matmul.epilogue());
+  return FinishPlan::refuses(matmul.epilogue(), inputs, MatMul::kFirstEpilogueInput);
 }
 
 double estimate(const Problem& problem, const GemmTiling& tiling) {

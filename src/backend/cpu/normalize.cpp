@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "backend/cpu/tactic_tools.hpp"
+#include "ops/pointwise.hpp"
 
 namespace tenfold::cpu {
 
@@ -163,6 +164,8 @@ class GroupNormKernel final : public Kernel {
         return fmt::format("input {} is not one number a channel", i);
     }
     if (signature.op.type() == "GroupNormalization") {
+      const Epilogue epilogue = Epilogue::from(signature.op.attributes());
+      if (!epilogue.program.empty() || epilogue.output != DType::undefined) return "it has an epilogue";
       const std::int64_t groups = signature.op.attributes().get_int("num_groups");
       if (groups <= 0) return "num_groups is not positive";
       if (!channels.is_constant() || channels.constant() % groups != 0) return "the groups do not divide the channels";
