@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::string_view kPreludeHead = R"(// Element types and scalar functions.
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
-#define TF_FN static __device__ __forceinline__
+#define TF_FN __device__ __forceinline__
 #define TF_METHOD __device__ __forceinline__
 #else
 #include <cmath>

@@ -1,0 +1,242 @@
+// Tactic "elementwise.vectors": pointwise programs, arithmetic, comparisons and logic of every type, Where, Cast,
+// QuantizeLinear and DequantizeLinear, with any broadcast. Works in place; operands and result may be pitched views.
+#include <algorithm>
+
+#include "backend/cuda/elementwise_text.hpp"
+#include "backend/cuda/loop_nest.hpp"
+#include "backend/cuda/pointwise_text.hpp"
+#include "backend/cuda/tactic_tools.hpp"
+#include "ops/pointwise_form.hpp"
+#include "ops/quantized.hpp"
+
+namespace tenfold::cuda {
+namespace {
+
+struct Form {
+  ElementwiseSpec text;
+  std::vector<int> inputs;  ///< operand k is the node's input inputs[k]
+  /// Input i with one number per index of this axis of the output, -1: broadcast as NumPy does.
+  std::vector<int> axis;
+};
+
+/// The operand's value in the arithmetic of its type: 16-bit floats as float.
+std::string value_of(DType dtype, std::string_view name) {
+  if (dtype == DType::float16 || dtype == DType::bfloat16) return fmt::format("tf::to_float({})", name);
+  return std::string(name);
+}
+std::string stored(DType dtype, std::string_view value) {
+  if (dtype == DType::float16 || dtype == DType::bfloat16)
+    return fmt::format("tf::from_float<{}>((float)({}))", device_type(dtype), value);
+  if (dtype == DType::boolean) return fmt::format("({}) != 0", value);
+  return fmt::format("({})({})", device_type(dtype), value);
+}
+
+std::optional<Form> pointwise(const Signature& signature) {
+  const bool is_program = signature.op.type() == "Pointwise";
+  const auto as_float = [&](const TensorType& type) {
+    const bool is_read_as_float = is_device_float(type.dtype) || (is_program && is_pointwise_result(type.dtype));
+    return TensorType{is_read_as_float ? DType::float32 : type.dtype, type.dims};
+  };
+  std::vector<TensorType> inputs;
+  for (const TensorType& type : signature.inputs) inputs.push_back(as_float(type));
+  const std::optional<PointwiseForm> form = pointwise_form(signature.op, inputs, as_float(signature.outputs[0]));
+  if (!form || signature.op.type() == "Cast") return std::nullopt;
+  Form result;
+  result.inputs = form->inputs;
+  result.text.output = signature.outputs[0].dtype;
+  std::vector<std::string> registers;
+  for (std::size_t k = 0; k < form->inputs.size(); ++k) {
+    result.text.operands.push_back(signature.inputs[static_cast<std::size_t>(form->inputs[k])].dtype);
+    registers.push_back(fmt::format("r{}", k));
+    result.text.body += fmt::format("    const float r{0} = tf::to_float(x{0});\n", k);
+  }
+  const ProgramText program = emit_program(form->program, registers, "r", math_mode_for(result.text.output), "    ");
+  result.text.body += program.statements;
+  const std::string_view type = device_type(result.text.output);
+  result.text.body += fmt::format("    const {0} y = tf::from_float<{0}>({1});\n", type, program.result);
+  return result;
+}
+
+struct NamedExpression {
+  std::string_view type;
+  std::string_view expression;  ///< of a and b
+};
+constexpr std::array kExpressions = {
+    NamedExpression{"Add", "a + b"},
+    NamedExpression{"Sub", "a - b"},
+    NamedExpression{"Mul", "a * b"},
+    NamedExpression{"Max", "a > b ? a : b"},
+    NamedExpression{"Min", "a < b ? a : b"},
+    NamedExpression{"Equal", "a == b"},
+    NamedExpression{"Greater", "a > b"},
+    NamedExpression{"GreaterOrEqual", "a >= b"},
+    NamedExpression{"Less", "a < b"},
+    NamedExpression{"LessOrEqual", "a <= b"},
+    NamedExpression{"And", "a && b"},
+    NamedExpression{"Or", "a || b"},
+    NamedExpression{"Xor", "a != b"},
+    NamedExpression{"BitwiseAnd", "a & b"},
+    NamedExpression{"BitwiseOr", "a | b"},
+    NamedExpression{"BitwiseXor", "a ^ b"},
+    NamedExpression{"Not", "!a"},
+    NamedExpression{"BitwiseNot", "~a"},
+    NamedExpression{"Neg", "-a"},
+    NamedExpression{"Abs", "a < 0 ? -a : a"},
+};
+
+/// Arithmetic in the operands' own type.
+std::optional<Form> typed(const Signature& signature) {
+  const auto* found = std::find_if(kExpressions.begin(), kExpressions.end(),
+                                   [&](const NamedExpression& entry) { return entry.type == signature.op.type(); });
+  if (found == kExpressions.end() || signature.inputs.empty() || signature.inputs.size() > 2) return std::nullopt;
+  Form form;
+  form.text.output = signature.outputs[0].dtype;
+  for (std::size_t k = 0; k < signature.inputs.size(); ++k) {
+    form.inputs.push_back(static_cast<int>(k));
+    form.text.operands.push_back(signature.inputs[k].dtype);
+    form.text.body += fmt::format("    const auto {} = {};\n", k == 0 ? "a" : "b",
+                                  value_of(signature.inputs[k].dtype, fmt::format("x{}", k)));
+  }
+  form.text.body +=
+      fmt::format("    const {} y = {};\n", device_type(form.text.output), stored(form.text.output, found->expression));
+  return form;
+}
+
+std::optional<Form> where(const Signature& signature) {
+  if (signature.op.type() != "Where" || signature.inputs.size() != 3) return std::nullopt;
+  Form form;
+  form.inputs = {0, 1, 2};
+  for (const TensorType& type : signature.inputs) form.text.operands.push_back(type.dtype);
+  form.text.output = signature.outputs[0].dtype;
+  form.text.body = fmt::format("    const {} y = x0 ? x1 : x2;\n", device_type(form.text.output));
+  return form;
+}
+
+std::optional<Form> cast(const Signature& signature) {
+  if (signature.op.type() != "Cast" || signature.inputs.size() != 1) return std::nullopt;
+  Form form;
+  form.inputs = {0};
+  const DType from = signature.inputs[0].dtype;
+  form.text.operands = {from};
+  form.text.output = signature.outputs[0].dtype;
+  form.text.body = fmt::format("    const {} y = {};\n", device_type(form.text.output),
+                               stored(form.text.output, value_of(from, "x0")));
+  return form;
+}
+
+/// QuantizeLinear: saturate(round(x / scale) + zero point); DequantizeLinear: (q - zero point) * scale.
+std::optional<Form> quantize(const Signature& signature) {
+  const bool forward = signature.op.type() == "QuantizeLinear";
+  if (!forward && signature.op.type() != "DequantizeLinear") return std::nullopt;
+  const auto is_byte = [](DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; };
+  const TensorType& x = signature.inputs[0];
+  const TensorType& y = signature.outputs[0];
+  const Attributes attributes = signature.op.attributes();
+  if (attributes.get_int("block_size", 0) != 0 || signature.inputs.size() < 2) return std::nullopt;
+  const DType integer = forward ? y.dtype : x.dtype;
+  const DType real = forward ? x.dtype : y.dtype;
+  if (!is_device_float(real) || !is_device_float(signature.inputs[1].dtype)) return std::nullopt;
+  if (!is_byte(integer) && !(integer == DType::int32 && !forward)) return std::nullopt;
+  Form form;
+  form.inputs = {0, 1};
+  form.text.operands = {x.dtype, signature.inputs[1].dtype};
+  form.text.output = y.dtype;
+  const std::optional<int> axis = normalized_axis(attributes.get_int("axis", 1), x.rank());
+  const bool has_zero_point = signature.has_input(2);
+  for (std::size_t k = 0; k < (has_zero_point ? 3U : 2U); ++k) {
+    const bool per_axis = k > 0 && signature.inputs[k].rank() == 1 && !(signature.inputs[k].dims[0] == Dim(1));
+    if (per_axis && !axis) return std::nullopt;
+    form.axis.push_back(per_axis ? *axis : -1);
+  }
+  std::string zero_point = "0.0f";
+  if (has_zero_point) {
+    if (signature.inputs[2].dtype != integer) return std::nullopt;
+    form.inputs.push_back(2);
+    form.text.operands.push_back(integer);
+    zero_point = "(float)x2";
+  }
+  if (forward) {
+    form.text.body =
+        fmt::format("    const {0} y = tf::from_float<{0}>(rintf(tf::to_float(x0) / tf::to_float(x1)) + {1});\n",
+                    device_type(integer), zero_point);
+  } else {
+    const std::string difference = integer == DType::int32
+                                       ? fmt::format("(float)(x0 - {})", has_zero_point ? "x2" : "0")
+                                       : fmt::format("((float)x0 - {})", zero_point);
+    form.text.body =
+        fmt::format("    const {0} y = tf::from_float<{0}>({1} * tf::to_float(x1));\n", device_type(real), difference);
+  }
+  return form;
+}
+
+std::optional<Form> form_of(const Signature& signature) {
+  for (const auto find : {pointwise, typed, where, cast, quantize}) {
+    if (std::optional<Form> form = find(signature)) return form;
+  }
+  return std::nullopt;
+}
+
+class ElementwiseKernel final : public Kernel {
+ public:
+  static Refusal refuses(const Signature& signature) {
+    if (!signature.has_output(0)) return "output 0 is not wanted";
+    if (signature.outputs[0].rank() > kMaxRank)
+      return fmt::format("rank {} is above {}", signature.outputs[0].rank(), kMaxRank);
+    if (signature.inputs.size() + 1 > kMaxNestOperands)
+      return fmt::format("{} operands are more than {}", signature.inputs.size(), kMaxNestOperands - 1);
+    if (!form_of(signature)) return "there is no kernel for these element types";
+    return std::nullopt;
+  }
+  static Source source(const KernelSpec& spec, const DeviceTraits&) {
+    return elementwise_source(form_of(Signature{*spec.op, spec.inputs, spec.outputs})->text);
+  }
+  ElementwiseKernel(const KernelSpec& spec, const LoadedModule& module)
+      : form_(*form_of(Signature{*spec.op, spec.inputs, spec.outputs})),
+        vector_(elementwise_vector(form_.text)),
+        vectors_(module.function("vectors")),
+        elements_(module.function("elements")) {
+    for (const TensorType& input : spec.inputs) {
+      may_share_.push_back(input.dtype != DType::undefined && size_of(input.dtype) == size_of(spec.outputs[0].dtype));
+    }
+  }
+
+  void run(const Launch& launch) const override {
+    const TensorView& out = launch.outputs[0];
+    std::array<NestOperand, kMaxNestOperands> storage;
+    const std::size_t count = form_.inputs.size();
+    for (std::size_t k = 0; k < count; ++k) {
+      const TensorView& view = launch.inputs[static_cast<std::size_t>(form_.inputs[k])];
+      const int axis = form_.axis.empty() ? -1 : form_.axis[k];
+      if (axis < 0) {
+        storage[k] = broadcast_operand(view, out.dims);
+      } else {
+        storage[k] = {view.data, size_of(view.dtype), {}};
+        storage[k].strides[static_cast<std::size_t>(axis)] = 1;
+      }
+    }
+    storage[count] = broadcast_operand(out, out.dims);
+    const std::span<const NestOperand> operands(storage.data(), count + 1);
+    LoopNest nest = make_nest(out.dims, operands);
+    if (nest.count == 0) return;
+    const bool is_vector = vectorise(nest, operands, vector_);
+    launch_nest(cuda_stream(launch), is_vector ? vectors_ : elements_, nest, static_cast<int>(count + 1));
+  }
+  bool accepts_pitched_input(int) const override { return true; }
+  bool accepts_pitched_output(int) const override { return true; }
+  bool can_run_in_place(int index) const override { return may_share_[static_cast<std::size_t>(index)]; }
+
+ private:
+  Form form_;
+  int vector_;
+  Function vectors_, elements_;
+  std::vector<bool> may_share_;
+};
+
+}  // namespace
+
+#define TENFOLD_ELEMENTWISE(op) \
+  const CudaTactic kElementwise##op = plain_tactic<ElementwiseKernel>("elementwise.vectors", #op);
+#include "backend/cuda/elementwise.inc"
+#undef TENFOLD_ELEMENTWISE
+
+}  // namespace tenfold::cuda

@@ -1,0 +1,311 @@
+// GroupNormalization and InstanceNormalization of images stored channels last, [N, pixels, C], in two kernels.
+//   statistics: each block takes some pixels of one image and hands on mean and sum of squared differences of each
+//   group apply:      each block joins these (Chan, Golub and LeVeque 1983: updating formulae for a pair of samples),
+//   turns
+//               them into one factor and one shift a channel, and writes its pixels, finished by the epilogue's program
+// The second kernel finds the image in the second-level cache if it fits there.
+#include <algorithm>
+
+#include "backend/cuda/epilogue_operands.hpp"
+#include "backend/cuda/loop_nest.hpp"
+#include "backend/cuda/pointwise_text.hpp"
+#include "backend/cuda/row_text.hpp"
+#include "backend/cuda/tactic_tools.hpp"
+#include "ops/norm.hpp"
+
+namespace tenfold::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr std::int64_t kMostChunks = 64;
+constexpr std::int64_t kMostChannels = 8192;
+constexpr std::size_t kFirstOperand = GroupNormalization::kFirstEpilogueInput;
+
+struct GroupArguments {
+  const void* x = nullptr;
+  void* y = nullptr;
+  const void* scale = nullptr;
+  const void* bias = nullptr;
+  float* partial = nullptr;  ///< [N, chunks, groups, 2]
+  std::int64_t x_pitch = 0, y_pitch = 0;
+  std::int32_t pixels = 0, channels = 0, groups = 0, chunks = 0, apply_pixels = 0;
+  EpilogueOperands operands;
+};
+
+class GroupNormKernel final : public Kernel {
+ public:
+  static Refusal refuses(const Signature& signature) {
+    if (!signature.has_input(2) || !signature.has_output(0)) return "operands are missing";
+    const TensorType& x = signature.inputs[0];
+    const Attributes attributes = signature.op.attributes();
+    if (layout_from(attributes) != ImageLayout::nhwc) return "the layout is nchw";
+    if (x.rank() < 3) return "the input is no image";
+    if (!is_device_float(x.dtype) || !is_device_float(signature.outputs[0].dtype)) return "the image is no float";
+    const Dim& channels = x.dims.back();
+    if (!channels.is_constant() || channels.constant() < 1) return "the number of channels is not known";
+    if (channels.constant() > kMostChannels)
+      return fmt::format("{} channels are more than {}", channels.constant(), kMostChannels);
+    const std::int64_t groups = groups_of(signature.op, channels.constant());
+    if (groups <= 0 || channels.constant() % groups != 0) return "the groups do not divide the channels";
+    for (std::size_t i = 1; i < 3; ++i) {
+      if (!is_device_float(signature.inputs[i].dtype) || signature.inputs[i].dims != std::vector<Dim>{channels})
+        return fmt::format("input {} is not one number a channel", i);
+    }
+    return refuses_epilogue_operands(signature.inputs, kFirstOperand, signature.outputs[0]);
+  }
+
+  static Source source(const KernelSpec& spec, const DeviceTraits&) {
+    const Attributes attributes = spec.op->attributes();
+    const DType output = spec.outputs[0].dtype;
+    const ProgramText program = epilogue_text(
+        Epilogue::from(attributes).program, spec.inputs, kFirstOperand, spec.outputs[0],
+        {"a.operands", "(long long)blockIdx.y * a.pixels + first + pixel", "blockIdx.y", "column * V + k"},
+        "          ");
+    Source source;
+    source.entries = {"statistics", "apply", "statistics_elements", "apply_elements"};
+    source.text = fmt::format(
+        R"({prelude}{nest}{operands}
+struct Arguments {{
+  const void* x;
+  void* y;
+  const void* scale;
+  const void* bias;
+  float* partial;
+  long long x_pitch, y_pitch;
+  int pixels, channels, groups, chunks, apply_pixels;
+  Operands operands;
+}};
+struct Moments {{ float count, mean, squares; }};
+TF_FN Moments joined(Moments a, Moments b) {{
+  const float count = a.count + b.count;
+  if (count == 0.0f) return a;
+  const float part = b.count / count, difference = b.mean - a.mean;
+  return Moments{{count, a.mean + difference * part, a.squares + b.squares + difference * difference * a.count * part}};
+}}
+TF_FN Moments joined_warp(Moments m) {{
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) {{
+    Moments other;
+    other.count = __shfl_xor_sync(0xffffffffu, m.count, step);
+    other.mean = __shfl_xor_sync(0xffffffffu, m.mean, step);
+    other.squares = __shfl_xor_sync(0xffffffffu, m.squares, step);
+    m = joined(m, other);
+  }}
+  return m;
+}}
+template <int V>
+TF_FN void statistics_of(const Arguments& a) {{
+  typedef tf::Vector<{x}, V> In;
+  extern __shared__ float shared[];  // [lines, channels, 2]: means and squares of what each line of threads saw
+  const int columns = a.channels / V;
+  const int lines = columns < {threads} ? {threads} / columns : 1;
+  const int chunk_pixels = (a.pixels + a.chunks - 1) / a.chunks;
+  const int first = blockIdx.x * chunk_pixels;
+  const int last = first + chunk_pixels < a.pixels ? first + chunk_pixels : a.pixels;
+  const {x}* image = (const {x}*)a.x + (long long)blockIdx.y * a.pixels * a.x_pitch;
+  const int line = lines == 1 ? 0 : threadIdx.x / columns;
+  if (line < lines) {{
+    for (int column = lines == 1 ? threadIdx.x : threadIdx.x % columns; column < columns; column += {threads}) {{
+      // Sums of differences to the first pixel: no large numbers cancel.
+      float origin[V], sum[V], squares[V];
+#pragma unroll
+      for (int i = 0; i < V; ++i) origin[i] = sum[i] = squares[i] = 0.0f;
+      int count = 0;
+#pragma unroll 4
+      for (int pixel = first + line; pixel < last; pixel += lines) {{
+        const In v = *(const In*)(image + pixel * a.x_pitch + column * V);
+        if (count == 0) {{
+#pragma unroll
+          for (int i = 0; i < V; ++i) origin[i] = tf::to_float(v.at[i]);
+        }}
+        ++count;
+#pragma unroll
+        for (int i = 0; i < V; ++i) {{
+          const float difference = tf::to_float(v.at[i]) - origin[i];
+          sum[i] += difference;
+          squares[i] += difference * difference;
+        }}
+      }}
+      const float share = count > 0 ? 1.0f / (float)count : 0.0f;
+#pragma unroll
+      for (int i = 0; i < V; ++i) {{
+        float* to = shared + 2 * (line * a.channels + column * V + i);
+        to[0] = origin[i] + sum[i] * share;
+        to[1] = squares[i] - sum[i] * sum[i] * share;
+      }}
+    }}
+  }}
+  __syncthreads();
+  const int size = a.channels / a.groups;
+  for (int group = threadIdx.x / 32; group < a.groups; group += {threads} / 32) {{
+    Moments m = {{0.0f, 0.0f, 0.0f}};
+    for (int i = threadIdx.x % 32; i < lines * size; i += 32) {{
+      const int from = i / size, channel = group * size + i % size;
+      const int left = last - first - from;
+      const float count = left > 0 ? (float)((left + lines - 1) / lines) : 0.0f;
+      const float* moments = shared + 2 * (from * a.channels + channel);
+      m = joined(m, Moments{{count, moments[0], moments[1]}});
+    }}
+    m = joined_warp(m);
+    if (threadIdx.x % 32 == 0) {{
+      float* to = a.partial + 2 * (((long long)blockIdx.y * a.chunks + blockIdx.x) * a.groups + group);
+      to[0] = m.mean;
+      to[1] = m.squares;
+    }}
+  }}
+}}
+template <int V>
+TF_FN void apply_to(const Arguments& a) {{
+  typedef tf::Vector<{x}, V> In;
+  typedef tf::Vector<{y}, V> Out;
+  extern __shared__ float shared[];  // factors, shifts; then of each group mean and factor
+  float* factors = shared;
+  float* shifts = shared + a.channels;
+  float* groups = shared + 2 * a.channels;
+  const int size = a.channels / a.groups;
+  const int chunk_pixels = (a.pixels + a.chunks - 1) / a.chunks;
+  for (int group = threadIdx.x / 32; group < a.groups; group += {threads} / 32) {{
+    Moments m = {{0.0f, 0.0f, 0.0f}};
+    for (int chunk = threadIdx.x % 32; chunk < a.chunks; chunk += 32) {{
+      const int left = a.pixels - chunk * chunk_pixels;
+      const int seen = left < 0 ? 0 : left < chunk_pixels ? left : chunk_pixels;
+      const float* from = a.partial + 2 * (((long long)blockIdx.y * a.chunks + chunk) * a.groups + group);
+      m = joined(m, Moments{{(float)seen * (float)size, from[0], from[1]}});
+    }}
+    m = joined_warp(m);
+    if (threadIdx.x % 32 == 0) {{
+      groups[2 * group] = m.mean;
+      groups[2 * group + 1] = 1.0f / sqrtf(m.squares / m.count + {epsilon});
+    }}
+  }}
+  __syncthreads();
+  for (int channel = threadIdx.x; channel < a.channels; channel += {threads}) {{
+    const int group = channel / size;
+    const float factor = groups[2 * group + 1] * tf::to_float(((const {scale}*)a.scale)[channel]);
+    factors[channel] = factor;
+    shifts[channel] = tf::to_float(((const {bias}*)a.bias)[channel]) - groups[2 * group] * factor;
+  }}
+  __syncthreads();
+  const int columns = a.channels / V;
+  const int first = blockIdx.x * a.apply_pixels;
+  const int count = (a.pixels - first < a.apply_pixels ? a.pixels - first : a.apply_pixels) * columns;
+  const {x}* from = (const {x}*)a.x + ((long long)blockIdx.y * a.pixels + first) * a.x_pitch;
+  {y}* to = ({y}*)a.y + ((long long)blockIdx.y * a.pixels + first) * a.y_pitch;
+  int pixel = threadIdx.x / columns, column = threadIdx.x % columns;
+  const int pixel_step = {threads} / columns, column_step = {threads} % columns;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < count; i += {threads}) {{
+    const In v = *(const In*)(from + pixel * a.x_pitch + column * V);
+    Out result;
+#pragma unroll
+    for (int k = 0; k < V; ++k) {{
+          const float s0 = tf::to_float(v.at[k]) * factors[column * V + k] + shifts[column * V + k];
+{statements}      result.at[k] = tf::from_float<{y}>({result});
+    }}
+    *(Out*)(to + pixel * a.y_pitch + column * V) = result;
+    pixel += pixel_step;
+    column += column_step;
+    if (column >= columns) {{
+      column -= columns;
+      ++pixel;
+    }}
+  }}
+}}
+extern "C" __global__ void __launch_bounds__({threads}, 4) statistics(const __grid_constant__ Arguments a) {{ statistics_of<{vector}>(a); }}
+extern "C" __global__ void __launch_bounds__({threads}) apply(const __grid_constant__ Arguments a) {{ apply_to<{vector}>(a); }}
+extern "C" __global__ void __launch_bounds__({threads}) statistics_elements(const __grid_constant__ Arguments a) {{ statistics_of<1>(a); }}
+extern "C" __global__ void __launch_bounds__({threads}) apply_elements(const __grid_constant__ Arguments a) {{ apply_to<1>(a); }}
+)",
+        fmt::arg("prelude", device_prelude()), fmt::arg("nest", nest_prelude()),
+        fmt::arg("operands", epilogue_operands_prelude()), fmt::arg("vector", vector_of(spec)),
+        fmt::arg("x", device_type(spec.inputs[0].dtype)), fmt::arg("y", device_type(output)),
+        fmt::arg("scale", device_type(spec.inputs[1].dtype)), fmt::arg("bias", device_type(spec.inputs[2].dtype)),
+        fmt::arg("threads", kThreads), fmt::arg("statements", program.statements), fmt::arg("result", program.result),
+        fmt::arg("epsilon", float_literal(static_cast<float>(attributes.get_float("epsilon", 1e-5)))));
+    return source;
+  }
+
+  GroupNormKernel(const KernelSpec& spec, const LoadedModule& module)
+      : channels_(spec.inputs[0].dims.back().constant()),
+        groups_(groups_of(*spec.op, channels_)),
+        vector_(vector_of(spec)),
+        num_sms_(module.traits().num_sms),
+        statistics_(module.function("statistics")),
+        apply_(module.function("apply")),
+        statistics_elements_(module.function("statistics_elements")),
+        apply_elements_(module.function("apply_elements")) {}
+
+  std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
+    return static_cast<std::size_t>(inputs[0].dims[0] * kMostChunks * groups_ * 2) * sizeof(float);
+  }
+  void run(const Launch& launch) const override {
+    const TensorView& x = launch.inputs[0];
+    const TensorView& y = launch.outputs[0];
+    if (x.num_elements() == 0) return;
+    GroupArguments arguments;
+    arguments.x = x.data;
+    arguments.y = y.data;
+    arguments.scale = launch.inputs[1].data;
+    arguments.bias = launch.inputs[2].data;
+    arguments.partial = reinterpret_cast<float*>(launch.workspace.data());
+    arguments.operands = EpilogueOperands::from(launch.inputs, kFirstOperand);
+    arguments.x_pitch = x.pitch;
+    arguments.y_pitch = y.pitch;
+    const std::int64_t batch = x.dims[0];
+    const std::int64_t pixels = product_of_dims(x.dims, 1, x.dims.size() - 1);
+    const auto is_aligned = [this](const TensorView& view) {
+      const std::size_t bytes = std::min<std::size_t>(16, size_of(view.dtype) * static_cast<std::size_t>(vector_));
+      return reinterpret_cast<std::uintptr_t>(view.data) % bytes == 0 && view.pitch % vector_ == 0;
+    };
+    const bool is_wide = is_aligned(x) && is_aligned(y);
+    const std::int64_t columns = is_wide ? channels_ / vector_ : channels_;
+    const std::int64_t lines = std::max<std::int64_t>(1, kThreads / columns);
+    arguments.pixels = static_cast<std::int32_t>(pixels);
+    arguments.channels = static_cast<std::int32_t>(channels_);
+    arguments.groups = static_cast<std::int32_t>(groups_);
+    constexpr std::int64_t kBlocksPerSm = 4, kPixelsPerThread = 4;
+    const std::int64_t wanted = divide_up(kBlocksPerSm * num_sms_, batch);
+    const std::int64_t most = divide_up(pixels, lines * kPixelsPerThread);
+    const std::int64_t chunks = std::clamp<std::int64_t>(std::min(wanted, most), 1, kMostChunks);
+    arguments.chunks = static_cast<std::int32_t>(chunks);
+    LaunchConfig config;
+    config.function = is_wide ? statistics_ : statistics_elements_;
+    config.grid = {static_cast<unsigned>(chunks), static_cast<unsigned>(batch), 1};
+    config.block.x = kThreads;
+    config.smem_bytes = static_cast<unsigned>(static_cast<std::size_t>(2 * lines * channels_) * sizeof(float));
+    const std::int64_t apply_blocks = std::clamp<std::int64_t>(std::min(2 * wanted, most), 1, pixels);
+    arguments.apply_pixels = static_cast<std::int32_t>(divide_up(pixels, apply_blocks));
+    cuda_stream(launch).launch(config, arguments);
+    config.function = is_wide ? apply_ : apply_elements_;
+    config.grid.x = static_cast<unsigned>(divide_up(pixels, arguments.apply_pixels));
+    config.smem_bytes = static_cast<unsigned>(static_cast<std::size_t>(2 * (channels_ + groups_)) * sizeof(float));
+    cuda_stream(launch).launch(config, arguments);
+  }
+  bool accepts_pitched_input(int index) const override { return index == 0; }
+  bool accepts_pitched_output(int) const override { return true; }
+  bool can_run_in_place(int index) const override { return index == 0; }
+
+ private:
+  static std::int64_t groups_of(const Op& op, std::int64_t channels) {
+    return op.type() == "InstanceNormalization" ? channels : op.attributes().get_int("num_groups");
+  }
+  /// Channels that a thread loads at once, where the views are aligned.
+  static int vector_of(const KernelSpec& spec) {
+    const std::int64_t channels = spec.inputs[0].dims.back().constant();
+    int vector = widest_vector(spec.inputs[0].dtype);
+    while (channels % vector != 0) vector /= 2;
+    return vector;
+  }
+
+  std::int64_t channels_, groups_;
+  int vector_;
+  int num_sms_;
+  Function statistics_, apply_, statistics_elements_, apply_elements_;
+};
+
+}  // namespace
+
+const CudaTactic kGroupNormImages = plain_tactic<GroupNormKernel>("images.normalize", "GroupNormalization");
+const CudaTactic kInstanceNormImages = plain_tactic<GroupNormKernel>("images.normalize", "InstanceNormalization");
+
+}  // namespace tenfold::cuda

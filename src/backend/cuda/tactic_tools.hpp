@@ -1,0 +1,88 @@
+// What the tactics of this folder share: estimates, checks, and tactics without parameters and packed weights.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "backend/cuda/cuda_tactic.hpp"
+
+namespace tenfold::cuda {
+
+/// Why; nullopt: accepted.
+using Refusal = std::optional<std::string>;
+
+/// An operator with the types of its operands: what a tactic looks at before it accepts.
+struct Signature {
+  const Op& op;
+  const std::vector<TensorType>& inputs;
+  const std::vector<TensorType>& outputs;
+
+  bool has_input(std::size_t index) const { return index < inputs.size() && inputs[index].dtype != DType::undefined; }
+  bool has_output(std::size_t index) const {
+    return index < outputs.size() && outputs[index].dtype != DType::undefined;
+  }
+};
+
+/// Every operand passes through device memory once, and a launch costs what a launch costs in a captured graph.
+double estimate_streaming_us(const Problem& problem, const DeviceTraits& traits);
+
+/// float32, float16 or bfloat16: what float kernels load and store, computing in float32.
+bool is_device_float(DType dtype);
+
+/// A tactic without parameters and packed weights. `K` is the kernel:
+///   static Refusal refuses(const Signature&)        called before everything else, also for what an engine file says
+///   static Source source(const KernelSpec&, const DeviceTraits&)
+///   K(const KernelSpec&, const LoadedModule&)
+template <typename K>
+struct PlainTactic {
+  static void candidates(const Problem& problem, const DeviceTraits& traits, std::vector<Candidate>& out) {
+    Candidate candidate;
+    if (auto refusal = K::refuses(Signature{*problem.op, problem.inputs, problem.outputs})) {
+      candidate.refusal = std::move(*refusal);
+    } else {
+      candidate.estimated_us = estimate_streaming_us(problem, traits);
+    }
+    out.push_back(std::move(candidate));
+  }
+  static void check(const KernelSpec& spec) {
+    require(spec.parameters.empty() && spec.weights.empty(), Code::incompatible_engine,
+            "tactic '{}' takes no parameters and no weights", spec.tactic);
+    require(!spec.outputs.empty(), Code::incompatible_engine, "tactic '{}' needs an output", spec.tactic);
+    if (const auto refusal = K::refuses(Signature{*spec.op, spec.inputs, spec.outputs})) {
+      throw Error(Code::incompatible_engine, fmt::format("tactic '{}' does not fit: {}", spec.tactic, *refusal));
+    }
+  }
+  static Source source(const KernelSpec& spec, const DeviceTraits& traits) {
+    check(spec);
+    return K::source(spec, traits);
+  }
+  static std::unique_ptr<Kernel> make(const KernelSpec& spec, const LoadedModule& module) {
+    check(spec);
+    return std::make_unique<K>(spec, module);
+  }
+};
+template <typename K>
+constexpr CudaTactic plain_tactic(std::string_view name, std::string_view op_type) {
+  return {name, op_type, PlainTactic<K>::candidates, nullptr, PlainTactic<K>::source, PlainTactic<K>::make};
+}
+
+/// The operand, or a view without data when it is omitted.
+inline TensorView operand_of(std::span<const TensorView> operands, std::size_t index) {
+  return index < operands.size() ? operands[index] : TensorView{};
+}
+/// Product of dims[begin .. end).
+inline std::int64_t product_of_dims(std::span<const std::int64_t> dims, std::size_t begin, std::size_t end) {
+  std::int64_t count = 1;
+  for (std::size_t i = begin; i < end; ++i) count *= dims[i];
+  return count;
+}
+/// The axis counted from the front, or nullopt if there is none such.
+inline std::optional<int> normalized_axis(std::int64_t axis, int rank) {
+  if (axis < -rank || axis >= rank) return std::nullopt;
+  return static_cast<int>(axis < 0 ? axis + rank : axis);
+}
+inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace tenfold::cuda
