@@ -120,9 +120,16 @@ struct StreamOptions {
   int num_threads = 0;  ///< CPU: 0 takes all cores this process may use
 };
 
+/// What a backend has kernels for beyond the graphs that every backend gets; passes make such nodes only for it.
+struct Abilities {
+  bool norm_epilogues = false;    ///< GroupNormalization with an epilogue
+  bool integer_products = false;  ///< Conv and MatMul of 8-bit integers with an epilogue
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
+  virtual Abilities abilities() const { return {}; }
   virtual std::string_view name() const = 0;    ///< "cpu", "cuda"
   /// What a kernel of this backend needs to run, and what the engine is locked to: "x86-64 avx2", "sm_90".
   virtual std::string target() const = 0;

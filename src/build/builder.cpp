@@ -138,7 +138,8 @@ class Builder {
     PassOptions options;
     options.disabled = options_.disabled_rules;
     options.fp16 = options_.fp16;
-    options.norm_epilogues = !backend_.is_host();  // the CPU's norms have none
+    options.norm_epilogues = backend_.abilities().norm_epilogues;
+    options.integer_products = backend_.abilities().integer_products;
     options.dump_directory = options_.dump_directory;
     options.is_cancelled = options_.is_cancelled;
     options.verify = options_.opt_level >= 4;

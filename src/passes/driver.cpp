@@ -229,23 +229,30 @@ int run_pass(Graph& graph, const Pass& pass, const PassOptions& options, Report&
 
 }  // namespace
 
+namespace {
+
+/// Those of the pipeline and the optional ones.
+std::vector<const Pass*> all_passes() {
+  const std::span<const Pass* const> optional = optional_passes();
+  std::vector<const Pass*> passes(optional.begin(), optional.end());
+  for (const Pass& pass : pipeline()) passes.push_back(&pass);
+  return passes;
+}
+
+}  // namespace
+
 std::vector<std::string> pass_names() {
-  std::set<std::string> names = {std::string(kWidenPass.name), std::string(kNarrowPass.name)};
-  const auto add = [&names](const Pass& pass) {
-    names.emplace(pass.name);
-    for (const Rewrite& rewrite : pass.rewrites) names.emplace(rewrite.name);
-  };
-  add(kNormFusionPass);
-  for (const Pass& pass : pipeline()) add(pass);
+  std::set<std::string> names;
+  for (const Pass* pass : all_passes()) {
+    names.emplace(pass->name);
+    for (const Rewrite& rewrite : pass->rewrites) names.emplace(rewrite.name);
+  }
   return {names.begin(), names.end()};
 }
 
 const Rewrite* find_rewrite(std::string_view name) {
-  for (const Rewrite& rewrite : kNormFusionPass.rewrites) {
-    if (rewrite.name == name) return &rewrite;
-  }
-  for (const Pass& pass : pipeline()) {
-    for (const Rewrite& rewrite : pass.rewrites) {
+  for (const Pass* pass : all_passes()) {
+    for (const Rewrite& rewrite : pass->rewrites) {
       if (rewrite.name == name) return &rewrite;
     }
   }
@@ -253,11 +260,8 @@ const Rewrite* find_rewrite(std::string_view name) {
 }
 
 const Pass* find_pass(std::string_view name) {
-  for (const Pass* pass : {&kWidenPass, &kNarrowPass, &kNormFusionPass}) {
+  for (const Pass* pass : all_passes()) {
     if (pass->name == name) return pass;
-  }
-  for (const Pass& pass : pipeline()) {
-    if (pass.name == name) return &pass;
   }
   return nullptr;
 }
@@ -271,11 +275,13 @@ std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options) {
   Report report;
   const std::span<const Pass> passes = pipeline();
   if (options.fp16) run_pass(graph, kWidenPass, options, report);
+  if (options.integer_products) run_pass(graph, kIntegerProductPass, options, report);
   for (std::size_t i = 0; i < passes.size(); ++i) {
     if (options.on_progress) options.on_progress(passes[i].name, static_cast<double>(i) / passes.size());
     run_pass(graph, passes[i], options, report);
   }
   if (options.norm_epilogues) run_pass(graph, kNormFusionPass, options, report);
+  if (options.integer_products) run_pass(graph, kIntegerEpiloguePass, options, report);
   if (options.fp16) run_pass(graph, kNarrowPass, options, report);
   graph.compact();
   if (options.on_progress) options.on_progress("done", 1);

@@ -21,22 +21,68 @@ namespace {
 
 constexpr float kLargestHalf = 65504;
 
-const std::set<std::string_view> kSafe = {
-    "Abs",       "Add",         "AveragePool",     "Clip",        "Concat",     "Conv",          "ConvTranspose",
-    "DepthToSpace", "Elu",      "Erf",             "Expand",      "FusedAttention", "Gather",    "Gelu",
-    "GroupNormalization", "HardSigmoid", "HardSwish", "InstanceNormalization", "LayerNormalization", "LeakyRelu",
-    "LogSoftmax", "MatMul",     "Max",             "MaxPool",     "Min",        "Mish",          "Mul",
-    "Neg",       "PRelu",       "Pad",             "Pointwise",   "RMSNormalization", "ReduceMax", "ReduceMean",
-    "ReduceMin", "Relu",        "Reshape",         "Resize",      "Selu",       "Sigmoid",       "Slice",
-    "Softmax",   "Softplus",    "Softsign",        "SpaceToDepth", "Split",     "Squeeze",       "Sub",
-    "Swish",     "Tanh",        "Tile",            "Transpose",   "Unsqueeze",  "Where"};
+const std::set<std::string_view> kSafe = {"Abs",
+                                          "Add",
+                                          "AveragePool",
+                                          "Clip",
+                                          "Concat",
+                                          "Conv",
+                                          "ConvTranspose",
+                                          "DepthToSpace",
+                                          "Elu",
+                                          "Erf",
+                                          "Expand",
+                                          "FusedAttention",
+                                          "Gather",
+                                          "Gelu",
+                                          "GroupNormalization",
+                                          "HardSigmoid",
+                                          "HardSwish",
+                                          "InstanceNormalization",
+                                          "LayerNormalization",
+                                          "LeakyRelu",
+                                          "LogSoftmax",
+                                          "MatMul",
+                                          "Max",
+                                          "MaxPool",
+                                          "Min",
+                                          "Mish",
+                                          "Mul",
+                                          "Neg",
+                                          "PRelu",
+                                          "Pad",
+                                          "Pointwise",
+                                          "RMSNormalization",
+                                          "ReduceMax",
+                                          "ReduceMean",
+                                          "ReduceMin",
+                                          "Relu",
+                                          "Reshape",
+                                          "Resize",
+                                          "Selu",
+                                          "Sigmoid",
+                                          "Slice",
+                                          "Softmax",
+                                          "Softplus",
+                                          "Softsign",
+                                          "SpaceToDepth",
+                                          "Split",
+                                          "Squeeze",
+                                          "Sub",
+                                          "Swish",
+                                          "Tanh",
+                                          "Tile",
+                                          "Transpose",
+                                          "Unsqueeze",
+                                          "Where"};
 
 /// A constant so large stands for "infinitely far": the nearest float16 does as well. Elsewhere it is a number.
 const std::set<std::string_view> kSaturating = {"Add", "Clip", "FusedAttention", "Max", "Min", "Where"};
 
 /// Instructions of a pointwise program that are not safe.
 bool has_unsafe_program(const Node& node) {
-  static constexpr std::array<std::string_view, 7> kUnsafe = {"exp ", "log ", "pow ", "sin ", "cos ", "div ", "reciprocal "};
+  static constexpr std::array<std::string_view, 7> kUnsafe = {"exp ", "log ", "pow ",       "sin ",
+                                                              "cos ", "div ", "reciprocal "};
   const Attributes attributes = node.op->attributes();
   const std::string program = attributes.get_string("program", "") + "; " + attributes.get_string("epilogue", "");
   return std::any_of(kUnsafe.begin(), kUnsafe.end(), [&](std::string_view name) {
@@ -112,8 +158,14 @@ class Narrowing {
     const Node node = graph_.node(id);  // a copy: Casts are added meanwhile
     const std::string type(node.op->type());
     if (!kSafe.contains(type) || !node.blocks.empty() || has_unsafe_program(node)) return false;
+    const auto is_byte = [this](ValueId id) {
+      return id != kNoValue && (was(id) == DType::int8 || was(id) == DType::uint8);
+    };
+    // Products of integers have scales, which float16 could not hold. A program over integers may give float16.
+    const bool is_integer = is_byte(node.inputs[0]);
+    if (is_integer && type != "Pointwise") return false;
     std::vector<ValueId> inputs = node.inputs;
-    bool is_changed = false;
+    bool is_changed = is_integer && was(node.outputs[0]) == DType::float32;
     for (std::size_t i = 0; i < num_data_inputs(node); ++i) {
       if (inputs[i] == kNoValue || was(inputs[i]) != DType::float32) continue;
       const std::optional<ValueId> half = as_half(inputs[i], kSaturating.contains(type));
@@ -123,7 +175,8 @@ class Narrowing {
     }
     if (!is_changed) return false;
     graph_.node(id).inputs = std::move(inputs);
-    if (type == "Pointwise") graph_.node(id).op = with_attributes(*node.op, {{"to", std::string("float16")}});
+    if (type == "Pointwise" && was(node.outputs[0]) == DType::float32)
+      graph_.node(id).op = with_attributes(*node.op, {{"to", std::string("float16")}});
     return true;
   }
 

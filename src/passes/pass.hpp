@@ -33,16 +33,21 @@ struct Pass {
 };
 /// In the order they run (pipeline.cpp).
 std::span<const Pass> pipeline();
-/// What stands before and after the pipeline when PassOptions::fp16 asks for it.
+/// Passes around the pipeline that PassOptions asks for. Before it, for fp16 and integer_products:
 extern const Pass kWidenPass;
-extern const Pass kNarrowPass;
-/// Between pipeline and kNarrowPass for backends that compute epilogues of norms.
+extern const Pass kIntegerProductPass;
+/// And behind it, for norm_epilogues, integer_products and fp16:
 extern const Pass kNormFusionPass;
+extern const Pass kIntegerEpiloguePass;
+extern const Pass kNarrowPass;
+/// All of these.
+std::span<const Pass* const> optional_passes();
 
 struct PassOptions {
   std::vector<std::string> disabled;  ///< names of passes or rewrites
   bool fp16 = false;                  ///< float32 becomes float16 where that is safe
   bool norm_epilogues = false;        ///< norms take the programs behind them
+  bool integer_products = false;      ///< products of quantised tensors are computed with their integers
   bool verify = true;                 ///< Graph::verify after every pass
   std::string dump_directory;         ///< where a pass that throws leaves "<pass>.graph.txt"; empty: nowhere
   std::function<void(std::string_view pass, double fraction)> on_progress;

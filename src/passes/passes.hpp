@@ -7,14 +7,16 @@
 
 namespace tenfold {
 
-extern const std::span<const Rewrite> kFoldingRewrites;    // folding.cpp
-extern const std::span<const Rewrite> kSimplifyRewrites;   // simplify.cpp
-extern const std::span<const Rewrite> kMovementRewrites;   // movement.cpp
-extern const std::span<const Rewrite> kAffineRewrites;     // fold_affine.cpp
-extern const std::span<const Rewrite> kRecogniseRewrites;  // recognise.cpp
-extern const std::span<const Rewrite> kAttentionRewrites;  // attention.cpp
-extern const std::span<const Rewrite> kFusionRewrites;      // fusion.cpp
-extern const std::span<const Rewrite> kNormFusionRewrites;  // fusion.cpp
+extern const std::span<const Rewrite> kFoldingRewrites;          // folding.cpp
+extern const std::span<const Rewrite> kSimplifyRewrites;         // simplify.cpp
+extern const std::span<const Rewrite> kMovementRewrites;         // movement.cpp
+extern const std::span<const Rewrite> kAffineRewrites;           // fold_affine.cpp
+extern const std::span<const Rewrite> kRecogniseRewrites;        // recognise.cpp
+extern const std::span<const Rewrite> kAttentionRewrites;        // attention.cpp
+extern const std::span<const Rewrite> kFusionRewrites;           // fusion.cpp
+extern const std::span<const Rewrite> kIntegerProductRewrites;   // quantised.cpp
+extern const std::span<const Rewrite> kIntegerEpilogueRewrites;  // quantised.cpp
+extern const std::span<const Rewrite> kNormFusionRewrites;       // fusion.cpp
 
 int remove_dead_code(Graph& graph);             // cse.cpp
 int merge_common_subexpressions(Graph& graph);  // cse.cpp

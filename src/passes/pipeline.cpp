@@ -18,16 +18,28 @@ std::vector<Rewrite> joined(std::initializer_list<std::span<const Rewrite>> sets
 
 }  // namespace
 
-const Pass kWidenPass{.name = "widen_float16",
-                      .whole = widen_float16,
-                      .reason = "Before all others, whose rules speak of float32."};
+const Pass kWidenPass{
+    .name = "widen_float16", .whole = widen_float16, .reason = "Before all others, whose rules speak of float32."};
 const Pass kNarrowPass{.name = "narrow_float32",
                        .whole = narrow_float32,
                        .reason = "Behind all others: what they joined is judged as a whole."};
 
+const Pass kIntegerProductPass{
+    .name = "integer_products",
+    .rewrites = kIntegerProductRewrites,
+    .reason = "Before constants are folded, which would turn quantised weights into floats."};
+const Pass kIntegerEpiloguePass{.name = "integer_epilogues",
+                                .rewrites = kIntegerEpilogueRewrites,
+                                .reason = "Behind fusion, which makes the programs that take integers."};
 const Pass kNormFusionPass{.name = "norm_fusion",
                            .rewrites = kNormFusionRewrites,
                            .reason = "Only where a backend has such kernels; behind fusion, which makes the programs."};
+
+std::span<const Pass* const> optional_passes() {
+  static constexpr std::array<const Pass*, 5> kPasses = {&kWidenPass, &kIntegerProductPass, &kNormFusionPass,
+                                                         &kIntegerEpiloguePass, &kNarrowPass};
+  return kPasses;
+}
 
 std::span<const Pass> pipeline() {
   static const std::vector<Rewrite> simplify = joined({kFoldingRewrites, kSimplifyRewrites, kMovementRewrites});

@@ -1,0 +1,293 @@
+// Quantised models: QuantizeLinear and DequantizeLinear around float operators become integer arithmetic, for backends
+// that have kernels for it. With q the quantised tensors and s their scales, zero points 0:
+//   Conv(s_x q_x, s_w[o] q_w) + b  =  (s_x s_w[o]) Conv(q_x, q_w) + b          the sums of the right side are exact
+// Two passes. The first stands before constant folding, which would turn quantised weights into floats: products take
+// the integers, and DequantizeLinear moves down through operators that only move or choose elements. The second stands
+// behind fusion: scales, biases, residuals and activations are in the epilogue by then, which takes the QuantizeLinear
+// behind it and reads quantised residuals as they are. Multiplying by 1 / s instead of dividing by s may round a tie
+// the other way.
+#include <array>
+#include <cmath>
+
+#include "ops/conv.hpp"
+#include "ops/matmul.hpp"
+#include "ops/pool.hpp"
+#include "ops/registry.hpp"
+#include "passes/match.hpp"
+#include "passes/passes.hpp"
+#include "passes/program_builder.hpp"
+
+namespace tenfold {
+namespace {
+
+bool is_byte(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; }
+
+/// One scale and zero point for the whole tensor, both known.
+struct Quantisation {
+  float scale = 1;
+  float zero_point = 0;
+  DType dtype = DType::undefined;
+  bool operator==(const Quantisation&) const = default;
+};
+/// Of a QuantizeLinear or DequantizeLinear between float32 and 8-bit integers; nullopt if it has several scales.
+std::optional<Quantisation> quantisation_of(const GraphView& graph, const Node& node) {
+  const bool forward = is(node, "QuantizeLinear");
+  if (!forward && !is(node, "DequantizeLinear")) return std::nullopt;
+  const DType real = graph.type(forward ? node.inputs[0] : node.outputs[0]).dtype;
+  const DType integer = graph.type(forward ? node.outputs[0] : node.inputs[0]).dtype;
+  if (real != DType::float32 || !is_byte(integer)) return std::nullopt;
+  const std::optional<double> scale = scalar_of(graph, node.inputs[1]);
+  std::optional<double> zero_point = 0;
+  if (input_of(node, 2) != kNoValue) zero_point = scalar_of(graph, node.inputs[2]);
+  if (!scale || !zero_point || !(*scale > 0) || !std::isnormal(1 / static_cast<float>(*scale))) return std::nullopt;
+  return Quantisation{static_cast<float>(*scale), static_cast<float>(*zero_point), integer};
+}
+
+/// The DequantizeLinear that computes `value`, if it has zero point 0 throughout.
+const Node* centred(const GraphView& graph, ValueId value) {
+  const Node* node = producer_of(graph, value, "DequantizeLinear");
+  if (node == nullptr || !is_byte(graph.type(node->inputs[0]).dtype) || graph.type(value).dtype != DType::float32 ||
+      node->op->attributes().get_int("block_size", 0) != 0)
+    return nullptr;
+  const ValueId zero_point = input_of(*node, 2);
+  if (zero_point == kNoValue) return node;
+  const Tensor* zeros = graph.constant(zero_point);
+  if (zeros == nullptr) return nullptr;
+  for (const std::int64_t zero : zeros->to_int64()) {
+    if (zero != 0) return nullptr;
+  }
+  return node;
+}
+
+/// Scales of a product's weights, times that of its input, shaped to lie along the result's channels: [O, 1, 1 ...].
+/// The weights have one scale, or one for each index of `axis`.
+std::optional<Tensor> result_scale(const GraphView& graph, const Node& x, const Node& weights, std::int64_t axis,
+                                   int trailing_axes) {
+  const std::optional<double> x_scale = scalar_of(graph, x.inputs[1]);
+  const Tensor* scales = graph.constant(weights.inputs[1]);
+  const TensorType& type = graph.type(weights.inputs[0]);
+  if (!x_scale || scales == nullptr || scales->dtype() != DType::float32 ||
+      !type.dims[static_cast<std::size_t>(axis)].is_constant())
+    return std::nullopt;
+  const std::int64_t channels = type.dims[static_cast<std::size_t>(axis)].constant();
+  std::int64_t scale_axis = weights.op->attributes().get_int("axis", 1);
+  if (scale_axis < 0) scale_axis += type.rank();
+  if (scales->num_elements() != 1 && (scales->num_elements() != channels || scale_axis != axis)) return std::nullopt;
+  Shape shape(static_cast<std::size_t>(trailing_axes) + 1, 1);
+  shape[0] = channels;
+  Tensor result(DType::float32, shape);
+  const auto from = scales->as<float>();
+  const auto to = result.as_mutable<float>();
+  for (std::size_t i = 0; i < to.size(); ++i) to[i] = from[from.size() == 1 ? 0 : i] * static_cast<float>(*x_scale);
+  return result;
+}
+
+/// Conv of dequantised input and weights: the integers' convolution, then scale and bias.
+std::optional<Patch> integer_conv(const GraphView& graph, const Node& node) {
+  const auto* conv = op_cast<Conv>(&node);
+  if (conv == nullptr || conv->layout() != ImageLayout::nchw || !conv->epilogue().program.empty()) return std::nullopt;
+  const Node* x = centred(graph, node.inputs[0]);
+  const Node* weights = centred(graph, node.inputs[1]);
+  if (x == nullptr || weights == nullptr || graph.type(weights->inputs[0]).dtype != DType::int8) return std::nullopt;
+  std::optional<Tensor> scale = result_scale(graph, *x, *weights, 0, conv->spatial_rank());
+  if (!scale) return std::nullopt;
+  Patch patch(graph, node);
+  patch.absorb(*x).absorb(*weights);
+  Conv::Spec spec = conv->spec();
+  spec.epilogue.output = DType::float32;
+  const Shape shape = scale->shape();
+  ValueId result = patch.add(std::make_shared<const Conv>(std::move(spec)), {x->inputs[0], weights->inputs[0]});
+  result = patch.add(make_op("Mul"), {result, patch.constant(node.name + ".scale", std::move(*scale))});
+  if (const ValueId bias = input_of(node, 2); bias != kNoValue) {
+    const OpPtr reshape = make_op("Reshape", {{"dims", dim_texts({shape.begin(), shape.end()})}});
+    result = patch.add(make_op("Add"), {result, patch.add(reshape, {bias})});
+  }
+  return std::move(patch.replace(node.outputs[0], result));
+}
+
+/// The same for a product with a matrix of weights.
+std::optional<Patch> integer_matmul(const GraphView& graph, const Node& node) {
+  const auto* matmul = op_cast<MatMul>(&node);
+  if (matmul == nullptr || matmul->trans_a() || !matmul->epilogue().program.empty()) return std::nullopt;
+  const Node* x = centred(graph, node.inputs[0]);
+  const Node* weights = centred(graph, node.inputs[1]);
+  if (x == nullptr || weights == nullptr) return std::nullopt;
+  const TensorType& type = graph.type(weights->inputs[0]);
+  if (type.dtype != DType::int8 || type.rank() != 2 || graph.type(x->inputs[0]).rank() < 2) return std::nullopt;
+  std::optional<Tensor> scale = result_scale(graph, *x, *weights, matmul->trans_b() ? 0 : 1, 0);
+  if (!scale) return std::nullopt;
+  Patch patch(graph, node);
+  patch.absorb(*x).absorb(*weights);
+  Epilogue epilogue;
+  epilogue.output = DType::float32;
+  const ValueId product = patch.add(std::make_shared<const MatMul>(false, matmul->trans_b(), std::move(epilogue)),
+                                    {x->inputs[0], weights->inputs[0]});
+  const ValueId result = patch.add(make_op("Mul"), {product, patch.constant(node.name + ".scale", std::move(*scale))});
+  return std::move(patch.replace(node.outputs[0], result));
+}
+
+/// Operators that only move or choose elements do so with the integers as well.
+std::optional<Patch> dequantise_later(const GraphView& graph, const Node& node) {
+  static constexpr std::array<std::string_view, 9> kMoving = {
+      "Transpose", "Reshape", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Expand", "MaxPool", "DepthToSpace"};
+  if (std::find(kMoving.begin(), kMoving.end(), node.op->type()) == kMoving.end()) return std::nullopt;
+  if (node.outputs.size() > 1 && node.outputs[1] != kNoValue) return std::nullopt;
+  const Node* source = producer_of(graph, node.inputs[0], "DequantizeLinear");
+  if (source == nullptr || !quantisation_of(graph, *source)) return std::nullopt;
+  Patch patch(graph, node);
+  patch.absorb(*source);
+  std::vector<ValueId> inputs = node.inputs;
+  inputs[0] = source->inputs[0];
+  std::vector<ValueId> scaled = source->inputs;
+  scaled[0] = patch.add(node.op, std::move(inputs));
+  return std::move(patch.replace(node.outputs[0], patch.add(source->op, std::move(scaled))));
+}
+
+/// Quantising what was dequantised in the same way gives the same integers.
+std::optional<Patch> requantise_same(const GraphView& graph, const Node& node) {
+  if (!is(node, "QuantizeLinear")) return std::nullopt;
+  const Node* source = producer_of(graph, node.inputs[0], "DequantizeLinear");
+  if (source == nullptr) return std::nullopt;
+  const auto there = quantisation_of(graph, *source), back = quantisation_of(graph, node);
+  if (!there || there != back) return std::nullopt;
+  Patch patch(graph, node);
+  return std::move(patch.replace(node.outputs[0], source->inputs[0]));
+}
+
+// --- Behind fusion
+
+/// Where the operands of a node's program begin among its inputs; nullopt if it has none.
+std::optional<std::size_t> first_operand(const Node& node) {
+  if (is(node, "Pointwise")) return 0;
+  if (is(node, "Conv")) return Conv::kFirstEpilogueInput;
+  if (is(node, "MatMul")) return MatMul::kFirstEpilogueInput;
+  return std::nullopt;
+}
+bool is_integer_product(const GraphView& graph, const Node& node) {
+  return is_one_of(node, {"Conv", "MatMul"}) && is_byte(graph.type(node.inputs[0]).dtype);
+}
+
+/// A node with its program in the builder.
+struct OpenProgram {
+  const Node* node;
+  std::size_t first;
+  ProgramBuilder builder;
+  int result = 0;
+};
+/// `operand` gives the builder's index of each input value.
+template <typename F>
+OpenProgram open_program(const Node& node, std::size_t first, F&& operand) {
+  OpenProgram open{&node, first, {}, 0};
+  const bool is_pointwise = first == 0;
+  const Attributes attributes = node.op->attributes();
+  std::vector<int> operands;
+  // Register 0 of an epilogue is the node's own result, for which its output stands here.
+  if (!is_pointwise) operands.push_back(open.builder.input(node.outputs[0]));
+  for (std::size_t i = first; i < node.inputs.size(); ++i) operands.push_back(operand(open.builder, node.inputs[i]));
+  const PointwiseProgram program =
+      is_pointwise ? op_cast<Pointwise>(&node)->program() : Epilogue::from(attributes).program;
+  open.result = program.empty() ? operands[0] : open.builder.inlined(program, operands);
+  return open;
+}
+/// The node with the builder's program, storing its result as `to`, in place of `replaced`.
+std::optional<Patch> close_program(const GraphView& graph, OpenProgram& open, DType to, const Node& absorbed,
+                                   ValueId replaced) {
+  const Node& node = *open.node;
+  const bool is_pointwise = open.first == 0;
+  std::optional<BoundProgram> bound =
+      open.builder.finish(open.result, is_pointwise ? std::nullopt : std::optional(node.outputs[0]));
+  if (!bound) return std::nullopt;
+  Patch patch(graph, node);
+  patch.absorb(absorbed);
+  if (is_pointwise) {
+    const ValueId result = patch.add(std::make_shared<const Pointwise>(bound->program, to), bound->inputs);
+    return std::move(patch.replace(replaced, result));
+  }
+  std::vector<ValueId> inputs = node.inputs;
+  inputs.resize(std::min(inputs.size(), open.first));
+  if (bound->inputs.size() > 1) inputs.resize(open.first, kNoValue);
+  inputs.insert(inputs.end(), bound->inputs.begin() + 1, bound->inputs.end());
+  Attributes attributes = node.op->attributes();
+  attributes.erase("epilogue_inputs");
+  Epilogue{bound->program, to}.store(attributes);
+  if (bound->inputs.size() == 1) attributes.erase("epilogue_inputs");
+  return std::move(patch.replace(replaced, patch.add(make_op(node.op->type(), attributes), std::move(inputs))));
+}
+
+/// A program behind whose result a QuantizeLinear stands alone stores integers itself.
+std::optional<Patch> quantise_result(const GraphView& graph, const Node& node) {
+  if (!is(node, "QuantizeLinear") || !graph.has_single_use(node.inputs[0])) return std::nullopt;
+  const std::optional<Quantisation> quantisation = quantisation_of(graph, node);
+  const Node* producer = graph.producer(node.inputs[0]);
+  if (!quantisation || producer == nullptr) return std::nullopt;
+  const std::optional<std::size_t> first = first_operand(*producer);
+  if (!first || (*first != 0 && !is_integer_product(graph, *producer))) return std::nullopt;
+  using enum PointwiseCode;
+  OpenProgram open =
+      open_program(*producer, *first, [](ProgramBuilder& builder, ValueId value) { return builder.input(value); });
+  open.result = open.builder.apply(mul_imm, open.result, 0, 0, 1 / quantisation->scale);
+  if (quantisation->zero_point != 0) {
+    open.result = open.builder.apply(add_imm, open.builder.apply(round, open.result), 0, 0, quantisation->zero_point);
+  }
+  return close_program(graph, open, quantisation->dtype, node, node.outputs[0]);
+}
+
+/// A program reads quantised operands as they are.
+std::optional<Patch> dequantise_operand(const GraphView& graph, const Node& node) {
+  const std::optional<std::size_t> first = first_operand(node);
+  if (!first) return std::nullopt;
+  const Node* source = nullptr;
+  for (std::size_t i = *first; i < node.inputs.size() && source == nullptr; ++i) {
+    const Node* producer = producer_of(graph, node.inputs[i], "DequantizeLinear");
+    if (producer != nullptr && quantisation_of(graph, *producer)) source = producer;
+  }
+  // Float products keep float operands: their kernels may know no others.
+  if (source == nullptr || (*first != 0 && !is_integer_product(graph, node))) return std::nullopt;
+  const Quantisation quantisation = *quantisation_of(graph, *source);
+  using enum PointwiseCode;
+  OpenProgram open = open_program(node, *first, [&](ProgramBuilder& builder, ValueId value) {
+    if (value != source->outputs[0]) return builder.input(value);
+    int item = builder.input(source->inputs[0]);
+    if (quantisation.zero_point != 0) item = builder.apply(add_imm, item, 0, 0, -quantisation.zero_point);
+    return builder.apply(mul_imm, item, 0, 0, quantisation.scale);
+  });
+  return close_program(graph, open, graph.type(node.outputs[0]).dtype, *source, node.outputs[0]);
+}
+
+/// What is left for others to read is a program, whose result may be of any float type.
+std::optional<Patch> dequantise_program(const GraphView& graph, const Node& node) {
+  if (!is(node, "DequantizeLinear")) return std::nullopt;
+  const std::optional<Quantisation> quantisation = quantisation_of(graph, node);
+  const Node* reader = graph.only_reader(node.outputs[0]);
+  if (!quantisation || reader == nullptr || first_operand(*reader) || is(*reader, "QuantizeLinear"))
+    return std::nullopt;
+  using enum PointwiseCode;
+  ProgramBuilder builder;
+  int item = builder.input(node.inputs[0]);
+  if (quantisation->zero_point != 0) item = builder.apply(add_imm, item, 0, 0, -quantisation->zero_point);
+  const std::optional<BoundProgram> bound = builder.finish(builder.apply(mul_imm, item, 0, 0, quantisation->scale));
+  if (!bound) return std::nullopt;
+  Patch patch(graph, node);
+  return std::move(
+      patch.replace(node.outputs[0], patch.add(std::make_shared<const Pointwise>(bound->program), bound->inputs)));
+}
+
+constexpr std::array kBeforeFolding{
+    Rewrite{"dequantise_later", dequantise_later, "Elements are moved and pooled as integers."},
+    Rewrite{"requantise_same", requantise_same, "Quantising what was dequantised in the same way is no work."},
+    Rewrite{"integer_conv", integer_conv, "A convolution of dequantised tensors becomes one of integers."},
+    Rewrite{"integer_matmul", integer_matmul, "A product of dequantised matrices becomes one of integers."},
+};
+constexpr std::array kBehindFusion{
+    Rewrite{"quantise_result", quantise_result, "A program or epilogue stores the integers that are wanted of it."},
+    Rewrite{"dequantise_operand", dequantise_operand, "A program or epilogue reads quantised operands as they are."},
+    Rewrite{"dequantise_program", dequantise_program, "What is dequantised for other operators is a program."},
+    Rewrite{"requantise_same", requantise_same, "Quantising what was dequantised in the same way is no work."},
+};
+
+}  // namespace
+
+const std::span<const Rewrite> kIntegerProductRewrites = kBeforeFolding;
+const std::span<const Rewrite> kIntegerEpilogueRewrites = kBehindFusion;
+
+}  // namespace tenfold
