@@ -41,6 +41,13 @@ TEST(RecurrentKernel, EveryKindAndDirection) {
   }
 }
 
+TEST(RecurrentKernel, BatchesAreCutIntoRowsOfEqualSize) {
+  for (std::int64_t batch = 1; batch <= 13; ++batch) {
+    check("LSTM", 3, batch, 5, 20, "forward", true, true);
+    check("GRU", 3, batch, 5, 20, "forward", true, true);
+  }
+}
+
 TEST(RecurrentKernel, AGruMayResetAfterTheProduct) {
   for (const std::int64_t batch : {1, 4}) {
     check("GRU", 6, batch, 9, 20, "bidirectional", true, true, {{"linear_before_reset", std::int64_t{1}}});

@@ -1,5 +1,5 @@
 // The products are vectors times a matrix that does not fit into the first-level cache: bound by reading the weights,
-// which a block reads once for up to three sequences of the batch.
+// which a block reads once for up to kMaxRows sequences of the batch.
 #include "backend/cpu/kernels/recurrent.hpp"
 
 #include "backend/cpu/kernels/simd.hpp"
@@ -10,6 +10,12 @@ namespace tenfold::cpu::TENFOLD_TIER {
 namespace {
 
 constexpr int kWidth = Vec::kWidth;
+/// Sums of four gates that registers hold beside a row of weights.
+#if defined(__AVX512F__)
+constexpr int kMaxRows = 6;
+#else
+constexpr int kMaxRows = 3;
+#endif
 
 /// acc[n][g] += sum_k h[n][k] * weights[k][g] for kRows sequences. One sequence alone takes even and odd k in turns:
 /// its few sums would otherwise wait for each other.
@@ -36,7 +42,7 @@ inline void multiply(const float* weights, const float* h, std::int64_t h_stride
     Vec row[kGates];
 #pragma GCC unroll 4
     for (int g = 0; g < kGates; ++g) row[g] = Vec::load(w + g * kWidth);
-#pragma GCC unroll 3
+#pragma GCC unroll 6
     for (int n = 0; n < kRows; ++n) {
       const Vec a = Vec::broadcast(h + n * h_stride + k);
 #pragma GCC unroll 4
@@ -60,15 +66,28 @@ template <int kGates, int kRows, typename F>
 inline void block_rows(const RecurrentStep& s, const float* weights, const float* h, std::int64_t block, std::int64_t n,
                        int input_gates, F f) {
   Vec acc[kRows][kGates];
+#pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
     const float* sums = s.sums + (n + r) * s.sums_stride + block * input_gates * kWidth;
+#pragma GCC unroll 4
     for (int g = 0; g < kGates; ++g) acc[r][g] = f.start(sums, block, g);
   }
   multiply<kGates, kRows>(weights + block * s.hidden * kGates * kWidth, h + n * s.padded_hidden, s.padded_hidden,
                           s.hidden, acc);
+  // Through memory: a loop over registers would have to be written out for every row.
+  alignas(64) float gates[kRows][kGates][kWidth];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int g = 0; g < kGates; ++g) acc[r][g].store(gates[r][g]);
+  }
+#pragma GCC unroll 1
   for (int r = 0; r < kRows; ++r) {
     const float* sums = s.sums + (n + r) * s.sums_stride + block * input_gates * kWidth;
-    f.finish(acc[r], sums, block, n + r);
+    Vec row[kGates];
+#pragma GCC unroll 4
+    for (int g = 0; g < kGates; ++g) row[g] = Vec::load(gates[r][g]);
+    f.finish(row, sums, block, n + r);
   }
 }
 
@@ -76,9 +95,32 @@ template <int kGates, typename F>
 void for_blocks(const RecurrentStep& s, const float* weights, const float* h, std::int64_t begin, std::int64_t end,
                 int input_gates, F f) {
   for (std::int64_t block = begin; block < end; ++block) {
-    std::int64_t n = 0;
-    for (; n + 3 <= s.batch; n += 3) block_rows<kGates, 3>(s, weights, h, block, n, input_gates, f);
-    for (; n < s.batch; ++n) block_rows<kGates, 1>(s, weights, h, block, n, input_gates, f);
+    for (std::int64_t n = 0; n < s.batch;) {
+      const std::int64_t rest = s.batch - n, parts = (rest + kMaxRows - 1) / kMaxRows;
+      const std::int64_t rows = (rest + parts - 1) / parts;
+      switch (rows) {
+        case 1:
+          block_rows<kGates, 1>(s, weights, h, block, n, input_gates, f);
+          break;
+        case 2:
+          block_rows<kGates, 2>(s, weights, h, block, n, input_gates, f);
+          break;
+#if defined(__AVX512F__)
+        case 4:
+          block_rows<kGates, 4>(s, weights, h, block, n, input_gates, f);
+          break;
+        case 5:
+          block_rows<kGates, 5>(s, weights, h, block, n, input_gates, f);
+          break;
+        case 6:
+          block_rows<kGates, 6>(s, weights, h, block, n, input_gates, f);
+          break;
+#endif
+        default:
+          block_rows<kGates, 3>(s, weights, h, block, n, input_gates, f);
+      }
+      n += rows;
+    }
   }
 }
 
