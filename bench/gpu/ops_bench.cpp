@@ -50,7 +50,7 @@ std::vector<std::byte> filled(const TensorType& type, std::uint64_t seed) {
       if constexpr (std::is_same_v<T, bool>) {
         value = x > 0;
       } else if constexpr (std::is_integral_v<T>) {
-        value = static_cast<T>(sizeof(T) >= 4 ? std::abs(x) * 1000 : x * 100);
+        value = static_cast<T>(sizeof(T) >= 4 ? std::abs(x) * 30000 : x * 100);
       } else {
         value = static_cast<T>(static_cast<float>(x));
       }

@@ -78,7 +78,6 @@ def measure(args, lib, name, batch):
             halves_last = [x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in halves]
         else:
             halves_last = halves
-        torch.cuda.synchronize()  # inputs and weights were made on another stream
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
             eager = lambda: module(*halves_last)

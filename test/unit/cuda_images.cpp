@@ -138,6 +138,18 @@ TEST(CudaImages, ElementsAreReadByPosition) {
   note_what_is_missing();
 }
 
+TEST(CudaImages, SequencesAndShapesAreWritten) {
+  const auto number = [](std::int64_t value) { return Tensor::of_int64({}, std::span(&value, 1)); };
+  check_cuda({"Range", {}, {number(3), number(1003), number(7)}, {true, true, true}}, "fill.sequence", {});
+  check_cuda({"Range", {}, {number(9), number(-9), number(-2)}, {true, true, true}}, "fill.sequence", {});
+  const Ints dims{3, 70};
+  check_cuda(
+      {"ConstantOfShape", {{"value", Tensor::scalar(2.5F).reshaped({1})}}, {Tensor::of_int64({2}, dims)}, {true}},
+      "fill.value", {});
+  check_cuda({"Shape", {{"start", std::int64_t{1}}}, {numbers(DType::float32, {3, 4, 5}, 1)}}, "fill.sizes", {});
+  note_what_is_missing();
+}
+
 TEST(CudaImages, TheLargestComeFirst) {
   for (const DType dtype : kFloats) {
     for (const std::int64_t length : {1, 37, 1000, 8400}) {

@@ -1,4 +1,4 @@
-// Reshape: a copy, where it is no view.
+// Reshape and its like: copies, where they are no views.
 #include "backend/cuda/cuda_tactic.hpp"
 
 namespace tenfold::cuda {
@@ -43,14 +43,18 @@ void offer(const Problem& problem, const DeviceTraits& traits, std::vector<Candi
   out.push_back(std::move(candidate));
 }
 
+std::unique_ptr<Kernel> make(const KernelSpec& spec, const LoadedModule&) {
+  check_no_parameters(spec);
+  require(spec.inputs[0].dtype == spec.outputs[0].dtype, Code::incompatible_engine,
+          "tactic '{}' cannot change the element type", spec.tactic);
+  return std::make_unique<CopyKernel>();
+}
+
 }  // namespace
 
-const CudaTactic kReshapeCopy = {"reshape.copy", "Reshape", offer, nullptr, nullptr,
-                                 [](const KernelSpec& spec, const LoadedModule&) -> std::unique_ptr<Kernel> {
-                                   check_no_parameters(spec);
-                                   require(spec.inputs[0].dtype == spec.outputs[0].dtype, Code::incompatible_engine,
-                                           "tactic '{}' cannot change the element type", spec.tactic);
-                                   return std::make_unique<CopyKernel>();
-                                 }};
+const CudaTactic kReshapeCopy = {"reshape.copy", "Reshape", offer, nullptr, nullptr, make};
+const CudaTactic kSqueezeCopy = {"reshape.copy", "Squeeze", offer, nullptr, nullptr, make};
+const CudaTactic kUnsqueezeCopy = {"reshape.copy", "Unsqueeze", offer, nullptr, nullptr, make};
+const CudaTactic kFlattenCopy = {"reshape.copy", "Flatten", offer, nullptr, nullptr, make};
 
 }  // namespace tenfold::cuda
