@@ -43,11 +43,17 @@ void Executor::enqueue(Stream* stream) {
   has_run_ = true;
 }
 
+bool Executor::can_use_in_place(const void* address) const {
+  if (backend_.is_host()) return true;
+  constexpr std::uintptr_t kAlignment = 16;  // kernels load so many bytes at once
+  return reinterpret_cast<std::uintptr_t>(address) % kAlignment == 0 && backend_.is_device_address(address);
+}
+
 void Executor::bind_device_inputs(bool waits) {
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     const std::int32_t id = program_->plan().inputs[i];
     InputState& input = inputs_[i];
-    if (backend_.is_device_address(input.data)) {
+    if (can_use_in_place(input.data)) {
       auto* data = const_cast<void*>(input.data);  // kernels only read inputs
       if (view(id).data != data) place(id, data);
       continue;
@@ -56,6 +62,10 @@ void Executor::bind_device_inputs(bool waits) {
     grow(input.staging, bytes, [this](std::size_t size) { return backend_.allocate(size); });
     if (view(id).data != input.staging->data()) place(id, input.staging->data());
     if (bytes == 0) continue;
+    if (backend_.is_device_address(input.data)) {
+      backend_.copy_on_device(input.staging->data(), input.data, bytes, *current_stream_);
+      continue;
+    }
     const void* from = input.data;
     if (waits) {
       // The run ends before `run` returns, so nobody reads the pinned block when it is written again.

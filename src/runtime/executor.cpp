@@ -312,7 +312,7 @@ void Executor::make_room(std::int32_t id) {
     grow(growable_[static_cast<std::size_t>(id)]);
   } else if (storage == Storage::output) {
     OutputState& output = outputs_[static_cast<std::size_t>(output_index_[static_cast<std::size_t>(id)])];
-    if (output.user_data != nullptr && backend_.is_device_address(output.user_data)) {
+    if (output.user_data != nullptr && can_use_in_place(output.user_data)) {
       require(bytes <= output.user_capacity, Code::invalid_argument,
               "output '{}' of shape [{}] needs {} bytes, but the buffer given has {}", plan_value(id).name,
               fmt::join(dims_of(id), ", "), bytes, output.user_capacity);

@@ -90,6 +90,8 @@ class Executor {
   void store_from_host(std::int32_t id, const void* data, std::size_t bytes);
 
   // --- Devices
+  /// Can kernels work on the caller's memory at this address?
+  bool can_use_in_place(const void* address) const;
   void bind_device_inputs(bool waits);
   void bind_device_outputs();
   void copy_outputs_to_host(bool waits);
