@@ -27,8 +27,11 @@ install_packages() {
   [ -z "$missing" ] && return
   command -v apt-get >/dev/null || fail "this is no Debian system; install the equivalents of:$missing"
   say "installing:$missing"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >&2
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >&2
+  log=$(mktemp)
+  { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update &&
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing; } >"$log" 2>&1 ||
+    { cat "$log" >&2; fail "apt-get could not install:$missing"; }
+  rm -f "$log"
 }
 
 # The venv is brought up to date when the list changes.
