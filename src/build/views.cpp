@@ -16,7 +16,7 @@ struct Use {
 
 class ViewMaker {
  public:
-  ViewMaker(LoweredPlan& lowered, const PitchRules& rules) : lowered_(lowered), plan_(lowered.plan), rules_(rules) {
+  ViewMaker(LoweredPlan& lowered, const PitchRules& rules) : plan_(lowered.plan), rules_(rules) {
     readers_.resize(plan_.values.size());
     writer_.resize(plan_.values.size());
     in_block_.resize(plan_.values.size(), false);
@@ -209,7 +209,6 @@ class ViewMaker {
     removed_[static_cast<std::size_t>(index)] = true;
   }
 
-  LoweredPlan& lowered_;
   Plan& plan_;
   const PitchRules& rules_;
   std::vector<PlanStep*> steps_;
