@@ -1,13 +1,13 @@
 #!/bin/sh
 # Installs what building, testing or the demos need on Debian 12: packages with apt, Python packages into .venv.
-# Does nothing that is done already. Usage: tools/setup.sh [--build | --test | --demo | --bench]
+# Does nothing that is done already. Usage: tools/setup.sh [--build | --python | --test | --demo | --bench]
 set -eu
 cd "$(dirname "$0")/.."
 
 BUILD_PACKAGES="g++ make cmake ninja-build ccache pkg-config git ca-certificates
   protobuf-compiler libprotobuf-dev libfmt-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libsodium-dev libzip-dev zlib1g-dev"
-TEST_PACKAGES="libgtest-dev libbenchmark-dev python3 python3-venv"
-PYTHON_PACKAGES="python3 python3-venv"
+TEST_PACKAGES="libgtest-dev libbenchmark-dev"
+PYTHON_PACKAGES="python3 python3-dev python3-venv"
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -48,9 +48,13 @@ install_python() {
 case "${1:---build}" in
   --build) install_packages $BUILD_PACKAGES ;;
   --test)
-    install_packages $BUILD_PACKAGES $TEST_PACKAGES
+    install_packages $BUILD_PACKAGES $TEST_PACKAGES $PYTHON_PACKAGES
     install_python test
+    install_python python
     .venv/bin/python tools/fetch_models.py --set test build/models ;;
+  --python)
+    install_packages $BUILD_PACKAGES $PYTHON_PACKAGES
+    install_python python ;;
   --demo)
     install_packages $BUILD_PACKAGES $PYTHON_PACKAGES
     install_python demo ;;
@@ -59,5 +63,5 @@ case "${1:---build}" in
     install_python bench
     .venv/bin/python tools/fetch_models.py --set test build/models
     .venv/bin/python bench/random_models.py build/random ;;
-  *) fail "usage: tools/setup.sh [--build | --test | --demo | --bench]" ;;
+  *) fail "usage: tools/setup.sh [--build | --python | --test | --demo | --bench]" ;;
 esac
