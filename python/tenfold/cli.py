@@ -12,6 +12,8 @@ def main() -> None:
     program = pathlib.Path(__file__).parent / "bin" / "tenfold"
     if not program.is_file():
         sys.exit(f"tenfold: {program} is missing; install the package again")
+    # Backends for other devices lie beside the package's own library.
+    os.environ.setdefault("TENFOLD_BACKEND_PATH", str(program.parents[1]))
     os.execv(program, [str(program), *sys.argv[1:]])
 
 
