@@ -208,11 +208,11 @@ class CudaBackend final : public Backend {
     CUstream handle = nullptr;
     constexpr unsigned kNonBlocking = 1;
     check(driver().stream_create(&handle, kNonBlocking), "creating a stream");
-    return std::make_unique<CudaStream>(context_, handle, true);
+    return std::make_unique<CudaStream>(context_, handle, true, has_pdl());
   }
   std::unique_ptr<Stream> wrap_stream(void* native) const override {
     need_device();
-    return std::make_unique<CudaStream>(context_, static_cast<CUstream>(native), false);
+    return std::make_unique<CudaStream>(context_, static_cast<CUstream>(native), false, has_pdl());
   }
   std::unique_ptr<Buffer> allocate(std::size_t bytes) const override {
     need_device();
@@ -328,6 +328,10 @@ class CudaBackend final : public Backend {
  private:
   void need_device() const {
     require(context_ != nullptr, Code::device_failure, "this backend describes a {} but has no device", traits_.name);
+  }
+  bool has_pdl() const {
+    constexpr int kHopper = 90;
+    return traits_.sm >= kHopper;
   }
   static const CudaTactic& tactic_of(std::string_view name, const Op& op) {
     const CudaTactic* tactic = find_tactic(name, op.type());

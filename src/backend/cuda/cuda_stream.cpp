@@ -23,7 +23,7 @@ void CudaStream::launch_pointers(const LaunchConfig& config, void** arguments) {
     attribute.value.cluster[1] = config.cluster.y;
     attribute.value.cluster[2] = config.cluster.z;
   }
-  if (config.pdl) {
+  if (config.pdl && has_pdl_) {
     CUlaunchAttribute& attribute = attributes[count++];
     attribute.id = kAttributeProgrammaticSerialization;
     attribute.value.programmatic_serialization = 1;

@@ -88,8 +88,9 @@ struct LaunchConfig {
   Dim3 grid, block;
   unsigned smem_bytes = 0;  ///< dynamic shared memory
   Dim3 cluster;
-  /// Programmatic dependent launch: the kernel may start before its predecessor ends, and must execute
-  /// griddepcontrol.wait before it touches global memory that another kernel writes or reads.
+  /// Programmatic dependent launch, where the device has it (sm_90): the kernel may start before its predecessor ends,
+  /// and every thread must execute griddepcontrol.wait before it touches global memory that another kernel writes or
+  /// reads.
   bool pdl = false;
 };
 
@@ -97,7 +98,9 @@ struct LaunchConfig {
 class CudaStream final : public Stream {
  public:
   /// Owns a new stream of `context`, or borrows `handle` when that is given.
-  CudaStream(CUcontext context, CUstream handle, bool owns) : context_(context), handle_(handle), owns_(owns) {}
+  /// `has_pdl`: the device knows programmatic dependent launch.
+  CudaStream(CUcontext context, CUstream handle, bool owns, bool has_pdl)
+      : context_(context), handle_(handle), owns_(owns), has_pdl_(has_pdl) {}
   ~CudaStream() override;
   CudaStream(const CudaStream&) = delete;
   CudaStream& operator=(const CudaStream&) = delete;
@@ -121,6 +124,7 @@ class CudaStream final : public Stream {
   CUcontext context_;
   CUstream handle_;
   bool owns_;
+  bool has_pdl_;
 };
 inline CudaStream& cuda_stream(const Launch& launch) { return static_cast<CudaStream&>(*launch.stream); }
 

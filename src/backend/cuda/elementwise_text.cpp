@@ -40,6 +40,7 @@ Source elementwise_source(const ElementwiseSpec& spec) {
 // Each thread makes V neighbouring elements of the output. All operands are loaded before the first is used.
 template <int V>
 TF_FN void make(const Nest<{num_nest}>& nest) {{
+  tf::begin_early();
   const long long index = blockIdx.x * (long long)blockDim.x + threadIdx.x;
   if (index >= nest.count) return;
   long long offset[{num_nest}];

@@ -43,6 +43,7 @@ struct Arguments {{
 }};
 template <int V>
 TF_FN void gather(const Arguments& a) {{
+  tf::begin_early();
   const long long thread = blockIdx.x * 256LL + threadIdx.x;
   if (thread >= a.threads) return;
   const long long columns = a.inner / V;
@@ -89,6 +90,7 @@ extern "C" __global__ void __launch_bounds__(256) elements(const __grid_constant
     config.function = is_wide ? vectors_ : elements_;
     config.grid.x = static_cast<unsigned>(divide_up(arguments.threads, kThreads));
     config.block.x = kThreads;
+    config.pdl = true;
     cuda_stream(launch).launch(config, arguments);
   }
 

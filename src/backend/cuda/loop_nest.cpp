@@ -120,6 +120,7 @@ void launch_nest(CudaStream& stream, CUfunction function, const LoopNest& nest, 
   config.function = function;
   config.grid.x = static_cast<unsigned>((nest.count + threads - 1) / threads);
   config.block.x = static_cast<unsigned>(threads);
+  config.pdl = true;
   stream.launch(config, nest);
 }
 

@@ -29,6 +29,13 @@ constexpr std::string_view kPreludeHead = R"(// Element types and scalar functio
 namespace tf {
 struct f16 { unsigned short bits; };
 struct bf16 { unsigned short bits; };
+// First of all in kernels that are launched early (LaunchConfig::pdl): lets the next one begin, waits for the one before.
+TF_FN void begin_early() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 
 #ifdef __CUDA_ARCH__
 TF_FN unsigned bits_of(float x) { return __float_as_uint(x); }

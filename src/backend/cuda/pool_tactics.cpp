@@ -112,6 +112,7 @@ class PoolKernel final : public Kernel {
 typedef {type} T;
 template <int V>
 TF_FN void pool(const Image& a) {{
+  tf::begin_early();
   const long long index = blockIdx.x * {threads}LL + threadIdx.x;
   if (index >= a.threads) return;
   const unsigned column = index % a.columns;
@@ -168,6 +169,7 @@ extern "C" __global__ void __launch_bounds__({threads}) elements(const __grid_co
     config.function = is_wide ? vectors_ : elements_;
     config.grid.x = static_cast<unsigned>(divide_up(arguments.threads, kThreads));
     config.block.x = kThreads;
+    config.pdl = true;
     cuda_stream(launch).launch(config, arguments);
   }
   bool accepts_pitched_input(int index) const override { return index == 0; }

@@ -188,6 +188,7 @@ struct Arguments {{
 }};
 template <int V, int Threads, int Block, int Cached>
 TF_FN void rows(const Arguments& a) {{
+  tf::begin_early();
   const long long number = blockIdx.x * (long long)(Block / Threads) + threadIdx.x / Threads;
   if (number >= a.rows) return;  // whole warps, or the whole block
   tf::Row<{}, V, Threads, Cached> row((const {}*)a.x + number * a.x_pitch, a.length);
@@ -245,6 +246,7 @@ TF_FN void rows(const Arguments& a) {{
     config.function = is_wide ? vectors_ : elements_;
     config.grid.x = static_cast<unsigned>(divide_up(arguments.rows, shape.rows()));
     config.block.x = static_cast<unsigned>(shape.block);
+    config.pdl = true;
     cuda_stream(launch).launch(config, arguments);
   }
   bool accepts_pitched_input(int index) const override { return index == 0 && spec_.is_last_axis; }

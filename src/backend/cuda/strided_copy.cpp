@@ -59,6 +59,7 @@ struct Tiles {{
 // One block moves a square of 32 E x 32 E elements; a lane moves E neighbours at once.
 template <typename T, int E>
 TF_FN void move_tile(const Tiles& a) {{
+  tf::begin_early();
   constexpr int kSide = 32 * E;
   __shared__ T tile[kSide][kSide + 1];
   const unsigned across = (a.columns + kSide - 1) / kSide, down = (a.rows + kSide - 1) / kSide;
@@ -162,6 +163,7 @@ bool StridedCopy::run_transposed(const LoopNest& nest, CudaStream& stream) const
   config.function = can_be_wide ? wide_tiles_ : tiles_;
   config.grid.x = static_cast<unsigned>(blocks);
   config.block.x = kThreads;
+  config.pdl = true;
   stream.launch(config, arguments);
   return true;
 }
