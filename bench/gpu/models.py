@@ -210,3 +210,104 @@ def export(name, batch, path, half=True):
     with torch.inference_mode(False), torch.no_grad():
         torch.onnx.export(module, tuple(inputs), path, input_names=NETWORKS[name][2], output_names=["output"],
                           opset_version=17, dynamo=False)
+
+
+# --- ResNet-50 in int8: Q/DQ around what integers compute, scales from one random batch (enough for speed)
+
+
+def export_int8(batch, path, calibration_batch=8):
+    """Writes ResNet-50 with symmetric QuantizeLinear/DequantizeLinear pairs: per tensor on what convolutions read and on
+    both operands of the additions, per output channel on weights."""
+    import numpy
+    import onnx
+    from onnx import helper, numpy_helper
+
+    module, inputs = make("resnet50", batch)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    module = module.to(device)
+    with torch.no_grad():
+        torch.onnx.export(module, (inputs[0].to(device),), path, input_names=["image"], output_names=["output"],
+                          opset_version=17, dynamo=False)
+    model = onnx.load(path)
+    graph = model.graph
+    weights = {w.name: numpy_helper.to_array(w) for w in graph.initializer}
+    quantised = []  # values, in order
+    for node in graph.node:
+        operands = {"Conv": node.input[:1], "Gemm": node.input[:1], "Add": node.input, "GlobalAveragePool": node.input}
+        for name in operands.get(node.op_type, ()):
+            if name not in quantised and name not in weights:
+                quantised.append(name)
+    # The convolution in front of an addition adds what it accumulated: only the way around it is stored.
+    producers = {output: node for node in graph.node for output in node.output}
+    for node in graph.node:
+        if node.op_type != "Add":
+            continue
+        direct = [i for i in node.input if i in producers and producers[i].op_type == "Conv"]
+        if direct and direct[0] in quantised:
+            quantised.remove(direct[0])
+    ranges = _ranges(model, quantised, inputs[0][:calibration_batch].numpy())
+    nodes = []
+
+    def scale_of(name, value):
+        graph.initializer.append(numpy_helper.from_array(numpy.asarray(value, numpy.float32), name + "/scale"))
+        zeros = numpy.zeros(numpy.shape(value), numpy.int8)
+        graph.initializer.append(numpy_helper.from_array(zeros, name + "/zero"))
+        return [name + "/scale", name + "/zero"]
+
+    def pair(name):
+        parameters = scale_of(name, max(ranges[name], 1e-6) / 127)
+        return [helper.make_node("QuantizeLinear", [name, *parameters], [name + "/q"]),
+                helper.make_node("DequantizeLinear", [name + "/q", *parameters], [name + "/dq"])]
+
+    if "image" in quantised:
+        nodes += pair("image")
+    for node in graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            weight = weights[node.input[1]]
+            scale = numpy.maximum(numpy.abs(weight).reshape(len(weight), -1).max(axis=1), 1e-8) / 127
+            shaped = scale.reshape(-1, *[1] * (weight.ndim - 1))
+            integers = numpy.clip(numpy.rint(weight / shaped), -127, 127).astype(numpy.int8)
+            name = node.input[1]
+            graph.initializer.append(numpy_helper.from_array(integers, name + "/q"))
+            nodes.append(helper.make_node("DequantizeLinear", [name + "/q", *scale_of(name, scale)], [name + "/dq"], axis=0))
+            node.input[1] = name + "/dq"
+        for i, name in enumerate(node.input):
+            if name in quantised:
+                node.input[i] = name + "/dq"
+        nodes.append(node)
+        for output in node.output:
+            if output in quantised:
+                nodes += pair(output)
+    used = {name for node in nodes for name in node.input}
+    kept = [w for w in graph.initializer if w.name in used]
+    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    del graph.value_info[:]
+    onnx.save(model, path)
+
+
+def _ranges(model, names, image):
+    """Largest magnitude of each value, by ONNX Runtime."""
+    import copy
+
+    import onnx
+    import onnxruntime
+
+    model = copy.deepcopy(model)
+    known = {o.name for o in model.graph.output}
+    for name in names:
+        if name not in known and name != "image":
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+    shape = model.graph.input[0].type.tensor_type.shape
+    shape.dim[0].dim_value = len(image)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    wanted = [n for n in names if n != "image"]
+    values = session.run(wanted, {"image": image})
+    ranges = {n: float(abs(v).max()) for n, v in zip(wanted, values)}
+    ranges["image"] = float(abs(image).max())
+    return ranges

@@ -78,6 +78,7 @@ def measure(args, lib, name, batch):
             halves_last = [x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in halves]
         else:
             halves_last = halves
+        torch.cuda.synchronize()  # inputs and weights were made on another stream
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
             eager = lambda: module(*halves_last)
@@ -116,6 +117,43 @@ def measure(args, lib, name, batch):
     return result
 
 
+def measure_int8(args, lib, batch):
+    """The whole quantised network on the device; its answer beside float32's, which scales from random data bring near."""
+    result = {"network": "resnet50_int8", "batch": batch}
+    model, engine_path = args.work / f"resnet50_int8_b{batch}.onnx", args.work / f"resnet50_int8_b{batch}.engine"
+    begin = time.perf_counter()
+    models.export_int8(batch, str(model))
+    exported = time.perf_counter()
+    command = [args.tenfold, "build", model, "-o", engine_path, "--device", "cuda", "--fp16", "--quiet", "--opt-level",
+               args.opt_level]
+    done = subprocess.run([str(x) for x in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"build failed ({done.returncode}): {(done.stdout + done.stderr)[-3000:]}")
+    result["seconds"] = {"export_s": exported - begin, "build_s": time.perf_counter() - exported}
+    module, inputs = models.make("resnet50", batch)
+    with torch.no_grad():
+        image = inputs[0].cuda()
+        exact = module.cuda()(image)
+        torch.cuda.synchronize()
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            engine = tenfold_c.Engine(lib, engine_path)
+            engine.set_input("image", image)
+            output = torch.full_like(exact, float("nan"))
+            engine.set_output("output", output)
+            run = lambda: engine.enqueue(stream.cuda_stream)
+            run()
+            run()
+            torch.cuda.synchronize()
+            result["relative_error"] = {"tenfold": ((output - exact).norm() / exact.norm()).item(), "pytorch_fp16": 0.0}
+            result["times"] = time_interleaved({"tenfold": run})
+            result["images_per_s"] = batch / result["times"]["tenfold"]["ms"] * 1e3
+            if args.profile:
+                result["steps"] = [{k: s[k] for k in ("name", "op_type", "tactic", "duration_us", "flops", "bytes")}
+                                   for s in engine.step_times()]
+    return result
+
+
 def report(result):
     if "error" in result:
         return f"{result['network']} b{result['batch']}: {result['error']}"
@@ -125,6 +163,8 @@ def report(result):
     for other in ("eager", "torch_compile"):
         if other in times:
             text += f"  {times[other]['ms'] / times['tenfold']['ms']:.2f}x {other}"
+    if "images_per_s" in result:
+        text += f"  {result['images_per_s']:.0f} images/s"
     errors = result["relative_error"]
     text += f"  error {errors['tenfold']:.1e} (pytorch {errors['pytorch_fp16']:.1e})"
     text += f"  build {result['seconds']['build_s']:.0f} s"
@@ -170,11 +210,13 @@ def main():
     lib = tenfold_c.library(args.library)
     wanted = [w.split(":") for w in args.only.split(",") if w]
     wanted = [(n, int(b)) for n, b in wanted] or [(n, b) for n, v in models.NETWORKS.items() for b in v[3]]
+    if not args.only:
+        wanted.append(("resnet50_int8", 256))
     results = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "command": " ".join(sys.argv),
                "date": time.strftime("%Y-%m-%d"), "results": []}
     for name, batch in wanted:
         try:
-            result = measure(args, lib, name, batch)
+            result = measure_int8(args, lib, batch) if name == "resnet50_int8" else measure(args, lib, name, batch)
         except Exception as failure:  # the others still run
             result = {"network": name, "batch": batch, "error": f"{type(failure).__name__}: {failure}"}
         results["results"].append(result)
