@@ -3,19 +3,26 @@ BUILD := build/release
 JOBS := $(shell nproc)
 PYTHON := .venv/bin/python
 CONFIGURE := cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
+WHEEL = $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall .
 COMPILE = $(CONFIGURE) && cmake --build $(BUILD) --parallel $(JOBS) --target tenfold_program tenfold
 
-.PHONY: build test demo demo-classify demo-text bench bench-quick clean
+.PHONY: build python test demo demo-classify demo-text bench bench-quick clean
 
 build:  ## build/release/bin/tenfold and build/release/lib/libtenfold.so
 	./tools/setup.sh --build
 	$(COMPILE)
+
+python:  ## the Python package, installed into .venv
+	./tools/setup.sh --python
+	$(WHEEL)
 
 test:  ## unit tests, then whole models against ONNX Runtime
 	./tools/setup.sh --test
 	$(CONFIGURE) -DTENFOLD_TESTS=ON
 	cmake --build $(BUILD) --parallel $(JOBS)
 	ctest --test-dir $(BUILD) --output-on-failure
+	$(WHEEL)
+	$(PYTHON) -m pytest -q python/tests
 	TENFOLD=$(BUILD)/bin/tenfold $(PYTHON) -m pytest -q test/models
 
 demo:  ## read text from pictures

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Installs what building, testing or the demos need on Debian 12: packages with apt, Python packages into .venv.
-# Does nothing that is done already. Usage: tools/setup.sh [--build | --test | --demo | --bench]
+# Does nothing that is done already. Usage: tools/setup.sh [--build | --python | --test | --demo | --bench]
 set -eu
 cd "$(dirname "$0")/.."
 
 BUILD_PACKAGES="g++ make cmake ninja-build ccache pkg-config git ca-certificates
   protobuf-compiler libprotobuf-dev libfmt-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libsodium-dev libzip-dev zlib1g-dev"
-TEST_PACKAGES="libgtest-dev libbenchmark-dev python3 python3-venv"
-PYTHON_PACKAGES="python3 python3-venv"
+TEST_PACKAGES="libgtest-dev libbenchmark-dev"
+PYTHON_PACKAGES="python3 python3-dev python3-venv"
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -27,8 +27,11 @@ install_packages() {
   [ -z "$missing" ] && return
   command -v apt-get >/dev/null || fail "this is no Debian system; install the equivalents of:$missing"
   say "installing:$missing"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >&2
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >&2
+  log=$(mktemp)
+  { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update &&
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing; } >"$log" 2>&1 ||
+    { cat "$log" >&2; fail "apt-get could not install:$missing"; }
+  rm -f "$log"
 }
 
 # The venv is brought up to date when the list changes.
@@ -45,9 +48,13 @@ install_python() {
 case "${1:---build}" in
   --build) install_packages $BUILD_PACKAGES ;;
   --test)
-    install_packages $BUILD_PACKAGES $TEST_PACKAGES
+    install_packages $BUILD_PACKAGES $TEST_PACKAGES $PYTHON_PACKAGES
     install_python test
+    install_python python
     .venv/bin/python tools/fetch_models.py --set test build/models ;;
+  --python)
+    install_packages $BUILD_PACKAGES $PYTHON_PACKAGES
+    install_python python ;;
   --demo)
     install_packages $BUILD_PACKAGES $PYTHON_PACKAGES
     install_python demo ;;
@@ -56,5 +63,5 @@ case "${1:---build}" in
     install_python bench
     .venv/bin/python tools/fetch_models.py --set test build/models
     .venv/bin/python bench/random_models.py build/random ;;
-  *) fail "usage: tools/setup.sh [--build | --test | --demo | --bench]" ;;
+  *) fail "usage: tools/setup.sh [--build | --python | --test | --demo | --bench]" ;;
 esac

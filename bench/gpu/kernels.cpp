@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <random>
 #include <string>
@@ -31,9 +32,12 @@ struct Layer {
   std::vector<bool> constant;
   Shape output;
   double flops = 0;
+  std::vector<DType> types{};  ///< of the inputs; empty: all float16, as the output
+  DType output_type = DType::float16;
+  DType type(std::size_t input) const { return types.empty() ? DType::float16 : types[input]; }
 };
 
-constexpr double kPeakFlops = 989e12, kPeakBytes = 3.35e12;  // H100 SXM data sheet, fp16 dense
+constexpr double kPeakFlops = 989e12, kPeakBytes = 3.35e12;  // H100 SXM data sheet; 16-bit, twice that for int8
 
 std::int64_t count(const Shape& shape) { return shape.empty() ? 0 : num_elements(shape); }
 
@@ -55,6 +59,16 @@ Layer conv(std::string name, int times, std::int64_t n, std::int64_t hw, std::in
     layer.attributes.set("epilogue", std::string("relu 0"));
   }
   layer.flops = 2.0 * static_cast<double>(count(layer.output) * c * r * r);
+  return layer;
+}
+/// The same with int8 images and weights, and a scale per channel.
+Layer integer_conv(Layer layer) {
+  const bool residual = layer.inputs.size() > 3;
+  layer.inputs.insert(layer.inputs.begin() + 3, Shape{layer.output.back()});
+  layer.attributes.set("epilogue_inputs", std::int64_t{residual ? 2 : 1});
+  layer.attributes.set("epilogue", std::string(residual ? "fma 0 1 2; relu 3" : "mul 0 1; relu 2"));
+  layer.types = {DType::int8, DType::int8, DType::float32, DType::float32, DType::int8};
+  layer.output_type = DType::int8;
   return layer;
 }
 Layer gemm(std::string name, int times, std::int64_t m, std::int64_t k, std::int64_t n, const std::string& program,
@@ -82,10 +96,11 @@ Layer attention(std::string name, int times, std::int64_t b, std::int64_t l, std
 
 std::vector<Layer> layers() {
   std::vector<Layer> all;
-  const auto resnet = [&](const std::string& name, std::int64_t n) {
+  const auto resnet = [&](const std::string& name, std::int64_t n, bool integer) {
     const auto add = [&](int times, const char* what, std::int64_t hw, std::int64_t c, std::int64_t k, std::int64_t r,
                          std::int64_t stride, bool residual) {
-      all.push_back(conv(name + " " + what, times, n, hw, c, k, r, stride, residual));
+      Layer layer = conv(name + " " + what, times, n, hw, c, k, r, stride, residual);
+      all.push_back(integer ? integer_conv(std::move(layer)) : std::move(layer));
     };
     add(1, "stem 7x7 3>64 s2 @224", 224, 3, 64, 7, 2, false);
     add(1, "res2 1x1 64>64", 56, 64, 64, 1, 1, false);
@@ -112,8 +127,9 @@ std::vector<Layer> layers() {
     add(2, "res5 1x1 2048>512", 7, 2048, 512, 1, 1, false);
     add(2, "res5 3x3 512>512", 7, 512, 512, 3, 1, false);
   };
-  resnet("rn50-b128", 128);
-  resnet("rn50-b1", 1);
+  resnet("rn50-b128", 128, false);
+  resnet("rn50-b1", 1, false);
+  resnet("rn50-int8-b256", 256, true);
   for (const std::int64_t b : {1, 32}) {
     const std::string name = "bert-b" + std::to_string(b);
     const std::int64_t m = 128 * b;
@@ -161,15 +177,23 @@ std::vector<Layer> layers() {
   return all;
 }
 
-/// Normal numbers of this deviation; a block of a million that repeats, because only its values matter.
-Tensor random_half(const Shape& shape, double deviation, unsigned seed) {
-  Tensor tensor(DType::float16, shape);
-  auto values = tensor.as_mutable<Float16>();
-  std::minstd_rand engine(seed + 1);
-  std::normal_distribution<float> normal(0, static_cast<float>(deviation));
-  constexpr std::size_t kBlock = 1000003;
-  for (std::size_t i = 0; i < std::min(kBlock, values.size()); ++i) values[i] = static_cast<Float16>(normal(engine));
-  for (std::size_t i = kBlock; i < values.size(); ++i) values[i] = values[i - kBlock];
+/// Normal numbers of this deviation (whole ones for int8); a block of a million that repeats, because only its values
+/// matter.
+Tensor random_tensor(DType dtype, const Shape& shape, double deviation, unsigned seed) {
+  Tensor tensor(dtype, shape);
+  dispatch(dtype, [&]<typename T>() {
+    auto values = tensor.as_mutable<T>();
+    std::minstd_rand engine(seed + 1);
+    std::normal_distribution<float> normal(0, static_cast<float>(deviation));
+    constexpr std::size_t kBlock = 1000003;
+    for (std::size_t i = 0; i < std::min(kBlock, values.size()); ++i) {
+      if constexpr (std::is_integral_v<T>)
+        values[i] = static_cast<T>(std::clamp(std::round(normal(engine)), -127.0F, 127.0F));
+      else
+        values[i] = static_cast<T>(normal(engine));
+    }
+    for (std::size_t i = kBlock; i < values.size(); ++i) values[i] = values[i - kBlock];
+  });
   return tensor;
 }
 
@@ -189,22 +213,22 @@ class Bench {
     problem.op = make_op(layer.op, layer.attributes);
     std::vector<Tensor> tensors;
     tensors.reserve(layer.inputs.size());
-    double bytes = static_cast<double>(count(layer.output)) * 2;
+    const bool integer = layer.output_type == DType::int8;
+    const auto output_size = static_cast<double>(size_of(layer.output_type));
+    double bytes = static_cast<double>(count(layer.output)) * output_size;
     for (std::size_t i = 0; i < layer.inputs.size(); ++i) {
       const Shape& shape = layer.inputs[i];
-      const double deviation =
-          layer.op != "FusedAttention" && i == 1
-              ? std::sqrt(static_cast<double>(count(layer.output)) * 2 / std::max(layer.flops, 1.0))
-              : 1;
-      tensors.push_back(random_half(shape, deviation, static_cast<unsigned>(i)));
+      const double k = layer.flops / 2 / static_cast<double>(count(layer.output));
+      double deviation = layer.op != "FusedAttention" && i == 1 ? 1 / std::sqrt(k) : 1;
+      if (integer) deviation = i == 3 ? 20 / (40 * 40 * std::sqrt(k)) : i == 2 ? 1000 : 40;
+      tensors.push_back(random_tensor(layer.type(i), shape, deviation, static_cast<unsigned>(i)));
       problem.inputs.push_back(tensors.back().type());
       problem.input_shapes.push_back(shape);
-      bytes += static_cast<double>(count(shape)) * 2;
+      bytes += static_cast<double>(tensors.back().size_bytes());
     }
     for (std::size_t i = 0; i < tensors.size(); ++i)
       problem.constants.push_back(i < layer.constant.size() && layer.constant[i] ? &tensors[i] : nullptr);
-    Tensor output_type(DType::float16, layer.output);
-    problem.outputs.push_back(output_type.type());
+    problem.outputs.push_back({layer.output_type, std::vector<Dim>(layer.output.begin(), layer.output.end())});
     problem.output_shapes.push_back(layer.output);
 
     std::vector<Candidate> candidates;
@@ -215,7 +239,7 @@ class Bench {
       else
         refusals += candidate.tactic + ": " + candidate.refusal + "; ";
     }
-    const double limit_us = 1e6 * std::max(layer.flops / kPeakFlops, bytes / kPeakBytes);
+    const double limit_us = 1e6 * std::max(layer.flops / (integer ? 2 * kPeakFlops : kPeakFlops), bytes / kPeakBytes);
     if (candidates.empty()) {
       std::printf("| %s | %d | - | | | %.2f | | no kernel: %s |\n", layer.name.c_str(), layer.count, limit_us,
                   refusals.c_str());
@@ -301,13 +325,13 @@ class Bench {
         }
         set.buffers.push_back(upload({tensors[i].data(), tensors[i].size_bytes()}));
         set.inputs.push_back(
-            {set.buffers.back()->data(), DType::float16, problem.input_shapes[i], problem.input_shapes[i].back()});
+            {set.buffers.back()->data(), layer.type(i), problem.input_shapes[i], problem.input_shapes[i].back()});
       }
-      const auto output_bytes = static_cast<std::size_t>(count(layer.output)) * 2;
+      const auto output_bytes = static_cast<std::size_t>(count(layer.output)) * size_of(layer.output_type);
       set.buffers.push_back(backend_->allocate(output_bytes));
       static_cast<cuda::CudaStream&>(*stream_).fill(set.buffers.back()->data(), 0xff, output_bytes);
       set.outputs.push_back(
-          {set.buffers.back()->data(), DType::float16, problem.output_shapes[0], problem.output_shapes[0].back()});
+          {set.buffers.back()->data(), layer.output_type, problem.output_shapes[0], problem.output_shapes[0].back()});
       set.workspace =
           backend_->allocate(std::max<std::size_t>(1, set.kernel->workspace_bytes(set.inputs, set.outputs)));
     }
@@ -333,15 +357,20 @@ class Bench {
     return times[kRepeats / 2];
   }
 
+  static double element(const Tensor& tensor, std::int64_t index) {
+    const auto i = static_cast<std::size_t>(index);
+    if (tensor.dtype() == DType::int8) return tensor.as<std::int8_t>()[i];
+    if (tensor.dtype() == DType::float32) return tensor.as<float>()[i];
+    return static_cast<double>(static_cast<float>(tensor.as<Float16>()[i]));
+  }
+
   /// Some results against sums in double; empty if they agree.
   std::string check(const Layer& layer, const Problem& problem, const std::vector<Tensor>& tensors, Operands& set) {
-    Tensor got(DType::float16, layer.output);
+    Tensor got(layer.output_type, layer.output);
     backend_->copy_to_host(got.mutable_data(), set.outputs[0].data, got.size_bytes(), *stream_);
     stream_->synchronize();
-    const auto y = got.as<Float16>();
-    const auto at = [&](std::size_t i, std::int64_t index) {
-      return static_cast<double>(static_cast<float>(tensors[i].as<Float16>()[static_cast<std::size_t>(index)]));
-    };
+    const auto y = [&](std::int64_t i) { return element(got, i); };
+    const auto at = [&](std::size_t i, std::int64_t index) { return element(tensors[i], index); };
     std::mt19937_64 engine(1);
     for (int sample = 0; sample < 200; ++sample) {
       const std::int64_t index = static_cast<std::int64_t>(engine() % static_cast<std::uint64_t>(got.num_elements()));
@@ -388,22 +417,21 @@ class Bench {
       for (const PointwiseInstruction& instruction : program.instructions)
         registers.push_back(
             evaluate(instruction, registers[instruction.a], registers[instruction.b], registers[instruction.c]));
-      const double difference =
-          std::abs(registers.back() - static_cast<double>(static_cast<float>(y[static_cast<std::size_t>(index)])));
-      if (!(difference <= 4e-3 * (1 + std::abs(registers.back())))) {
-        return fmt::format("WRONG at {}: {} instead of {} ", index,
-                           static_cast<float>(y[static_cast<std::size_t>(index)]), registers.back());
+      if (got.dtype() == DType::int8) registers.back() = std::clamp(registers.back(), -128.0, 127.0);
+      // float16 keeps 11 bits, and functions of the epilogue lose one more; an integer is the nearest one.
+      const double tolerance = got.dtype() == DType::int8 ? 0.51 : 4e-3 * (1 + std::abs(registers.back()));
+      const double difference = std::abs(registers.back() - y(index));
+      if (!(difference <= tolerance)) {
+        return fmt::format("WRONG at {}: {} instead of {} ", index, y(index), registers.back());
       }
     }
     return "";
   }
   static std::string sampled_attention(const Layer& layer, const std::vector<Tensor>& tensors,
-                                       std::span<const Float16> y) {
+                                       const std::function<double(std::int64_t)>& y) {
     const Shape& q = layer.inputs[0];
     const std::int64_t keys = layer.inputs[1][1], heads = q[2], size = q[3];
-    const auto at = [&](std::size_t i, std::int64_t index) {
-      return static_cast<double>(static_cast<float>(tensors[i].as<Float16>()[static_cast<std::size_t>(index)]));
-    };
+    const auto at = [&](std::size_t i, std::int64_t index) { return element(tensors[i], index); };
     const bool causal = layer.attributes.get_int("causal", 0) == 1;
     std::mt19937_64 engine(1);
     for (int sample = 0; sample < 6; ++sample) {
@@ -423,8 +451,7 @@ class Bench {
         double wanted = 0;
         for (std::int64_t s = 0; s < visible; ++s)
           wanted += p[static_cast<std::size_t>(s)] / sum * at(2, ((b * keys + s) * heads + h) * size + d);
-        const auto got = static_cast<double>(
-            static_cast<float>(y[static_cast<std::size_t>(((b * q[1] + l) * heads + h) * size + d)]));
+        const auto got = y(((b * q[1] + l) * heads + h) * size + d);
         if (!(std::abs(got - wanted) <= 4e-3))
           return fmt::format("WRONG at [{}, {}, {}, {}]: {} instead of {} ", b, l, h, d, got, wanted);
       }

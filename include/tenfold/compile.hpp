@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,12 +33,14 @@ struct CompileOptions {
   std::uint64_t workspace_bytes = std::uint64_t{1} << 40;  ///< limit for activations and scratch memory
   int num_threads = 0;                                     ///< 0: all cores this process may use
   int opt_level = 3;                                       ///< 0: no kernel is timed, 5: everything is timed longer
-  std::string device = "cpu";               ///< what to compile for: "cpu", "cuda", "cuda:1"
-  bool allow_host = false;                  ///< on a GPU: operators without a GPU kernel run on the host
-  bool fp16 = false;                        ///< compute float32 parts of the model in float16 where that is safe
-  bool strict = false;                                     ///< no arithmetic shortcuts such as Winograd
-  bool portable = false;                    ///< add the model itself, for processors that cannot run the engine
-  std::string timing_cache_path;            ///< read before, merged and written after; empty: none
+  std::string device = "cpu";                              ///< what to compile for: "cpu", "cuda", "cuda:1"
+  bool allow_host = false;                                 ///< on a GPU: operators without a GPU kernel run on the host
+  bool fp16 = false;              ///< compute float32 parts of the model in float16 where that is safe
+  bool strict = false;            ///< no arithmetic shortcuts such as Winograd
+  bool portable = false;          ///< add the model itself, for processors that cannot run the engine
+  std::string timing_cache_path;  ///< read before, merged and written after; empty: none
+  /// The text of a timing cache, or "" for an empty one; CompileSummary::timing_cache is then what it has become.
+  std::optional<std::string> timing_cache;
   std::vector<std::string> disabled_rules;  ///< passes or rules switched off by name
   std::vector<std::string> extra_outputs;   ///< values of the model to expose besides its outputs
   std::function<void(const CompileProgress&)> on_progress;
@@ -49,6 +52,7 @@ struct CompileSummary {
   int engine_steps = 0;
   double seconds = 0;
   std::vector<std::string> warnings;
+  std::string timing_cache;  ///< if CompileOptions::timing_cache was given
 };
 
 /// Reads an ONNX model and the files with its tensors beside it, and writes the engine: `engine_path` holds either
@@ -59,5 +63,8 @@ CompileSummary compile(const std::string& model_path, const std::string& engine_
 /// From memory to memory; tensors in other files are refused.
 std::vector<std::byte> compile(std::span<const std::byte> model, const CompileOptions& options = {},
                                CompileSummary* summary = nullptr);
+/// From a file to memory.
+std::vector<std::byte> compile_file(const std::string& model_path, const CompileOptions& options = {},
+                                    CompileSummary* summary = nullptr);
 
 }  // namespace tenfold

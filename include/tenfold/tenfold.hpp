@@ -23,8 +23,6 @@
 
 #include "tenfold/types.hpp"
 
-
-
 namespace tenfold {
 
 /// A named input or output of an engine. A dimension of -1 is decided when it runs.
@@ -40,16 +38,51 @@ struct ShapeRange {
   std::vector<std::int64_t> min, opt, max;
 };
 
+/// A kernel that the builder looked at for one step.
+struct StepCandidate {
+  int profile = 0;
+  std::string tactic;
+  std::vector<std::int64_t> parameters;
+  std::string refusal;   ///< why it cannot compute the step; empty if it can
+  double median_us = 0;  ///< 0 if it was not timed
+  bool chosen = false;
+};
+
+/// One step of an engine.
+struct StepInfo {
+  std::string name;
+  std::vector<std::string> origins;  ///< names of the model's nodes it computes
+  std::string op_type;
+  std::string attributes;  ///< "{axis=1}"
+  std::vector<TensorInfo> inputs, outputs;
+  // By profile; empty for what the runtime does itself (control flow, shape arithmetic).
+  std::vector<std::string> tactics;
+  std::vector<std::uint64_t> workspace_bytes;
+  std::vector<StepCandidate> candidates;
+};
+
+/// Where an engine comes from and what it was built for.
+struct EngineInfo {
+  std::string backend;  ///< "cpu"
+  std::string target;   ///< the processor's properties that it needs
+  int num_threads = 1;  ///< its kernels were chosen for so many
+  std::string model_name, model_producer, model_hash;
+  int model_nodes = 0;
+  std::string options;              ///< how it was built
+  std::vector<std::string> passes;  ///< "fold_conv_bn: 52"
+  bool is_portable = false;         ///< runs the model's own graph, since the engine does not fit this processor
+};
+
 /// What a run took, per step.
 struct StepTime {
-  std::string name;                   ///< the step
-  std::vector<std::string> origins;   ///< names of the model's nodes it computes
+  std::string name;                  ///< the step
+  std::vector<std::string> origins;  ///< names of the model's nodes it computes
   std::string op_type;
-  std::string tactic;                 ///< the kernel
-  double start_us = 0;                ///< since the start of the run
+  std::string tactic;   ///< the kernel
+  double start_us = 0;  ///< since the start of the run
   double duration_us = 0;
-  double flops = 0;                   ///< arithmetic operations (multiply-add is 2); 0 if it only moves data
-  double bytes = 0;                   ///< operands read and written once
+  double flops = 0;  ///< arithmetic operations (multiply-add is 2); 0 if it only moves data
+  double bytes = 0;  ///< operands read and written once
 };
 
 /// One output after a run. The memory belongs to the context and is valid until its next run.
@@ -65,8 +98,8 @@ struct OutputView {
 };
 
 struct LoadOptions {
-  bool verify = true;               ///< check every section's hash before use
-  int num_threads = 0;              ///< 0: as many as the engine was built for, at most the cores available
+  bool verify = true;   ///< check every section's hash before use
+  int num_threads = 0;  ///< 0: as many as the engine was built for, at most the cores available
   /// A loop of the network that runs longer stops the run with an error, as it might never end.
   std::int64_t max_loop_iterations = 10'000'000;
   /// What to do when the engine was built for another processor: fail, or run the portable section if there is one.
@@ -98,6 +131,13 @@ class Engine {
   std::uint64_t weight_bytes() const;
   std::uint64_t arena_bytes(int profile = 0) const;
   int num_steps() const;
+  /// Top-level steps in the order in which they run; none if the portable section runs.
+  std::vector<StepInfo> steps() const;
+  EngineInfo info() const;
+  /// The engine file that was loaded, byte by byte. Valid while this engine, a copy of it, or a context of it exists.
+  std::span<const std::byte> file_bytes() const;
+  /// Writes the engine file: `path` holds either what it held before or the whole file. Throws Error(io_failure).
+  void save(const std::string& path) const;
 
   /// A place to run. Contexts of one engine share its weights; one context runs in one thread at a time.
   Context make_context(int profile = 0) const;
@@ -134,9 +174,13 @@ class Context {
   /// hold the results once the stream is synchronized. On other engines it is `run`.
   /// Throws like `run`, except that what fails on the device comes with the stream's next synchronization.
   void enqueue(void* stream = nullptr);
-  /// Does all lazy work for the profile's optimum shapes, or those set, so that the next run is not slower than later ones.
+  /// Does all lazy work for the profile's optimum shapes, or those set, so that the next run is not slower than later
+  /// ones.
   void warm_up();
   OutputView output(std::string_view name) const;
+  /// The shape that this output will have with the inputs that are set; -1 for sizes that only running decides.
+  /// Throws Error(invalid_argument) for an input not set and for shapes that contradict each other.
+  std::vector<std::int64_t> output_dims(std::string_view name);
   /// Makes another profile current; inputs must be set again.
   void set_profile(int index);
 

@@ -25,7 +25,7 @@ std::string reason(int error_number) { return std::generic_category().message(er
 /// ".model.engine." and 16 digits and ".tmp". A long name is cut, so that the temporary one fits where the name fits.
 std::string temporary_prefix(const std::filesystem::path& target) {
   constexpr std::size_t kMaxNameBytes = 200;
-  return "." + target.filename().string().substr(0, kMaxNameBytes) + ".";
+  return fmt::format(".{}.", target.filename().string().substr(0, kMaxNameBytes));
 }
 
 bool is_temporary_name(std::string_view name, std::string_view prefix) {

@@ -18,6 +18,7 @@
 #include <sched.h>
 #include <system_error>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include "base/error.hpp"
@@ -125,12 +126,18 @@ struct ThreadPool::State {
   }
 
   void stop_workers() noexcept {
+    if (getpid() != process) {
+      // A fork has no workers; waiting for them would take forever.
+      for (std::thread& worker : workers) worker.detach();
+      return;
+    }
     stop.store(true, std::memory_order_relaxed);
     generation.fetch_add(1, std::memory_order_release);
     generation.notify_all();
     for (std::thread& worker : workers) worker.join();
   }
 
+  const pid_t process = getpid();
   const int num_threads;
   std::vector<Share> shares;
   void (*function)(const void*, int, int) = nullptr;

@@ -91,7 +91,7 @@ class Builder {
     lowered.plan.num_threads = num_threads_;
     lowered.plan.provenance = std::move(provenance);
     choose_storage(lowered);
-    choose_tactics(lowered, result.warnings);
+    choose_tactics(lowered, result);
     result.seconds_tactics = seconds_since(tactics_start);
 
     place_views(lowered);
@@ -199,8 +199,10 @@ class Builder {
   }
   static OpPtr copy_op(const PlanStep& step) { return make_op(step.op_type, step.attributes); }
 
-  void choose_tactics(LoweredPlan& lowered, std::vector<std::string>& warnings) {
+  void choose_tactics(LoweredPlan& lowered, BuildResult& result) {
+    std::vector<std::string>& warnings = result.warnings;
     TimingCache cache = TimingCache::load(options_.timing_cache_path, warnings);
+    if (options_.timing_cache && !options_.timing_cache->empty()) cache.merge(*options_.timing_cache, warnings);
     TacticOptions tactic_options;
     tactic_options.opt_level = options_.opt_level;
     tactic_options.strict = options_.strict;
@@ -265,6 +267,7 @@ class Builder {
       warnings.push_back(fmt::format("the workspace limit of {} bytes ruled out {} candidates; see the build report",
                                      options_.workspace_bytes, limited));
     }
+    if (options_.timing_cache) result.timing_cache = cache.to_text();
     if (!options_.timing_cache_path.empty() && cache.is_changed()) cache.save(options_.timing_cache_path);
   }
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ struct BuildOptions {
   bool strict = false;                      ///< no Winograd and the like
   bool portable = false;                    ///< add the portable section
   std::string timing_cache_path;            ///< read before, merged and written after; empty: none
+  std::optional<std::string> timing_cache;  ///< text; BuildResult::timing_cache is what it has become
   std::vector<std::string> disabled_rules;  ///< passes or rules switched off by name
   std::vector<std::string> extra_outputs;   ///< values to expose as outputs besides the model's
   std::string dump_directory;               ///< where a failing pass leaves its graph; empty: nowhere
@@ -48,6 +50,7 @@ struct BuildResult {
   std::vector<std::byte> code;        ///< machine code of a device's kernels
   Graph imported;                     ///< as given, for the portable section
   Graph optimized;                    ///< after the passes, for inspection
+  std::string timing_cache;           ///< if BuildOptions::timing_cache was given
   std::vector<std::string> warnings;  ///< for instance: what the workspace limit cost
   double seconds_passes = 0, seconds_tactics = 0, seconds_total = 0;
 };

@@ -6,6 +6,8 @@
 #include "build/builder.hpp"
 #include "engine/engine_file.hpp"
 #include "import/import.hpp"
+#include "import/network_access.hpp"
+#include "tenfold/network.hpp"
 
 namespace tenfold {
 namespace {
@@ -25,6 +27,7 @@ BuildOptions build_options(const CompileOptions& options) {
   result.fp16 = options.fp16;
   result.portable = options.portable;
   result.timing_cache_path = options.timing_cache_path;
+  result.timing_cache = options.timing_cache;
   result.disabled_rules = options.disabled_rules;
   result.extra_outputs = options.extra_outputs;
   result.is_cancelled = options.is_cancelled;
@@ -71,11 +74,20 @@ Compiled build_model(ImportedModel model, const std::string& name, const Compile
   Compiled result;
   result.summary.model_nodes = model.num_model_nodes;
   result.summary.warnings = std::move(model.warnings);
-  result.build = build(std::move(model.graph), find_backend(options.device), build_options(options), std::move(provenance));
+  result.build =
+      build(std::move(model.graph), find_backend(options.device), build_options(options), std::move(provenance));
   result.summary.engine_steps = static_cast<int>(result.build.plan.steps.size());
   result.summary.seconds = result.build.seconds_total;
+  result.summary.timing_cache = std::move(result.build.timing_cache);
   for (std::string& warning : result.build.warnings) result.summary.warnings.push_back(std::move(warning));
   return result;
+}
+
+std::vector<std::byte> serialize(Compiled compiled, const CompileOptions& options, CompileSummary* summary) {
+  if (summary != nullptr) *summary = std::move(compiled.summary);
+  return serialize_engine(
+      compiled.build.plan, compiled.build.weights,
+      {.portable = options.portable ? &compiled.build.imported : nullptr, .code = compiled.build.code});
 }
 
 void report_import(const CompileOptions& options, const std::string& name) {
@@ -83,6 +95,13 @@ void report_import(const CompileOptions& options, const std::string& name) {
 }
 
 }  // namespace
+
+std::vector<std::byte> compile_file(const std::string& model_path, const CompileOptions& options,
+                                    CompileSummary* summary) {
+  report_import(options, model_path);
+  Compiled compiled = build_model(import_onnx(model_path), std::filesystem::path(model_path).filename(), options);
+  return serialize(std::move(compiled), options, summary);
+}
 
 CompileSummary compile(const std::string& model_path, const std::string& engine_path, const CompileOptions& options) {
   report_import(options, model_path);
@@ -98,9 +117,19 @@ std::vector<std::byte> compile(std::span<const std::byte> model, const CompileOp
   ImportOptions import_options;
   import_options.external_data = false;
   Compiled compiled = build_model(import_onnx(model, import_options), "", options);
-  if (summary != nullptr) *summary = std::move(compiled.summary);
-  return serialize_engine(compiled.build.plan, compiled.build.weights,
-                          {.portable = options.portable ? &compiled.build.imported : nullptr, .code = compiled.build.code});
+  return serialize(std::move(compiled), options, summary);
+}
+
+std::vector<std::byte> compile(const Network& network, const std::string& name, const CompileOptions& options,
+                               CompileSummary* summary) {
+  ImportedModel model;
+  model.graph = NetworkAccess::graph(network);
+  model.producer = NetworkAccess::producer(network);
+  model.hash = NetworkAccess::model_hash(network);
+  model.metadata = NetworkAccess::metadata(network);
+  model.num_model_nodes = network.num_nodes();
+  Compiled compiled = build_model(std::move(model), name, options);
+  return serialize(std::move(compiled), options, summary);
 }
 
 }  // namespace tenfold

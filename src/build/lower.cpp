@@ -166,13 +166,17 @@ class Lowering {
   }
 
   void lower_outputs(const Graph& graph, std::vector<std::int32_t>& index) {
+    std::set<std::int32_t> by_control_flow;  // made where the runtime puts them, never inside another value
+    for (const PlanStep& step : plan_.steps) {
+      if (!step.blocks.empty()) by_control_flow.insert(step.outputs.begin(), step.outputs.end());
+    }
     for (std::size_t i = 0; i < graph.outputs().size(); ++i) {
       const std::int32_t value = operand(graph, graph.outputs()[i], index);
       PlanValue& entry = plan_.values[static_cast<std::size_t>(value)];
       const std::int32_t owner = root(value);
       PlanValue& owning = plan_.values[static_cast<std::size_t>(owner)];
       const std::string& name = graph.output_names()[i];
-      if (owning.storage == Storage::arena) {
+      if (owning.storage == Storage::arena && (owner == value || !by_control_flow.contains(owner))) {
         // The caller's buffer holds it; what was the owner becomes a view of the output.
         entry.storage = Storage::output;
         entry.view_of = -1;
@@ -187,7 +191,7 @@ class Lowering {
         plan_.outputs.push_back(value);
         continue;
       }
-      // An input, a constant, or a value that is an output already: copied.
+      // An input, a constant, a value that is an output already, or a view of what control flow made: copied.
       Value copy;
       copy.name = name;
       copy.type = entry.type;

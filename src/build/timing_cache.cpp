@@ -58,6 +58,15 @@ TimingCache TimingCache::load(const std::string& path, std::vector<std::string>&
   }
 }
 
+void TimingCache::merge(std::string_view text, std::vector<std::string>& warnings) {
+  try {
+    for (const auto& [key, candidates] : from_text(text).entries_)
+      entries_[key].insert(candidates.begin(), candidates.end());
+  } catch (const Error& error) {
+    warnings.push_back(fmt::format("the timing cache given is ignored: {}", error.message()));
+  }
+}
+
 std::optional<double> TimingCache::find(const std::string& key, const std::string& candidate) const {
   const auto problem = entries_.find(key);
   if (problem == entries_.end()) return std::nullopt;

@@ -14,6 +14,9 @@ class TimingCache {
   /// Reads `path`. A missing file is an empty cache; a broken one is ignored and reported in `warnings`.
   static TimingCache load(const std::string& path, std::vector<std::string>& warnings);
 
+  /// Adds what `text` has and this does not. Broken text is ignored and reported in `warnings`.
+  void merge(std::string_view text, std::vector<std::string>& warnings);
+
   /// `key` describes problem, device, versions and threads; `candidate` the tactic with its parameters.
   std::optional<double> find(const std::string& key, const std::string& candidate) const;
   void add(const std::string& key, const std::string& candidate, double median_us);

@@ -16,7 +16,7 @@ struct Use {
 
 class ViewMaker {
  public:
-  ViewMaker(LoweredPlan& lowered, const PitchRules& rules) : lowered_(lowered), plan_(lowered.plan), rules_(rules) {
+  ViewMaker(LoweredPlan& lowered, const PitchRules& rules) : plan_(lowered.plan), rules_(rules) {
     readers_.resize(plan_.values.size());
     writer_.resize(plan_.values.size());
     in_block_.resize(plan_.values.size(), false);
@@ -72,7 +72,7 @@ class ViewMaker {
   PlanValue& value(std::int32_t id) { return plan_.values[static_cast<std::size_t>(id)]; }
 
   /// The part of `whole` that begins `before` elements along `axis`: contiguous if nothing but 1s lies outside the
-  /// axis, pitched if it is the last axis. nullopt: needs a copy.
+  /// axis, else pitched if it is the last axis. nullopt: needs a copy.
   struct Placement {
     Dim offset;
     Dim pitch;
@@ -84,7 +84,8 @@ class ViewMaker {
     for (int i = 0; i < axis; ++i) outermost = outermost && dims[static_cast<std::size_t>(i)] == Dim(1);
     const bool whole_is_pitched = !(whole.pitch == dims.back());
     if (axis == whole.type.rank() - 1) {
-      return Placement{whole.view_offset + before, whole.pitch, !(outermost && part.type.rank() == 1)};
+      if (outermost) return Placement{whole.view_offset + before, part.type.dims.back(), false};
+      return Placement{whole.view_offset + before, whole.pitch, true};
     }
     if (!outermost || whole_is_pitched) return std::nullopt;
     Dim inner(1);
@@ -208,7 +209,6 @@ class ViewMaker {
     removed_[static_cast<std::size_t>(index)] = true;
   }
 
-  LoweredPlan& lowered_;
   Plan& plan_;
   const PitchRules& rules_;
   std::vector<PlanStep*> steps_;

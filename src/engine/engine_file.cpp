@@ -100,6 +100,7 @@ EngineFile read(std::span<const std::byte> bytes, const std::shared_ptr<const vo
   check_hashes(container, options);
 
   EngineFile file;
+  file.bytes = bytes;
   file.format_version = kFormatVersion;
   file.tenfold_version = container.tenfold_version;
   file.plan.backend = container.backend;

@@ -37,7 +37,8 @@ struct EngineSection {
 
 struct EngineFile {
   Plan plan;
-  WeightData weights;             ///< keeps the mapping alive
+  WeightData weights;                ///< keeps the mapping alive
+  std::span<const std::byte> bytes;  ///< the whole file; alive as long as `weights.owner`
   std::optional<Graph> portable;  ///< only read when asked for
   /// Machine code, 64-byte aligned. Nothing can be proven about it: use it only if it is trusted.
   WeightData code;

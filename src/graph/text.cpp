@@ -66,7 +66,7 @@ class Printer {
     for (std::size_t i = 0; i < graph.inputs().size(); ++i) {
       if (i > 0) out_ += ", ";
       const Value& input = graph.value(graph.inputs()[i]);
-      out_ += "%" + plain_or_quoted(input.name) + ": " + to_string(input.type);
+      out_ += fmt::format("%{}: {}", plain_or_quoted(input.name), to_string(input.type));
     }
     out_ += ") {\n";
     const int inside = indent + 2;
@@ -103,7 +103,7 @@ class Printer {
     out_ += '\n';
   }
   static std::string reference(const Graph& graph, ValueId id) {
-    return id == kNoValue ? "_" : "%" + plain_or_quoted(graph.value(id).name);
+    return id == kNoValue ? "_" : fmt::format("%{}", plain_or_quoted(graph.value(id).name));
   }
 
   void node(const Graph& graph, const Node& node, int indent) {

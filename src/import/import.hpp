@@ -16,6 +16,23 @@ struct ImportProblem {
   std::string node;  ///< "node 'conv1' (Conv)"; empty for the model as a whole
   Code code = Code::unsupported;
   std::string message;  ///< reason and fix
+  int node_index = -1;  ///< position of the main graph's node that it is in; -1: none
+};
+
+/// A node of the main graph and what it became, for callers that go on with the graph.
+struct ImportedNode {
+  std::string name;
+  std::string op_type;
+  std::string domain;
+  int opset = 0;
+  int index = -1;                ///< position in the file; -1: none
+  std::vector<ValueId> inputs;   ///< kNoValue: omitted
+  std::vector<ValueId> outputs;  ///< kNoValue: not wanted
+  Attributes attributes;
+  std::vector<std::string> subgraphs;  ///< names of the attributes that hold one
+  // Nodes and values [begin, end) of the graph were made for it.
+  NodeId first_node = 0, node_end = 0;
+  ValueId first_value = 0, value_end = 0;
 };
 
 struct ImportOptions {
@@ -33,6 +50,9 @@ struct ImportOptions {
   std::map<std::string, Shape> input_shapes;
   /// Compiles these inputs in as constants: for models that take axes or sizes as inputs which operators need to know.
   std::map<std::string, Tensor> input_values;
+  /// Fills ImportedModel::nodes and leaves the graph as it was built: every output a value of its own, nothing removed,
+  /// also when there are problems.
+  bool keep_nodes = false;
 };
 
 struct ImportedModel {
@@ -43,6 +63,8 @@ struct ImportedModel {
   std::int32_t num_model_nodes = 0;             ///< nodes in the file, subgraphs included
   std::vector<ImportProblem> problems;          ///< only filled by check_*; import_* throws instead
   std::vector<std::string> warnings;
+  std::vector<ImportedNode> nodes;  ///< with ImportOptions::keep_nodes
+  int num_main_nodes = 0;           ///< nodes of the main graph
 };
 
 /// Throws Error(io_failure | invalid_model | unsupported); the message lists every problem, one a line.
@@ -50,5 +72,11 @@ ImportedModel import_onnx(const std::string& path, const ImportOptions& options 
 ImportedModel import_onnx(std::span<const std::byte> bytes, const ImportOptions& options = {});
 /// Imports as far as possible and lists the problems instead of throwing (only io_failure and unreadable files throw).
 ImportedModel check_onnx(const std::string& path, const ImportOptions& options = {});
+/// The same for bytes. `path`: where the model was read from, which tensors in other files are found beside; empty:
+/// none are allowed.
+ImportedModel check_onnx(std::span<const std::byte> bytes, const std::string& path, const ImportOptions& options = {});
+
+inline constexpr int kOldestOpset = 7;   ///< of ai.onnx: broadcasting had other rules before
+inline constexpr int kNewestOpset = 28;  ///< a later one may change what an operator means
 
 }  // namespace tenfold

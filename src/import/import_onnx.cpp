@@ -48,15 +48,17 @@ ImportedModel read_model(std::span<const std::byte> bytes, const std::string& di
   return result;
 }
 
+/// Where tensors in other files may be.
+std::string directory_of(const std::string& path, const ImportOptions& options) {
+  if (!options.external_data) return {};
+  const std::string directory = std::filesystem::path(path).parent_path().string();
+  return directory.empty() ? "." : directory;
+}
+
 ImportedModel read_file(const std::string& path, const ImportOptions& options) {
   const std::shared_ptr<const MappedFile> file = MappedFile::open(path, options.max_file_bytes);
   try {
-    std::string directory;
-    if (options.external_data) {
-      directory = std::filesystem::path(path).parent_path().string();
-      if (directory.empty()) directory = ".";
-    }
-    return read_model(file->bytes(), directory, options);
+    return read_model(file->bytes(), directory_of(path, options), options);
   } catch (const Error& error) {
     throw error.in_context("'" + path + "'");
   }
@@ -105,5 +107,9 @@ ImportedModel import_onnx(std::span<const std::byte> bytes, const ImportOptions&
 }
 
 ImportedModel check_onnx(const std::string& path, const ImportOptions& options) { return read_file(path, options); }
+
+ImportedModel check_onnx(std::span<const std::byte> bytes, const std::string& path, const ImportOptions& options) {
+  return read_model(bytes, path.empty() ? "" : directory_of(path, options), options);
+}
 
 }  // namespace tenfold

@@ -157,7 +157,7 @@ std::optional<Patch> recognise_attention(const GraphView& graph, const Node& nod
   Patch patch(graph, node);
   const auto [batch, heads] =
       rank == 3 ? batch_and_heads(graph, operands[0].value) : std::pair{scores_type.dims[0], scores_type.dims[1]};
-  const auto with_heads = [&](ValueId value, std::vector<Dim> dims) {
+  const auto with_heads = [&, batch = batch, heads = heads](ValueId value, std::vector<Dim> dims) {
     if (rank == 4) return value;
     dims.erase(dims.begin());
     dims.insert(dims.begin(), {batch, heads});

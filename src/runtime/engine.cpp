@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/atomic_file.hpp"
 #include "base/cpu_count.hpp"
 #include "ops/interpreter.hpp"
 #include "runtime/engine_access.hpp"
@@ -160,6 +161,67 @@ int Engine::num_steps() const {
   return state_->program ? state_->program->num_steps() : state_->portable.portable->num_nodes();
 }
 
+std::vector<StepInfo> Engine::steps() const {
+  std::vector<StepInfo> steps;
+  if (!state_->program) return steps;
+  const Plan& plan = state_->program->plan();
+  const auto infos = [&](const std::vector<std::int32_t>& ids) {
+    std::vector<TensorInfo> list;
+    for (const std::int32_t id : ids) {
+      if (id < 0) continue;
+      const PlanValue& value = plan.values[static_cast<std::size_t>(id)];
+      list.push_back(info_of(value.name, value.type));
+    }
+    return list;
+  };
+  std::map<std::string, std::vector<StepCandidate>> candidates;
+  for (const PlanCandidate& line : plan.report) {
+    candidates[line.step].push_back(
+        {line.profile, line.tactic, line.parameters, line.refusal, line.median_us, line.chosen});
+  }
+  for (const PlanStep& step : plan.steps) {
+    StepInfo info;
+    info.name = step.name;
+    info.origins = step.origins;
+    info.op_type = step.op_type;
+    info.attributes = step.attributes.to_string();
+    info.inputs = infos(step.inputs);
+    info.outputs = infos(step.outputs);
+    for (const PlanChoice& choice : step.choices) {
+      info.tactics.push_back(choice.tactic);
+      info.workspace_bytes.push_back(choice.workspace_bytes);
+    }
+    if (const auto found = candidates.find(step.name); found != candidates.end()) info.candidates = found->second;
+    steps.push_back(std::move(info));
+  }
+  return steps;
+}
+
+std::span<const std::byte> Engine::file_bytes() const {
+  return (state_->program ? state_->program->file() : state_->portable).bytes;
+}
+
+void Engine::save(const std::string& path) const {
+  require(!file_bytes().empty(), Code::invalid_argument, "the engine was made in memory and has no file");
+  write_file_atomically(path, file_bytes());
+}
+
+EngineInfo Engine::info() const {
+  const Plan& plan = state_->program ? state_->program->plan() : state_->portable.plan;
+  EngineInfo info;
+  info.backend = plan.backend;
+  info.target = plan.target;
+  info.num_threads = plan.num_threads;
+  info.model_name = plan.provenance.model_name;
+  info.model_producer = plan.provenance.model_producer;
+  info.model_hash = plan.provenance.model_hash;
+  info.model_nodes = plan.provenance.model_nodes;
+  info.options = plan.provenance.options;
+  info.passes = plan.provenance.passes;
+  info.is_portable = !state_->program;
+  return info;
+}
+
 Context Engine::make_context(int profile) const {
   auto state = std::make_unique<Context::State>();
   state->engine = state_;
@@ -251,6 +313,12 @@ OutputView Context::output(std::string_view name) const {
   require(!state_->outputs.empty(), Code::invalid_argument, "output '{}' is asked for before the first run", name);
   const Tensor& tensor = state_->outputs[static_cast<std::size_t>(index)];
   return {tensor.dtype(), tensor.shape(), tensor.data(), tensor.size_bytes()};
+}
+
+std::vector<std::int64_t> Context::output_dims(std::string_view name) {
+  const int index = find(state_->output_infos, name, "output");
+  if (state_->executor) return state_->executor->output_dims(index);
+  return state_->output_infos[static_cast<std::size_t>(index)].dims;
 }
 
 void Context::set_profile(int index) {

@@ -432,6 +432,21 @@ OutputView Executor::output(int index) const {
   return result;
 }
 
+std::vector<std::int64_t> Executor::output_dims(int index) {
+  check_inputs();
+  const RunValue& value = run_value(program_->plan().outputs.at(static_cast<std::size_t>(index)));
+  const auto is_input_symbol = [&](int slot) {
+    const std::vector<SymbolBinding>& bindings = program_->input_bindings().bindings;
+    return std::any_of(bindings.begin(), bindings.end(), [&](const SymbolBinding& b) { return b.slot == slot; });
+  };
+  std::vector<std::int64_t> dims;
+  for (const DimProgram& dim : value.dims) {
+    const bool is_known = std::all_of(dim.slots().begin(), dim.slots().end(), is_input_symbol);
+    dims.push_back(is_known ? std::max<std::int64_t>(0, dim.evaluate(symbols_)) : -1);
+  }
+  return dims;
+}
+
 void Executor::run_steps(const std::vector<RunStep>& steps) {
   if (!profiling && !observer) {
     for (const RunStep& step : steps) run_step(step);

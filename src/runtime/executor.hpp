@@ -30,6 +30,8 @@ class Executor {
   /// Runs once on zeros for inputs without data, at the shapes that are set, else at the profile's optimum.
   void warm_up();
   OutputView output(int index) const;
+  /// With the inputs that are set; -1: decided while running.
+  std::vector<std::int64_t> output_dims(int index);
 
   bool profiling = false;
   std::vector<StepTime> step_times;

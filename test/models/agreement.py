@@ -7,8 +7,11 @@ Both compute in float32 with different orders of summation, so both carry roundi
   that gives ``floor = 8 eps sqrt(64 nodes)``, relative to the output's largest value.
 * Some networks amplify rounding (a softmax over large scores, a norm over small ones, quantised layers where a value on
   the border of two steps falls to either side). How much is measured, not guessed: ONNX Runtime itself runs on the same
-  input changed by one part in 2^22, with other changes each time. Where its own answers move, ours may be as far away as
-  four times the largest move of that output.
+  input changed by one part in 2^22, with other changes each time. That is about what one node's own rounding does to its
+  result; n nodes of random sign move the answer by sqrt(n) times as much. So where ONNX Runtime's own answers move, ours
+  may be as far away as sqrt(n) times, but at least four times, the largest move of that output. (pose_landmark_full
+  amplifies most: against double precision ONNX Runtime's own heatmaps are off by up to 1.6 of 1300, and ours by 2.0.)
+  Quantised networks round to steps that are coarser than any drift: there it is four times.
 
 Probabilities come out of functions that are approximated to eps of their range (ONNX Runtime's Sigmoid is a rational
 function on [-18, 18]), so small ones have few good digits: outputs within [0, 1] may differ by eps besides. In models
@@ -92,7 +95,8 @@ def difference(actual, expected, move, reference):
     largest = float(distance.max())
     allowed, unit = 0.0, scale
     if expected.dtype.kind == "f":
-        allowed = 8 * EPSILON * (64 * reference.nodes) ** 0.5 * scale + 4 * move
+        drift = 4 if reference.quantised else max(4, reference.nodes**0.5)
+        allowed = 8 * EPSILON * (64 * reference.nodes) ** 0.5 * scale + drift * move
         if finite.all() and 0 <= e.min() and e.max() <= 1:
             allowed += EPSILON
             unit = 1.0

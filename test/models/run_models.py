@@ -81,7 +81,7 @@ def check_model(path, runs, num_shapes, samples=None, build_options=()):
     """
     name = path.stem
     result = {"model": name, "status": "failed", "file_bytes": path.stat().st_size}
-    reference = agreement.Reference(path)
+    reference = agreement.Reference(path, threads=1)  # answers count here, not time
     model = zoo.MODELS.get(name) or zoo.static_model(reference.session)
     if model is None:
         return {**result, "problem": "its shapes are dynamic and zoo.py does not say which to try"}

@@ -1,8 +1,11 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <sched.h>
+#include <sys/wait.h>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -105,6 +108,22 @@ TEST(ThreadPool, RangesCoverTheCountAndKeepTheGrain) {
     });
     for (const auto& times : touched) EXPECT_EQ(times, 1);
   }
+}
+
+TEST(ThreadPool, AForkedChildRunsAndLeaves) {
+  auto pool = std::make_unique<ThreadPool>(3);
+  std::atomic<int> sum{0};
+  pool->run(8, [&](int part) { sum += part; });
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);  // a hang must not outlive the test
+    pool->run(8, [&](int part) { sum += part; });
+    pool.reset();
+    _exit(sum == 56 ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "status " << status;
 }
 
 TEST(ThreadPool, RefusesAnAbsurdNumberOfThreads) {

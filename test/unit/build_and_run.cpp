@@ -1,9 +1,9 @@
 // From a graph to answers: builder and runtime together, against the reference interpreter.
 #include "support/build_and_run.hpp"
 
-#include <gtest/gtest.h>
-
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "ops/registry.hpp"
 
@@ -12,7 +12,8 @@ namespace {
 
 using test::worst_error;
 
-// Single-precision sums of at most a few hundred terms of size 1: rounding grows like eps * sqrt(terms) = 2e-6; ten times that.
+// Single-precision sums of at most a few hundred terms of size 1: rounding grows like eps * sqrt(terms) = 2e-6; ten
+// times that.
 constexpr double kTolerance = 2e-5;
 
 TEST(BuildAndRun, AConvolutionWithBiasAndReluAnswersLikeTheReference) {
@@ -23,13 +24,15 @@ TEST(BuildAndRun, AConvolutionWithBiasAndReluAnswersLikeTheReference) {
       %y = Conv(%x, %w, %b) {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1}
       %z = Relu(%y)
       return %z
-    })", {}, {{}});
+    })",
+                                   {}, {{}});
   EXPECT_LT(error, kTolerance);
 }
 
 TEST(BuildAndRun, AnyShapeInsideTheProfileRunsInAnyOrder) {
   const ProfileSpec profile{{"x", {{1, 3, 4, 4}, {2, 3, 16, 16}, {4, 3, 33, 29}}}};
-  const double error = worst_error(R"(
+  const double error = worst_error(
+      R"(
     graph g(%x: float32[n, 3, h, w]) {
       %k = constant float32[16, 3, 3, 3] random(1)
       %y = Conv(%x, %k, _) {strides=[2, 2], pads=[1, 1, 1, 1], dilations=[1, 1], group=1}
@@ -37,7 +40,8 @@ TEST(BuildAndRun, AnyShapeInsideTheProfileRunsInAnyOrder) {
       %s = Sigmoid(%r)
       %z = Mul(%r, %s)
       return %z
-    })", profile, {{{"x", {1, 3, 4, 4}}}, {{"x", {4, 3, 33, 29}}}, {{"x", {2, 3, 17, 5}}}, {{"x", {1, 3, 4, 4}}}});
+    })",
+      profile, {{{"x", {1, 3, 4, 4}}}, {{"x", {4, 3, 33, 29}}}, {{"x", {2, 3, 17, 5}}}, {{"x", {1, 3, 4, 4}}}});
   EXPECT_LT(error, kTolerance);
 }
 
@@ -47,7 +51,8 @@ TEST(BuildAndRun, OutputsThatAreInputsConstantsOrTheSameValueAreCopied) {
       %c = constant float32[2] data(1.0, 2.0)
       %y = Relu(%x)
       return %x, %c, %y, %y
-    })", {}, {{}});
+    })",
+                                   {}, {{}});
   EXPECT_EQ(error, 0);
 }
 
@@ -63,7 +68,8 @@ TEST(BuildAndRun, ConcatAndSplitOfChannelsAnswerLikeTheReference) {
       %s = Concat(%p, %q, %r) {axis=1}
       %t = Conv(%s, %w3, _) {strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=1}
       return %t
-    })", {}, {{}});
+    })",
+                                   {}, {{}});
   EXPECT_LT(error, kTolerance);
 }
 
@@ -79,18 +85,56 @@ TEST(BuildAndRun, SlicesOfTheLastAxisAnswerLikeTheReference) {
       %v = Mul(%p, %u)
       %y = Add(%v, %r)
       return %y
-    })", {}, {{}});
+    })",
+                                   {}, {{}});
   EXPECT_LT(error, kTolerance);
 }
 
-TEST(BuildAndRun, SizesThatOnlyTheKernelKnowsReachTheOutput) {
+TEST(BuildAndRun, PartsOfASingleRowNeedNoKernelThatKnowsPitches) {
+  // Mod has only the plain reference for integers, which neither reads nor writes parts of wider rows.
   const double error = worst_error(R"(
+    graph g(%x: int64[5], %z: int64[1, 6]) {
+      %two = constant int64[] data(2)
+      %three = constant int64[] data(3)
+      %a = Mod(%x, %two) {fmod=0}
+      %b = Mod(%x, %three) {fmod=0}
+      %c = Concat(%a, %b) {axis=0}
+      %n = Neg(%z)
+      %p, %q = Split(%n) {axis=1, sizes=[2, 4]}
+      %u = Mod(%q, %three) {fmod=0}
+      return %c, %p, %u
+    })",
+                                   {}, {{}});
+  EXPECT_EQ(error, 0);
+}
+
+TEST(BuildAndRun, AViewOfWhatALoopMadeMayBeAnOutput) {
+  const double error = worst_error(R"(
+    graph g(%x: float32[3]) {
+      %n = constant int64[] data(2)
+      %t = constant bool[] ones
+      %last, %all = Loop(%n, %t, %x) {num_carried=1} graph body(%i: int64[], %go: bool[], %a: float32[3]) {
+        %b = Add(%a, %a)
+        return %go, %b, %b
+      }
+      %y = Reshape(%all) {dims=["6"]}
+      %z = Reshape(%last) {dims=["3", "1"]}
+      return %y, %z
+    })",
+                                   {}, {{}});
+  EXPECT_EQ(error, 0);
+}
+
+TEST(BuildAndRun, SizesThatOnlyTheKernelKnowsReachTheOutput) {
+  const double error =
+      worst_error(R"(
     graph g(%x: int64[n]) {
       %i = NonZero(%x)
       %f = Cast(%i) {to="float32"}
       %y = Mul(%f, %f)
       return %y
-    })", {{"x", {{0}, {8}, {64}}}}, {{{"x", {64}}}, {{"x", {0}}}, {{"x", {7}}}, {{"x", {64}}}});
+    })",
+                  {{"x", {{0}, {8}, {64}}}}, {{{"x", {64}}}, {{"x", {0}}}, {{"x", {7}}}, {{"x", {64}}}});
   EXPECT_EQ(error, 0);
 }
 

@@ -87,6 +87,7 @@ TEST(CudaTensorCores, AttentionCompilesWithoutSpillsAndWithoutSerialisation) {
       {.causal = true},
       {.tile_keys = 80, .masked = true},
       {.tile_keys = 64, .consumers = 3},
+      {.head_size = 40, .value_size = 40, .tile_keys = 64, .consumers = 4},
   };
   for (const AttentionSchedule& schedule : all) {
     ASSERT_EQ(schedule.refuses(), std::nullopt);

@@ -13,7 +13,7 @@
 namespace tenfold::cuda {
 namespace {
 
-constexpr std::size_t kShortlist = 6;
+constexpr std::size_t kShortlist = 8;
 /// Rows of tiles that are walked together, so that their operands meet in the second-level cache.
 constexpr int kGroupM = 8;
 
@@ -198,8 +198,8 @@ void GemmLauncher::run(const Launch& launch, GemmArguments& arguments, const Ten
     config.cluster.x = static_cast<unsigned>(schedule_.split_k);
   }
   config.grid.x = static_cast<unsigned>(blocks);
-  // The weights' way to the multiprocessors hides behind the kernel before.
-  config.pdl = true;
+  // In a short kernel the start, and the weights' way to the multiprocessors, hides behind the kernel before.
+  config.pdl = schedule_.split_k > 0 || tiles <= 2 * num_sms_;
   cuda_stream(launch).launch(config, a, b, residual, arguments);
 }
 

@@ -95,8 +95,13 @@ TF_FN float4 load_from_peer(u32 address, u32 rank) {
   return v;
 }
 // What the kernel before wrote may be read, and what it read may be overwritten, only behind this.
+#if __CUDA_ARCH__ >= 900
 TF_FN void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 TF_FN void allow_successor() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+#else
+TF_FN void wait_for_predecessor() {}
+TF_FN void allow_successor() {}
+#endif
 )";
 
 }  // namespace

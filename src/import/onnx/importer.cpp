@@ -12,20 +12,16 @@
 #include <unordered_map>
 #include <utility>
 
+#include "import/node_builder.hpp"
 #include "import/onnx/liveness.hpp"
 #include "import/onnx/wire.hpp"
-#include "ops/interpreter.hpp"
 #include "ops/registry.hpp"
 
 namespace tenfold::onnx {
 namespace {
 
-constexpr int kOldestOpset = 7;   // broadcasting had other rules before
-constexpr int kNewestOpset = 28;  // of ai.onnx; a later one may change what an operator means
 constexpr std::int64_t kMaxDim = std::int64_t{1} << 31;
 constexpr int kMaxCallDepth = 64;
-// What is folded on the way: only what later nodes may need to know at import (shapes, axes, scales).
-constexpr std::int64_t kMaxFoldedElements = 1024;
 
 /// Thrown when a node cannot be imported for a reason that is already in the list of problems.
 struct AlreadyReported {};
@@ -99,7 +95,7 @@ class Importer {
   friend class NodeImporter;
 
   void problem(std::string where, Code code, std::string message) {
-    result_.problems.push_back({std::move(where), code, std::move(message)});
+    result_.problems.push_back({std::move(where), code, std::move(message), main_node_});
   }
   Opsets read_opsets(const google::protobuf::RepeatedPtrField<OperatorSetIdProto>& imports, const Opsets& otherwise,
                      std::string_view where);
@@ -116,7 +112,9 @@ class Importer {
   static ValueId capture(Block& outer, Block& inner, ValueId id);
 
   void import_nodes(Scope& scope, google::protobuf::RepeatedPtrField<NodeProto>& nodes, const LiveNodes& live);
-  void import_node(Scope& scope, NodeProto& node, int index);
+  /// Returns the name that the node goes by.
+  std::string import_node(Scope& scope, NodeProto& node, int index);
+  void keep_node(Scope& scope, NodeProto& node, const std::string& label, NodeId first_node, ValueId first_value);
   void call_function(Scope& scope, const NodeProto& node, FunctionProto& function, const std::string& label,
                      const std::string& where, const std::vector<ValueId>& inputs);
   Graph import_block(Scope& outer, GraphProto& proto, const std::string& label, std::string_view attribute,
@@ -138,144 +136,56 @@ class Importer {
   std::map<std::string, int, std::less<>> labels_;  // of nodes, with how often each was wanted
   std::vector<std::string> labels_given_;           // keys of labels_, in order
   std::int64_t num_imported_ = 0;
+  int main_node_ = -1;  // of the main graph, the one being imported
 };
 
-/// What an operator's import function sees of one node.
-class NodeImporter final : public ImportNode {
+/// A node of the file, with its subgraphs.
+class NodeImporter final : public NodeBuilder {
  public:
   NodeImporter(Importer& importer, Scope& scope, const NodeProto& proto, std::string label, int opset,
                std::vector<ValueId> inputs)
-      : importer_(importer),
+      : NodeBuilder(scope.block.graph, std::move(label), opset, std::move(inputs), wanted_outputs(proto)),
+        importer_(importer),
         scope_(scope),
-        proto_(proto),
-        label_(std::move(label)),
-        opset_(opset),
-        inputs_(std::move(inputs)),
-        outputs_(static_cast<std::size_t>(proto.output_size()), kNoValue) {}
+        proto_(proto) {}
 
   std::string_view op_type() const override { return proto_.op_type(); }
   std::string_view domain() const override { return plain_domain(proto_.domain()); }
-  int opset() const override { return opset_; }
-  const Attributes& attributes() const override { return attributes_; }
-  int num_inputs() const override { return static_cast<int>(inputs_.size()); }
-  int num_outputs() const override { return proto_.output_size(); }
-  bool has_input(int index) const override { return input(index) != kNoValue; }
-  bool wants_output(int index) const override {
-    return index >= 0 && index < num_outputs() && !proto_.output(index).empty();
-  }
-  ValueId input(int index) const override {
-    return index >= 0 && index < num_inputs() ? inputs_[static_cast<std::size_t>(index)] : kNoValue;
-  }
-  std::vector<ValueId> inputs() const override { return inputs_; }
   Graph take_block(std::string_view attribute, std::span<const TensorType> formals,
                    std::vector<ValueId>& captured) override {
     const auto found = graphs_.find(std::string(attribute));
     require(found != graphs_.end(), Code::invalid_model, "attribute '{}' with a subgraph is missing", attribute);
     const auto [block, is_first] = visited_.emplace(found->first, importer_.labels_given_.size());
     if (!is_first) importer_.take_back_labels(block->second);
-    return importer_.import_block(scope_, *found->second, label_, attribute, formals, captured);
-  }
-  const Graph& graph() const override { return scope_.block.graph; }
-  ValueId add(OpPtr op, std::vector<ValueId> inputs, int num_outputs, std::vector<Graph> blocks) override;
-  ValueId constant(Tensor tensor) override {
-    const ValueId id = scope_.block.graph.add_constant(label_, std::move(tensor));
-    unnamed_.insert(id);
-    return id;
-  }
-  void set_output(int index, ValueId value) override {
-    ensure(index >= 0 && index < num_outputs(), "output {} set, but the node has {}", index, num_outputs());
-    ensure(graph().is_alive_value(value), "output {} set to a value that does not exist", index);
-    outputs_[static_cast<std::size_t>(index)] = value;
+    return importer_.import_block(scope_, *found->second, label(), attribute, formals, captured);
   }
 
-  void read_attributes(NodeProto& node) { attributes_ = importer_.convert_attributes(scope_, node, graphs_); }
+  void read_attributes(NodeProto& node) { set_attributes(importer_.convert_attributes(scope_, node, graphs_)); }
   /// Defines the model's names of the outputs.
   void publish();
   /// Looks for problems in subgraphs that the operator's import did not come to.
   void check_remaining_blocks();
 
  private:
-  ValueId fold(NodeId node);
+  static std::vector<bool> wanted_outputs(const NodeProto& proto) {
+    std::vector<bool> wanted;
+    for (const std::string& name : proto.output()) wanted.push_back(!name.empty());
+    return wanted;
+  }
 
   Importer& importer_;
   Scope& scope_;
   const NodeProto& proto_;
-  std::string label_;
-  int opset_;
-  std::vector<ValueId> inputs_;
-  std::vector<ValueId> outputs_;
-  Attributes attributes_;
   std::map<std::string, GraphProto*> graphs_;
   std::map<std::string, std::size_t> visited_;  // subgraphs imported, with how many labels were given before
-  std::set<ValueId> unnamed_;                   // made for this node, not yet called as the model calls them
 };
 
-ValueId NodeImporter::add(OpPtr op, std::vector<ValueId> inputs, int num_outputs, std::vector<Graph> blocks) {
-  Graph& graph = scope_.block.graph;
-  const NodeId id = graph.add_node(std::move(op), std::move(inputs), num_outputs, label_, {label_}, std::move(blocks));
-  try {
-    graph.infer_types(id);
-  } catch (...) {
-    graph.remove_node(id);
-    throw;
-  }
-  const std::vector<ValueId> made = graph.node(id).outputs;
-  if (num_outputs == 1) {
-    const ValueId folded = fold(id);
-    unnamed_.insert(folded);
-    return folded;
-  }
-  unnamed_.insert(made.begin(), made.end());
-  return made.empty() ? kNoValue : made.front();
-}
-
-/// A small result that is known already becomes a constant, because operators need many of their inputs as constants.
-/// Returns the constant's id, or the node's own output.
-ValueId NodeImporter::fold(NodeId id) {
-  Graph& graph = scope_.block.graph;
-  const Node& node = graph.node(id);
-  const ValueId output = node.outputs.front();
-  const TensorType type = graph.value(output).type;
-  if (!type.is_static() || num_elements(type.static_shape()) > kMaxFoldedElements) return output;
-
-  std::optional<Tensor> known;
-  const std::optional<std::vector<Dim>>& integers = graph.value(output).integers;
-  if (integers && std::all_of(integers->begin(), integers->end(), [](const Dim& d) { return d.is_constant(); })) {
-    known.emplace(type.dtype, type.static_shape());
-    dispatch(type.dtype, [&]<typename T>() {
-      if constexpr (std::is_integral_v<T>) {
-        auto out = known->as_mutable<T>();
-        for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<T>((*integers)[i].constant());
-      }
-    });
-  } else if (node.op->is_pure() && !node.op->sets_output_shape() && node.blocks.empty()) {
-    std::vector<const Tensor*> operands;
-    for (const ValueId input : node.inputs) {
-      const Tensor* tensor = graph.constant(input);
-      if (input != kNoValue && (tensor == nullptr || tensor->num_elements() > kMaxFoldedElements)) return output;
-      operands.push_back(tensor);
-    }
-    try {
-      std::vector<Tensor> results = evaluate_node(node, operands, std::span(&type, 1));
-      known = std::move(results.front());
-    } catch (const Error&) {
-      return output;  // the node fails when it runs; whether it runs is not decided here
-    }
-  }
-  if (!known || known->type() != type) return output;
-  graph.remove_node(id);
-  return graph.add_constant(label_, std::move(*known));
-}
-
 void NodeImporter::publish() {
-  Graph& graph = scope_.block.graph;
   for (int i = 0; i < num_outputs(); ++i) {
     if (!wants_output(i)) continue;
-    const ValueId id = outputs_[static_cast<std::size_t>(i)];
-    ensure(id != kNoValue, "the import of {} sets no output {}", op_type(), i);
-    const std::string name = plain_name(scope_.call.prefix + proto_.output(i));
-    if (unnamed_.erase(id) > 0 && !graph.find_value(name)) graph.rename(id, name);
-    importer_.define(scope_, proto_.output(i), id);
+    if (importer_.options_.keep_nodes && scope_.outer == nullptr) separate_output(i);
+    name_output(i, plain_name(scope_.call.prefix + proto_.output(i)));
+    importer_.define(scope_, proto_.output(i), output(i));
   }
 }
 
@@ -284,7 +194,7 @@ void NodeImporter::check_remaining_blocks() {
     if (visited_.contains(attribute) || proto->input_size() > 0) continue;
     std::vector<ValueId> captured;
     try {
-      (void)importer_.import_block(scope_, *proto, label_, attribute, {}, captured);
+      (void)importer_.import_block(scope_, *proto, label(), attribute, {}, captured);
     } catch (const AlreadyReported&) {
     } catch (const Error&) {
       // The node has failed with a reason already.
@@ -462,6 +372,7 @@ void Importer::import(ModelProto& model) {
   }
 
   GraphProto& graph = *model.mutable_graph();
+  result_.num_main_nodes = graph.node_size();
   std::set<std::string> input_names;
   for (const ValueInfoProto& input : graph.input()) input_names.insert(input.name());
   std::set<std::string> initializers;
@@ -518,7 +429,7 @@ void Importer::import(ModelProto& model) {
   }
   if (outputs.empty()) problem("model", Code::invalid_model, "it has no outputs");
   block.graph.set_outputs(std::move(ids), std::move(names));
-  if (result_.problems.empty()) {
+  if (result_.problems.empty() && !options_.keep_nodes) {
     block.graph.remove_dead();
     block.graph.compact();
   }
@@ -578,11 +489,51 @@ void Importer::import_nodes(Scope& scope, google::protobuf::RepeatedPtrField<Nod
             Code::invalid_model, reason);
     for (const std::string& output : node.output()) fail(scope, output);
   };
-  for (const auto& [index, reason] : live.cyclic) give_up(index, reason);
+  const bool is_main = scope.outer == nullptr && scope.call.caller == nullptr;
+  for (const auto& [index, reason] : live.cyclic) {
+    if (is_main) main_node_ = index;
+    give_up(index, reason);
+  }
   for (const auto& [index, name] : live.redefined) {
+    if (is_main) main_node_ = index;
     give_up(index, fmt::format("its output '{}' is defined by an earlier node already", printable(name)));
   }
-  for (const int index : live.order) import_node(scope, nodes[index], index);
+  for (const int index : live.order) {
+    if (is_main) main_node_ = index;
+    const NodeId first_node = scope.block.graph.node_limit();
+    const ValueId first_value = scope.block.graph.value_limit();
+    const std::string label = import_node(scope, nodes[index], index);
+    if (is_main && options_.keep_nodes) keep_node(scope, nodes[index], label, first_node, first_value);
+  }
+  if (is_main) main_node_ = -1;
+}
+
+void Importer::keep_node(Scope& scope, NodeProto& node, const std::string& label, NodeId first_node,
+                         ValueId first_value) {
+  ImportedNode kept;
+  kept.name = label;
+  kept.op_type = printable(node.op_type());
+  kept.domain = printable(plain_domain(node.domain()));
+  const auto opset = scope.call.opsets->find(plain_domain(node.domain()));
+  kept.opset = opset == scope.call.opsets->end() ? 0 : opset->second;
+  kept.index = main_node_;
+  const auto ids_of = [&](const auto& names, std::vector<ValueId>& ids) {
+    for (const std::string& name : names) {
+      const Lookup found = name.empty() ? Lookup{Lookup::found, kNoValue} : lookup(scope, name);
+      if (found.kind != Lookup::found) return false;
+      ids.push_back(found.id);
+    }
+    return true;
+  };
+  if (!ids_of(node.input(), kept.inputs) || !ids_of(node.output(), kept.outputs)) return;  // it failed
+  std::map<std::string, GraphProto*> graphs;
+  kept.attributes = convert_attributes(scope, node, graphs);
+  for (const auto& [name, graph] : graphs) kept.subgraphs.push_back(printable(name));
+  kept.first_node = first_node;
+  kept.node_end = scope.block.graph.node_limit();
+  kept.first_value = first_value;
+  kept.value_end = scope.block.graph.value_limit();
+  result_.nodes.push_back(std::move(kept));
 }
 
 std::string Importer::unique_label(std::string label) {
@@ -605,7 +556,7 @@ void Importer::take_back_labels(std::size_t size) {
   }
 }
 
-void Importer::import_node(Scope& scope, NodeProto& node, int index) {
+std::string Importer::import_node(Scope& scope, NodeProto& node, int index) {
   count_node();
   const std::string own_name = node.name().empty() ? fmt::format("{}_{}", node.op_type(), index) : node.name();
   const std::string label = unique_label(plain_name(scope.call.prefix + own_name));
@@ -628,8 +579,12 @@ void Importer::import_node(Scope& scope, NodeProto& node, int index) {
     const std::string_view domain = plain_domain(node.domain());
     const auto function = functions_.find(function_key(domain, node.op_type(), node.overload()));
     if (function != functions_.end()) {
-      if (any_failed) return give_up();
-      return call_function(scope, node, *function->second, label, where, inputs);
+      if (any_failed) {
+        give_up();
+      } else {
+        call_function(scope, node, *function->second, label, where, inputs);
+      }
+      return label;
     }
     const auto opset = scope.call.opsets->find(domain);
     require(opset != scope.call.opsets->end(), Code::invalid_model,
@@ -640,7 +595,10 @@ void Importer::import_node(Scope& scope, NodeProto& node, int index) {
             "exporting, or give the model a local function that defines it",
             printable(node.op_type()), shown_domain(domain), opset->second);
     // Without its operands a node cannot be judged any further; that its operator is known could be said.
-    if (any_failed) return give_up();
+    if (any_failed) {
+      give_up();
+      return label;
+    }
     NodeImporter importer(*this, scope, node, label, opset->second, std::move(inputs));
     importer.read_attributes(node);
     try {
@@ -665,6 +623,7 @@ void Importer::import_node(Scope& scope, NodeProto& node, int index) {
     problem(where, Code::out_of_memory, "memory is exhausted");
     give_up();
   }
+  return label;
 }
 
 void Importer::call_function(Scope& scope, const NodeProto& node, FunctionProto& function, const std::string& label,

@@ -7,6 +7,7 @@
 // order of every sum depends on the shapes only.
 #include "backend/cpu/kernels/attention.hpp"
 
+#include "backend/cpu/kernels/pack.hpp"
 #include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/simd_math.hpp"
 
@@ -182,15 +183,22 @@ class Block {
     return last + t_.causal_offset;
   }
 
+  /// q_[d][row], scaled; whole vectors of rows, zeros beyond the last.
   void pack_queries() {
-    const float factor = t_.scale * kLog2E;
-    for (std::int64_t r = 0; r < cols_; ++r) {
-      if (r >= t_.num_rows) {
-        for (std::int64_t d = 0; d < t_.depth; ++d) q_[d * stride_ + r] = 0;
-        continue;
-      }
-      const float* row = t_.q + head_of(r) * t_.q_head_stride + query_of(r) * t_.q_row_stride;
-      for (std::int64_t d = 0; d < t_.depth; ++d) q_[d * stride_ + r] = row[d] * factor;
+    for (std::int64_t r = 0; r < t_.num_rows;) {
+      const std::int64_t query = query_of(r);
+      const std::int64_t rows = t_.queries - query < t_.num_rows - r ? t_.queries - query : t_.num_rows - r;
+      transpose_into(t_.q + head_of(r) * t_.q_head_stride + query * t_.q_row_stride, t_.q_row_stride, rows, t_.depth,
+                     q_ + r, stride_);
+      r += rows;
+    }
+    const Vec factor(t_.scale * kLog2E);
+    const std::int64_t whole = t_.num_rows / kWidth * kWidth;
+    const int rest = static_cast<int>(t_.num_rows - whole);
+    for (std::int64_t d = 0; d < t_.depth; ++d) {
+      float* row = q_ + d * stride_;
+      for (std::int64_t r = 0; r < whole; r += kWidth) (Vec::load(row + r) * factor).store(row + r);
+      if (rest > 0) (Vec::load_first(row + whole, rest) * factor).store(row + whole);
     }
   }
 

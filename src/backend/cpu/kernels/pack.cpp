@@ -30,7 +30,8 @@ void transpose8(const float* in, std::int64_t in_stride, float* out, std::int64_
   }
 }
 
-/// out[j * out_stride + i] = a[i * stride + j], i < rows, j < count.
+}  // namespace
+
 void transpose_into(const float* a, std::int64_t stride, std::int64_t rows, std::int64_t count, float* out,
                     std::int64_t out_stride) {
   const std::int64_t whole_rows = rows / 8 * 8, whole_count = count / 8 * 8;
@@ -46,8 +47,6 @@ void transpose_into(const float* a, std::int64_t stride, std::int64_t rows, std:
     for (std::int64_t j = 0; j < count; ++j) out[j * out_stride + i] = a[i * stride + j];
   }
 }
-
-}  // namespace
 
 void pack_straight(const float* b, std::int64_t stride, std::int64_t depth, std::int64_t count, std::int64_t width,
                    float* panel) {

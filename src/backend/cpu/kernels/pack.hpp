@@ -16,5 +16,8 @@ void pack_transposed(const float* b, std::int64_t stride, std::int64_t depth, st
                      float* panel);
 /// out[count][rows] = a[rows][count], rows of `a` `stride` apart.
 void transpose(const float* a, std::int64_t stride, std::int64_t rows, std::int64_t count, float* out);
+/// The same with rows of `out` `out_stride` apart.
+void transpose_into(const float* a, std::int64_t stride, std::int64_t rows, std::int64_t count, float* out,
+                    std::int64_t out_stride);
 
 }  // namespace tenfold::cpu::TENFOLD_TIER
