@@ -62,13 +62,14 @@ def line_of(row):
 
 
 def load(path, report):
-    """Rows of an earlier run on the same machine against the same peers."""
+    """Rows of an earlier run on the same machine against the same peers; its commands are joined to this one's."""
     if not path.exists():
         return []
     earlier = json.loads(path.read_text())
     for name in ("device", "versions"):
         if earlier[name] != report[name]:
             sys.exit(f"{path}: its rows were measured with {name} {earlier[name]}, this is {report[name]}; give another --out")
+    report["command"] = "; ".join(dict.fromkeys([*earlier["command"].split("; "), report["command"]]))
     return earlier["rows"]
 
 

@@ -28,17 +28,22 @@ class NotPossible(Exception):
 
 
 class Clock:
-    """Processor time of the whole machine and of this process's children, in clock ticks."""
+    """Processor time that the host took away and that others on this machine had, from now on."""
 
-    def __init__(self):
-        fields = [int(x) for x in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-        self.total, self.idle, self.steal = sum(fields[:8]), fields[3] + fields[4], fields[7]
+    def __init__(self, children):
+        self._children = children
+        self._begin = self._now()
 
-    def busy_since(self, before):
-        """Cores' worth of processor time that the whole machine spent, and that the host took away."""
-        wall = (self.total - before.total) / os.cpu_count()
-        return {"busy_cores": round((self.total - before.total - self.idle + before.idle) / wall, 2) if wall else 0.0,
-                "stolen_cores": round((self.steal - before.steal) / wall, 3) if wall else 0.0}
+    def _now(self):
+        user, nice, system, _, _, irq, softirq, steal = (int(x) for x in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+        tick = os.sysconf("SC_CLK_TCK")
+        own = sum(child.processor_seconds() for child in self._children)
+        return time.perf_counter(), (user + nice + system + irq + softirq) / tick - own, steal / tick
+
+    def stop(self):
+        """:returns: in cores."""
+        wall, others, steal = (after - before for before, after in zip(self._begin, self._now()))
+        return {"others_cores": round(others / wall, 2), "stolen_cores": round(steal / wall, 3)}
 
 
 def with_static_batch(path, batch, target):
@@ -180,16 +185,15 @@ def _measure(path, threads, batch, seconds, cache, with_roofline, folder):
         row["build_with_cache_seconds"], summary = build(cache)
     row.update(nodes=summary["nodes_in_model"], steps=summary["steps"], engine_bytes=summary["file_bytes"])
     children = {}
-    before = Clock()
     try:
         for runtime in RUNTIMES:
             try:
                 children[runtime] = Child(runtime, file, engine, threads, folder / ("tenfold.in.npz" if runtime == "tenfold" else "in.npz"), folder)
             except RuntimeError as error:
                 row["runtimes"][runtime] = {"problem": str(error)}
-        before = Clock()
+        clock = Clock(children.values())
         time_in_turns(children, seconds)
-        row["machine"] = Clock().busy_since(before)
+        row["machine"] = clock.stop()
     finally:
         for child in children.values():
             child.stop()
