@@ -9,6 +9,7 @@
 #include "backend/cuda/cubin.hpp"
 #include "backend/cuda/gemm_candidates.hpp"
 #include "backend/cuda/gemm_kernel.hpp"
+#include "backend/cuda/plain_text.hpp"
 #include "base/error.hpp"
 
 namespace tenfold::cuda {
@@ -50,10 +51,10 @@ EpilogueSpec epilogue_for(const GemmSchedule& schedule) {
   return spec;
 }
 
-/// Machine code for sm_90a; the test is skipped where there is no compiler.
-std::optional<Cubin> compiled(const std::string& text, std::string_view entry) {
+/// Machine code; the test is skipped where there is no compiler.
+std::optional<Cubin> compiled(const std::string& text, std::string_view entry, int sm = 90) {
   try {
-    return compile_source({text, {std::string(entry)}}, 90);
+    return compile_source({text, {std::string(entry)}}, sm);
   } catch (const Error& error) {
     if (error.code() != Code::unsupported) throw;
     return std::nullopt;
@@ -94,6 +95,23 @@ TEST(CudaTensorCores, AttentionCompilesWithoutSpillsAndWithoutSerialisation) {
     const auto cubin = compiled(attention_text(schedule), kAttentionEntry);
     if (!cubin) GTEST_SKIP() << "NVRTC is not installed";
     expect_clean(*cubin, std::to_string(schedule.head_size) + " by " + std::to_string(schedule.tile_keys));
+  }
+}
+
+TEST(CudaTensorCores, PlainKernelsCompileForOlderDevices) {
+  EpilogueSpec epilogue;
+  epilogue.program.num_inputs = 1;
+  epilogue.program.append(PointwiseCode::relu, 0);
+  const PlainKernelSpec product{.a = DType::float16, .b = DType::float16, .output = DType::float16};
+  const PlainKernelSpec integers{.kind = PlainKernelSpec::Kind::convolution,
+                                 .a = DType::uint8,
+                                 .b = DType::int8,
+                                 .bias = DType::float32,
+                                 .output = DType::int8};
+  for (const auto& [spec, sm] : {std::pair(product, 80), std::pair(integers, 89)}) {
+    const auto cubin = compiled(plain_text(spec, epilogue), kPlainEntry, sm);
+    if (!cubin) GTEST_SKIP() << "NVRTC is not installed";
+    expect_clean(*cubin, "sm " + std::to_string(sm));
   }
 }
 
