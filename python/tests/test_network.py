@@ -67,7 +67,6 @@ def test_wrong_nodes_change_nothing():
         (lambda: network.add_node("Relu", [x], num_outputs=0), "invalid_argument", "0 outputs"),
         (lambda: network.add_node("Elu", [x], {"alpha": [1, "a"]}), "invalid_argument", "attribute 'alpha'"),
         (lambda: network.add_node("Elu", [x], {"alpha": None}), "invalid_argument", "attribute 'alpha'"),
-        (lambda: network.add_node("If", [x]), "unsupported", "(If)"),
         (lambda: network.add_input("x", "float32", [1]), "invalid_argument", "'x'"),
         (lambda: network.add_input("", "float32", [1]), "invalid_argument", "name"),
         (lambda: network.add_input("z", "float99", [1]), "invalid_argument", "float99"),
