@@ -76,7 +76,8 @@ void add_check(CLI::App& app, Session& session, Action& action) {
   CLI::App* sub = app.add_subcommand("check", "List everything that keeps a model from being compiled");
   sub->add_option("model,--onnx", command->model, "ONNX file")->required()->type_name("MODEL");
   add_shape_options(*sub, command->reading);
-  sub->add_option("--device", command->device, "Also name the operators without a kernel there: cuda, cuda:N, cuda:h100")
+  sub->add_option("--device", command->device,
+                  "Also name the operators without a kernel there: cuda, cuda:N, cuda:h100")
       ->capture_default_str();
   sub->add_flag("--fp16", command->fp16, "As the model would be built with --fp16");
   add_common_options(*sub, session);

@@ -112,8 +112,7 @@ void add_compile_options(CLI::App& command, CompileOptions& options) {
       ->capture_default_str()
       ->group("Building");
   command.add_flag("--fp16", options.fp16, "On a GPU: compute in float16 where that is safe")->group("Building");
-  command
-      .add_flag("--allow-host", options.allow_host, "On a GPU: operators without a GPU kernel run on the host")
+  command.add_flag("--allow-host", options.allow_host, "On a GPU: operators without a GPU kernel run on the host")
       ->group("Building");
   command.add_flag("--strict", options.strict, "No arithmetic shortcuts such as Winograd")->group("Building");
   command.add_option("--disable", options.disabled, "Switch a pass or rule off by name (repeatable)")
@@ -122,8 +121,9 @@ void add_compile_options(CLI::App& command, CompileOptions& options) {
   command.add_option("--dump-dir", options.dump_directory, "Where a failing pass leaves the graph")->group("Building");
   refuse_precision_options(command);
   // True of every engine here: types are the model's, arithmetic is full float32, profiles are taken separately.
-  accept_silently(command,
-                  "--stronglyTyped,--useCudaGraph,--noTF32,--separateProfileRun,--noDataTransfers,--useSpinWait,--noBuilderCache");
+  accept_silently(
+      command,
+      "--stronglyTyped,--useCudaGraph,--noTF32,--separateProfileRun,--noDataTransfers,--useSpinWait,--noBuilderCache");
 }
 
 std::uint64_t parse_bytes(std::string_view text, std::uint64_t unit) {

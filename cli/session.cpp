@@ -80,8 +80,9 @@ void refuse_precision_options(CLI::App& command) {
   for (const char* name : {"--useDLACore", "--plugins", "--staticPlugins", "--dynamicPlugins"}) {
     refuse_option(command, name, "this version knows no such devices and loads no code; leave the option out", true);
   }
-  refuse_option(command, "--allowGPUFallback", "there is no DLA to fall back from; --allow-host is for operators "
-                                               "without a GPU kernel");
+  refuse_option(command, "--allowGPUFallback",
+                "there is no DLA to fall back from; --allow-host is for operators "
+                "without a GPU kernel");
 }
 
 void accept_silently(CLI::App& command, const std::string& names) { command.add_flag(names)->group(""); }

@@ -18,9 +18,12 @@ namespace {
 std::filesystem::path own_folder() {
   Dl_info info{};
   static const char marker = 0;
-  if (dladdr(&marker, &info) == 0 || info.dli_fname == nullptr) return {};
   std::error_code error;
-  const std::filesystem::path file = std::filesystem::canonical(info.dli_fname, error);
+  std::filesystem::path file;
+  if (dladdr(&marker, &info) != 0 && info.dli_fname != nullptr)
+    file = std::filesystem::canonical(info.dli_fname, error);
+  // A program is known by the name it was called with, which need not be a path.
+  if (file.empty() || error) file = std::filesystem::canonical("/proc/self/exe", error);
   return error ? std::filesystem::path() : file.parent_path();
 }
 

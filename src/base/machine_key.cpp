@@ -50,7 +50,8 @@ void make_key(const std::filesystem::path& path) {
   const std::string temporary = path.string() + "." + std::to_string(::getpid());
   const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
   if (file < 0) return;
-  const bool is_written = ::write(file, key.data(), key.size()) == static_cast<ssize_t>(key.size()) && ::fsync(file) == 0;
+  const bool is_written =
+      ::write(file, key.data(), key.size()) == static_cast<ssize_t>(key.size()) && ::fsync(file) == 0;
   ::close(file);
   if (is_written && ::link(temporary.c_str(), path.c_str()) != 0 && errno != EEXIST) {
     // No hard links here: without a key nothing is sealed.

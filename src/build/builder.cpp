@@ -59,7 +59,8 @@ class Builder {
         for (const Candidate& candidate : offered) {
           reasons += fmt::format("; {}: {}", candidate.tactic, candidate.refusal);
         }
-        missing.push_back({step.name, fmt::format("{} has no kernel for {}{}", step.op_type, backend_.name(), reasons)});
+        missing.push_back(
+            {step.name, fmt::format("{} has no kernel for {}{}", step.op_type, backend_.name(), reasons)});
         return;
       }
     });
@@ -276,10 +277,9 @@ class Builder {
   void place_views(LoweredPlan& lowered) {
     const auto accepts = [&](int step, const auto& question) {
       const StepChoices& choices = choices_[static_cast<std::size_t>(step)];
-      return !choices.empty() && std::all_of(choices.begin(), choices.end(),
-                                             [&](const Choice& choice) {
-                                               return !choice.on_host && question(*choice.kernel);
-                                             });
+      return !choices.empty() && std::all_of(choices.begin(), choices.end(), [&](const Choice& choice) {
+        return !choice.on_host && question(*choice.kernel);
+      });
     };
     PitchRules rules;
     rules.input = [&](int step, int operand) {

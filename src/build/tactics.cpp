@@ -250,8 +250,8 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
       Contender contender;
       contender.weights = std::make_shared<const AlignedWeights>(backend_.pack(problem, candidate));
       contender.device_weights = upload(*contender.weights);
-      contender.kernel = backend_.make_kernel(
-          make_spec(problem, candidate, contender.weights->blobs, contender.device_weights.get()));
+      contender.kernel =
+          backend_.make_kernel(make_spec(problem, candidate, contender.weights->blobs, contender.device_weights.get()));
       const std::vector<TensorView> inputs = views_at(problem.inputs, max_inputs);
       const std::vector<TensorView> outputs = views_at(problem.outputs, max_outputs);
       contender.workspace_bytes = grows ? 0 : contender.kernel->workspace_bytes(inputs, outputs);
@@ -368,8 +368,8 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
       }
       rotation.copies.push_back(contender.weights->copy());
       rotation.device_copies.push_back(upload(rotation.copies.back()));
-      rotation.kernels.push_back(backend_.make_kernel(make_spec(
-          problem, contender.candidate, rotation.copies.back().blobs, rotation.device_copies.back().get())));
+      rotation.kernels.push_back(backend_.make_kernel(
+          make_spec(problem, contender.candidate, rotation.copies.back().blobs, rotation.device_copies.back().get())));
     }
     rotation.workspace_bytes = contender.kernel->workspace_bytes(input_views, output_views);
     rotation.workspace = backend_.allocate(std::max<std::size_t>(rotation.workspace_bytes, 1));

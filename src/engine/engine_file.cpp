@@ -119,8 +119,7 @@ EngineFile read(std::span<const std::byte> bytes, const std::shared_ptr<const vo
     const std::span<const std::byte> machine_code = code->bytes.subspan(kSealedCodeBegin);
     file.code = {machine_code.data(), machine_code.size(), owner};
     file.code_is_trusted =
-        options.trust_code ||
-        is_sealed_here(std::array{need(container, SectionId::plan).bytes, machine_code}, seal);
+        options.trust_code || is_sealed_here(std::array{need(container, SectionId::plan).bytes, machine_code}, seal);
   }
   const Section& weights = need(container, SectionId::weights);
   file.weights = {weights.bytes.data(), weights.bytes.size(), owner};

@@ -11,7 +11,8 @@ namespace {
 /// Shapes and addresses in use at the same time. Each recording takes memory of the driver.
 constexpr std::size_t kMaxRecordings = 16;
 
-void grow(std::unique_ptr<Buffer>& buffer, std::size_t bytes, const std::function<std::unique_ptr<Buffer>(std::size_t)>& make) {
+void grow(std::unique_ptr<Buffer>& buffer, std::size_t bytes,
+          const std::function<std::unique_ptr<Buffer>(std::size_t)>& make) {
   if (buffer && buffer->size_bytes() >= bytes) return;
   buffer.reset();
   buffer = make(std::max<std::size_t>(bytes, 64));

@@ -1,10 +1,11 @@
 // What can be said of the CUDA backend without a GPU: its door, its tactics, refusals, and who may trust its code.
+#include "backend/cuda/cuda_backend.hpp"
+
 #include <array>
 #include <set>
 
 #include <gtest/gtest.h>
 
-#include "backend/cuda/cuda_backend.hpp"
 #include "base/machine_key.hpp"
 #include "build/builder.hpp"
 #include "engine/engine_file.hpp"

@@ -31,8 +31,8 @@ class DeviceBuffer final : public Buffer {
       std::size_t available = 0;
       std::size_t total = 0;
       driver().memory_info(&available, &total);
-      throw Error(Code::out_of_memory,
-                  fmt::format("{} bytes of device memory were asked for, but {} of {} are free", bytes, available, total));
+      throw Error(Code::out_of_memory, fmt::format("{} bytes of device memory were asked for, but {} of {} are free",
+                                                   bytes, available, total));
     }
     check(result, "allocating device memory");
     address_ = reinterpret_cast<void*>(address);
@@ -199,7 +199,9 @@ class CudaBackend final : public Backend {
     return fmt::format("the engine was built for {}, this GPU ({}) is {}; build it anew for this one", target,
                        traits_.name, this->target());
   }
-  std::string device_name() const override { return fmt::format("{}, {} multiprocessors", traits_.name, traits_.num_sms); }
+  std::string device_name() const override {
+    return fmt::format("{}, {} multiprocessors", traits_.name, traits_.num_sms);
+  }
   bool is_host() const override { return false; }
 
   std::unique_ptr<Stream> make_stream(const StreamOptions& /*options*/) const override {
@@ -303,7 +305,8 @@ class CudaBackend final : public Backend {
         }
       }
     };
-    const std::size_t num_threads = std::min<std::size_t>(work.size(), std::max(1U, std::thread::hardware_concurrency()));
+    const std::size_t num_threads =
+        std::min<std::size_t>(work.size(), std::max(1U, std::thread::hardware_concurrency()));
     std::vector<std::thread> threads;
     for (std::size_t i = 1; i < num_threads; ++i) threads.emplace_back(compile);
     compile();
@@ -312,8 +315,9 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Kernel> make_kernel(const KernelSpec& spec) const override {
     need_device();
     const CudaTactic& tactic = tactic_of(spec.tactic, *spec.op);
-    ensure(spec.device_weights.size() == spec.weights.size(), "tactic '{}': {} packed weights, {} of them on the device",
-           spec.tactic, spec.weights.size(), spec.device_weights.size());
+    ensure(spec.device_weights.size() == spec.weights.size(),
+           "tactic '{}': {} packed weights, {} of them on the device", spec.tactic, spec.weights.size(),
+           spec.device_weights.size());
     std::shared_ptr<const Module> module;
     if (tactic.source != nullptr) {
       if (spec.code.empty()) {

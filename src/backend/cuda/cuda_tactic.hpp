@@ -128,7 +128,4 @@ class CudaStream final : public Stream {
 };
 inline CudaStream& cuda_stream(const Launch& launch) { return static_cast<CudaStream&>(*launch.stream); }
 
-/// Text that every source may begin with: float16/bfloat16 conversions and types, without any header of CUDA.
-std::string_view kernel_prelude();
-
 }  // namespace tenfold::cuda

@@ -62,7 +62,8 @@ std::string describe(CUresult result) {
 }
 
 void check(CUresult result, std::string_view what) {
-  if (result == kSuccess) [[likely]] return;
+  if (result == kSuccess) [[likely]]
+    return;
   throw Error(result == kErrorOutOfMemory ? Code::out_of_memory : Code::device_failure,
               fmt::format("{}: {}", what, describe(result)));
 }
@@ -83,8 +84,8 @@ TensorMap encode_im2col(MapType type, int rank, const void* data, const std::uin
                         const std::uint64_t* strides, const int* lower, const int* upper, unsigned channels_per_pixel,
                         unsigned pixels_per_column, const std::uint32_t* element_strides, MapSwizzle swizzle) {
   TensorMap map;
-  check(driver().encode_im2col(&map, static_cast<int>(type), static_cast<unsigned>(rank), const_cast<void*>(data),
-                               dims, strides, lower, upper, channels_per_pixel, pixels_per_column, element_strides,
+  check(driver().encode_im2col(&map, static_cast<int>(type), static_cast<unsigned>(rank), const_cast<void*>(data), dims,
+                               strides, lower, upper, channels_per_pixel, pixels_per_column, element_strides,
                                kInterleaveNone, static_cast<int>(swizzle), kPromote256Bytes, kFillZeros),
         "describing an image to the copy engine");
   return map;

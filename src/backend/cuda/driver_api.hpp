@@ -57,7 +57,16 @@ inline constexpr int kFunctionRegisters = 4;
 inline constexpr int kFunctionMaxDynamicSharedBytes = 8;
 
 /// CUtensorMapDataType
-enum class MapType : int { uint8 = 0, uint16 = 1, uint32 = 2, int32 = 3, float16 = 6, float32 = 7, bfloat16 = 9, tfloat32 = 11 };
+enum class MapType : int {
+  uint8 = 0,
+  uint16 = 1,
+  uint32 = 2,
+  int32 = 3,
+  float16 = 6,
+  float32 = 7,
+  bfloat16 = 9,
+  tfloat32 = 11
+};
 /// CUtensorMapSwizzle
 enum class MapSwizzle : int { none = 0, bytes32 = 1, bytes64 = 2, bytes128 = 3 };
 

@@ -1,10 +1,10 @@
 // GroupNormalization of images stored channels last, [N, pixels, C], in one kernel that reads the image once.
 //
-// A cluster of blocks takes some neighbouring groups of one image (a slab, whose pixels are multiples of 16 bytes), each
-// block a part of the pixels, which it keeps in shared memory. Mean and sum of squared differences of a part are exact
-// two-pass sums; the blocks of a cluster read each other's through distributed shared memory and join them (Chan, Golub
-// and LeVeque 1983). Thread t of a block owns 16 bytes of every pixel it visits, always the same channels, so their
-// factors stay in registers. The kernel may start early: it waits before it reads.
+// A cluster of blocks takes some neighbouring groups of one image (a slab, whose pixels are multiples of 16 bytes),
+// each block a part of the pixels, which it keeps in shared memory. Mean and sum of squared differences of a part are
+// exact two-pass sums; the blocks of a cluster read each other's through distributed shared memory and join them (Chan,
+// Golub and LeVeque 1983). Thread t of a block owns 16 bytes of every pixel it visits, always the same channels, so
+// their factors stay in registers. The kernel may start early: it waits before it reads.
 #include <algorithm>
 
 #include "backend/cuda/epilogue_operands.hpp"
@@ -67,7 +67,8 @@ class ClusterGroupNorm final : public Kernel {
     const TensorType& x = signature.inputs[0];
     if (layout_from(signature.op.attributes()) != ImageLayout::nhwc) return "the layout is nchw";
     if (x.rank() < 3) return "the input is no image";
-    if (!is_device_float(x.dtype) || x.dtype != signature.outputs[0].dtype) return "input and output are not of one float type";
+    if (!is_device_float(x.dtype) || x.dtype != signature.outputs[0].dtype)
+      return "input and output are not of one float type";
     const Dim& channels = x.dims.back();
     const std::int64_t groups = signature.op.attributes().get_int("num_groups");
     if (!channels.is_constant() || channels.constant() < 1) return "the number of channels is not known";
@@ -84,9 +85,11 @@ class ClusterGroupNorm final : public Kernel {
       if (!size.is_constant()) return "the number of pixels is not known";
       pixels *= size.constant();
     }
-    const std::int64_t bytes = divide_up(pixels, kMostClusterBlocks) * slab->columns() * 16 + slab->bytes_besides_pixels();
+    const std::int64_t bytes =
+        divide_up(pixels, kMostClusterBlocks) * slab->columns() * 16 + slab->bytes_besides_pixels();
     if (bytes > kMostSharedBytes)
-      return fmt::format("{} bytes of an image do not fit in the shared memory of a block ({})", bytes, kMostSharedBytes);
+      return fmt::format("{} bytes of an image do not fit in the shared memory of a block ({})", bytes,
+                         kMostSharedBytes);
     return refuses_epilogue_operands(signature.inputs, kFirstOperand, signature.outputs[0]);
   }
 

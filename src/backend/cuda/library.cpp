@@ -11,8 +11,8 @@ extern "C" __attribute__((visibility("default"))) const tenfold::Backend* tenfol
   try {
     constexpr std::size_t kInterfaceSize = sizeof(KernelSpec) + sizeof(Launch) + sizeof(Problem) + sizeof(Candidate);
     require(host.version == TENFOLD_VERSION && host.interface_size == kInterfaceSize, Code::unsupported,
-            "libtenfold_cuda.so belongs to Tenfold {}, this is Tenfold {}; install both from one build", TENFOLD_VERSION,
-            host.version);
+            "libtenfold_cuda.so belongs to Tenfold {}, this is Tenfold {}; install both from one build",
+            TENFOLD_VERSION, host.version);
     set_log_sink(host.log, LogLevel::debug);
     // Never freed: kernels and streams may outlive every other object of the process.
     if (!host.preset.empty()) return cuda::make_offline_backend(cuda::preset_traits(host.preset)).release();
