@@ -286,11 +286,13 @@ std::vector<Case> cases() {
   all.push_back({"softmax: fp16 [98304, 512]", "Softmax", {}, {half({98304, 512})}, "rows.softmax"});
   all.push_back({"softmax: fp32 [8192, 4096]", "Softmax", {}, {single({8192, 4096})}, "rows.softmax"});
   for (const Shape& shape : {Shape{2, 64, 64, 320}, Shape{2, 16, 16, 1280}, Shape{16, 64, 64, 640}}) {
-    all.push_back({fmt::format("group norm, silu: fp16 {}", to_string(shape)),
-                   "GroupNormalization",
-                   nhwc({{"num_groups", std::int64_t{32}}, {"epilogue", std::string("silu 0")}}),
-                   {half(shape), single({shape.back()}), single({shape.back()})},
-                   "images.normalize"});
+    for (const char* tactic : {"images.normalize", "groups.normalize"}) {
+      all.push_back({fmt::format("group norm, silu: fp16 {}", to_string(shape)),
+                     "GroupNormalization",
+                     nhwc({{"num_groups", std::int64_t{32}}, {"epilogue", std::string("silu 0")}}),
+                     {half(shape), single({shape.back()}), single({shape.back()})},
+                     tactic});
+    }
   }
 
   for (const auto& [size, channels, stride] : {std::tuple(56, 144, 1), std::tuple(112, 96, 2)}) {

@@ -185,8 +185,11 @@ inline int check_cuda(const KernelCase& c, const std::string& tactic, const Tole
       if (entry->source == nullptr) continue;
       const Source source = entry->source(spec, preset_traits("h100"));
       EXPECT_FALSE(source.text.empty());
+      // One of each tactic and pair of types: more would take minutes, and a GPU compiles them all.
       static std::set<std::string> compiled;
-      if (!why_no_compiler().empty() || !compiled.insert(source.text).second) continue;
+      const std::string kind =
+          fmt::format("{} {} {}", tactic, to_string(problem.inputs[0].dtype), to_string(problem.outputs[0].dtype));
+      if (!why_no_compiler().empty() || !compiled.insert(kind).second) continue;
       try {
         const Cubin cubin = compile_source(source, 90);
         EXPECT_EQ(cubin.log.find("warning"), std::string::npos) << name << "\n" << cubin.log;

@@ -92,6 +92,7 @@ TEST(CudaOps, TranspositionsMoveEveryElement) {
     check(dtype, {2, 5, 3, 16}, {0, 2, 1, 3});
     check(dtype, {2, 3, 20, 20}, {0, 2, 3, 1});
     check(dtype, {2, 20, 20, 40}, {0, 3, 1, 2});
+    for (const std::int64_t planes : {2, 3, 4}) check(dtype, {2, planes, 16, 24}, {0, 2, 3, 1});
     check(dtype, {4, 3, 5, 2, 3}, {4, 1, 3, 0, 2});
   }
   note_what_is_missing();
@@ -154,23 +155,25 @@ TEST(CudaOps, RowsAreNormalised) {
 
 TEST(CudaOps, GroupsOfImagesAreNormalised) {
   for (const DType dtype : kFloats) {
-    for (const auto& [shape, groups] : {std::pair(Shape{2, 8, 8, 32}, 8), std::pair(Shape{1, 64, 64, 320}, 32),
-                                        std::pair(Shape{2, 7, 9, 2560}, 32), std::pair(Shape{3, 5, 5, 12}, 3)}) {
-      const std::int64_t channels = shape.back();
-      const Tensor x = numbers(dtype, shape, 1, 6, 9);
-      const Tensor scale = numbers(DType::float32, {channels}, 2), bias = numbers(dtype, {channels}, 3);
-      Attributes attributes{{"num_groups", std::int64_t{groups}}, {"layout", std::string("nhwc")}};
-      check_cuda({"GroupNormalization", attributes, {x, scale, bias}}, "images.normalize", tolerance_of(dtype));
-      attributes.set("epilogue", std::string("silu 0"));
-      check_cuda({"GroupNormalization", attributes, {x, scale, bias}}, "images.normalize", tolerance_of(dtype));
-      attributes.set("epilogue", std::string("add 0 1; silu 2"));
-      attributes.set("epilogue_inputs", std::int64_t{1});
-      check_cuda({"GroupNormalization", attributes, {x, scale, bias, numbers(dtype, {shape[0], 1, 1, channels}, 4)}},
-                 "images.normalize", tolerance_of(dtype));
-      check_cuda({"GroupNormalization", attributes, {x, scale, bias, numbers(dtype, shape, 4)}}, "images.normalize",
-                 tolerance_of(dtype));
-      check_cuda({"InstanceNormalization", {{"layout", std::string("nhwc")}}, {x, scale, bias}}, "images.normalize",
-                 tolerance_of(dtype));
+    for (const char* tactic : {"images.normalize", "groups.normalize"}) {
+      for (const auto& [shape, groups] : {std::pair(Shape{2, 8, 8, 32}, 8), std::pair(Shape{1, 64, 64, 320}, 32),
+                                          std::pair(Shape{2, 7, 9, 2560}, 32), std::pair(Shape{3, 5, 5, 12}, 3)}) {
+        const std::int64_t channels = shape.back();
+        const Tensor x = numbers(dtype, shape, 1, 6, 9);
+        const Tensor scale = numbers(DType::float32, {channels}, 2), bias = numbers(dtype, {channels}, 3);
+        Attributes attributes{{"num_groups", std::int64_t{groups}}, {"layout", std::string("nhwc")}};
+        check_cuda({"GroupNormalization", attributes, {x, scale, bias}}, tactic, tolerance_of(dtype));
+        attributes.set("epilogue", std::string("silu 0"));
+        check_cuda({"GroupNormalization", attributes, {x, scale, bias}}, tactic, tolerance_of(dtype));
+        attributes.set("epilogue", std::string("add 0 1; silu 2"));
+        attributes.set("epilogue_inputs", std::int64_t{1});
+        check_cuda({"GroupNormalization", attributes, {x, scale, bias, numbers(dtype, {shape[0], 1, 1, channels}, 4)}},
+                   tactic, tolerance_of(dtype));
+        check_cuda({"GroupNormalization", attributes, {x, scale, bias, numbers(dtype, shape, 4)}}, tactic,
+                   tolerance_of(dtype));
+        check_cuda({"InstanceNormalization", {{"layout", std::string("nhwc")}}, {x, scale, bias}}, tactic,
+                   tolerance_of(dtype));
+      }
     }
   }
   note_what_is_missing();

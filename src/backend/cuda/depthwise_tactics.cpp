@@ -151,8 +151,9 @@ template <int V>
 TF_FN void convolve(const Arguments& a) {{
   const long long index = blockIdx.x * {threads}LL + threadIdx.x;
   if (index >= a.image.threads) return;
-  const int channel = (int)(index % a.image.columns) * V;
-  const unsigned group = index / a.image.columns;
+  // The host launches fewer than 2^31 threads.
+  const int channel = (int)((unsigned)index % (unsigned)a.image.columns) * V;
+  const unsigned group = (unsigned)index / (unsigned)a.image.columns;
   const unsigned groups = (a.image.out_width + kPixels - 1) / kPixels;
   const unsigned out_x = group % groups * kPixels, row = group / groups;
   const unsigned out_y = row % a.image.out_height, image = row / a.image.out_height;
@@ -248,7 +249,7 @@ class DepthwiseKernel final : public Kernel {
     image.threads = x.dims[0] * image.out_height * divide_up(image.out_width, pixels_) * image.columns;
     LaunchConfig config;
     config.function = is_wide ? vectors_ : elements_;
-    config.grid.x = static_cast<unsigned>(divide_up(image.threads, kThreads));
+    config.grid.x = image_blocks(image.threads, kThreads);
     config.block.x = kThreads;
     cuda_stream(launch).launch(config, arguments);
   }

@@ -152,19 +152,19 @@ struct Arguments {{
   int rank;
   int in[8], out[8], before[8];
 }};
-template <int V>
+template <int V, typename Index>
 TF_FN void pad(const Arguments& a) {{
-  const long long thread = blockIdx.x * 256LL + threadIdx.x;
+  const Index thread = blockIdx.x * (Index)256 + threadIdx.x;
   if (thread >= a.threads) return;
-  const long long columns = a.inner / V;
-  long long rest = thread / columns;
-  const long long column = (thread - rest * columns) * V;
+  const Index columns = (Index)(a.inner / V);
+  Index rest = thread / columns;
+  const long long column = (long long)(thread - rest * columns) * V;
   long long from = 0, step = 1;
   bool outside = false;
   for (int axis = a.rank - 1; axis >= 0; --axis) {{
-    const long long next = rest / a.out[axis];
+    const Index next = rest / (Index)a.out[axis];
     const int size = a.in[axis];
-    int at = (int)(rest - next * a.out[axis]) - a.before[axis];
+    int at = (int)(rest - next * (Index)a.out[axis]) - a.before[axis];
 {}    from += at * step;
     step *= size;
     rest = next;
@@ -174,10 +174,16 @@ TF_FN void pad(const Arguments& a) {{
 #pragma unroll
   for (int i = 0; i < V; ++i) result.at[i] = *(const T*)&number;
   if (!outside) result = *(const tf::Vector<T, V>*)((const T*)a.x + from * a.inner + column);
-  *(tf::Vector<T, V>*)((T*)a.y + thread * V) = result;
+  *(tf::Vector<T, V>*)((T*)a.y + (long long)thread * V) = result;
 }}
-extern "C" __global__ void __launch_bounds__(256) vectors(const __grid_constant__ Arguments a) {{ pad<{}>(a); }}
-extern "C" __global__ void __launch_bounds__(256) elements(const __grid_constant__ Arguments a) {{ pad<1>(a); }}
+// Divisions of 32 bits are several times cheaper.
+template <int V>
+TF_FN void pad_any(const Arguments& a) {{
+  if (a.threads < (1LL << 31)) pad<V, unsigned>(a);
+  else pad<V, unsigned long long>(a);
+}}
+extern "C" __global__ void __launch_bounds__(256) vectors(const __grid_constant__ Arguments a) {{ pad_any<{}>(a); }}
+extern "C" __global__ void __launch_bounds__(256) elements(const __grid_constant__ Arguments a) {{ pad_any<1>(a); }}
 )",
                               device_prelude(), nest_prelude(), bits_type(bytes), place, device_type(dtype),
                               is_device_float(dtype) ? fmt::format("tf::from_float<{}>({})", device_type(dtype),

@@ -32,6 +32,10 @@ struct GroupArguments {
   EpilogueOperands operands;
 };
 
+std::int64_t groups_of(const Op& op, std::int64_t channels) {
+  return op.type() == "InstanceNormalization" ? channels : op.attributes().get_int("num_groups");
+}
+
 class GroupNormKernel final : public Kernel {
  public:
   static Refusal refuses(const Signature& signature) {
@@ -110,15 +114,16 @@ TF_FN void statistics_of(const Arguments& a) {{
       float origin[V], sum[V], squares[V];
 #pragma unroll
       for (int i = 0; i < V; ++i) origin[i] = sum[i] = squares[i] = 0.0f;
-      int count = 0;
-#pragma unroll 4
-      for (int pixel = first + line; pixel < last; pixel += lines) {{
-        const In v = *(const In*)(image + pixel * a.x_pitch + column * V);
-        if (count == 0) {{
+      const int own = first + line;
+      const int count = own < last ? (last - own + lines - 1) / lines : 0;
+      if (count > 0) {{
+        const In v = *(const In*)(image + own * a.x_pitch + column * V);
 #pragma unroll
-          for (int i = 0; i < V; ++i) origin[i] = tf::to_float(v.at[i]);
-        }}
-        ++count;
+        for (int i = 0; i < V; ++i) origin[i] = tf::to_float(v.at[i]);
+      }}
+#pragma unroll 4
+      for (int pixel = own + lines; pixel < last; pixel += lines) {{
+        const In v = *(const In*)(image + pixel * a.x_pitch + column * V);
 #pragma unroll
         for (int i = 0; i < V; ++i) {{
           const float difference = tf::to_float(v.at[i]) - origin[i];
@@ -212,7 +217,7 @@ TF_FN void apply_to(const Arguments& a) {{
   }}
 }}
 extern "C" __global__ void __launch_bounds__({threads}, 4) statistics(const __grid_constant__ Arguments a) {{ statistics_of<{vector}>(a); }}
-extern "C" __global__ void __launch_bounds__({threads}) apply(const __grid_constant__ Arguments a) {{ apply_to<{vector}>(a); }}
+extern "C" __global__ void __launch_bounds__({threads}, 4) apply(const __grid_constant__ Arguments a) {{ apply_to<{vector}>(a); }}
 extern "C" __global__ void __launch_bounds__({threads}) statistics_elements(const __grid_constant__ Arguments a) {{ statistics_of<1>(a); }}
 extern "C" __global__ void __launch_bounds__({threads}) apply_elements(const __grid_constant__ Arguments a) {{ apply_to<1>(a); }}
 )",
@@ -286,9 +291,6 @@ extern "C" __global__ void __launch_bounds__({threads}) apply_elements(const __g
   bool can_run_in_place(int index) const override { return index == 0; }
 
  private:
-  static std::int64_t groups_of(const Op& op, std::int64_t channels) {
-    return op.type() == "InstanceNormalization" ? channels : op.attributes().get_int("num_groups");
-  }
   /// Channels that a thread loads at once, where the views are aligned.
   static int vector_of(const KernelSpec& spec) {
     const std::int64_t channels = spec.inputs[0].dims.back().constant();
@@ -303,9 +305,215 @@ extern "C" __global__ void __launch_bounds__({threads}) apply_elements(const __g
   Function statistics_, apply_, statistics_elements_, apply_elements_;
 };
 
+/// The same in one kernel, for images of which one group fits into shared memory: a block reads it once, takes both
+/// statistics from there, and writes it.
+class GroupBlockKernel final : public Kernel {
+ public:
+  static constexpr int kBlock = 512;
+
+  static Refusal refuses(const Signature& signature, std::size_t smem_bytes) {
+    if (auto refusal = GroupNormKernel::refuses(signature)) return refusal;
+    const TensorType& x = signature.inputs[0];
+    std::int64_t elements = 1;
+    for (std::size_t a = 1; a < x.dims.size(); ++a) {
+      if (!x.dims[a].is_constant()) return "the size of the image is not known";
+      elements *= x.dims[a].constant();
+    }
+    const std::int64_t groups = groups_of(signature.op, x.dims.back().constant());
+    const std::size_t bytes = bytes_of(elements / groups, x.dims.back().constant() / groups, x.dtype);
+    if (bytes > smem_bytes)
+      return fmt::format("a group needs {} bytes of shared memory, a block has {}", bytes, smem_bytes);
+    return std::nullopt;
+  }
+  static void candidates(const Problem& problem, const DeviceTraits& traits, std::vector<Candidate>& out) {
+    Candidate candidate;
+    const Signature signature{*problem.op, problem.inputs, problem.outputs};
+    if (auto refusal = refuses(signature, usable_bytes(traits))) {
+      candidate.refusal = std::move(*refusal);
+    } else {
+      candidate.estimated_us = estimate_streaming_us(problem, traits);
+    }
+    out.push_back(std::move(candidate));
+  }
+  static void check(const KernelSpec& spec, const DeviceTraits& traits) {
+    const auto refusal = refuses(Signature{*spec.op, spec.inputs, spec.outputs}, usable_bytes(traits));
+    require(!refusal && spec.parameters.empty() && spec.weights.empty(), Code::incompatible_engine,
+            "tactic '{}' does not fit: {}", spec.tactic, refusal.value_or("it takes no parameters and no weights"));
+  }
+  static Source source(const KernelSpec& spec, const DeviceTraits& traits) {
+    check(spec, traits);
+    const Attributes attributes = spec.op->attributes();
+    const DType output = spec.outputs[0].dtype;
+    const ProgramText program = epilogue_text(
+        Epilogue::from(attributes).program, spec.inputs, kFirstOperand, spec.outputs[0],
+        {"a.operands", "(long long)blockIdx.y * a.pixels + pixel", "blockIdx.y", "first + column * V + k"}, "      ");
+    return {
+        fmt::format(
+            R"({prelude}{nest}{row}{operands}
+struct Arguments {{
+  const void* x;
+  void* y;
+  const void* scale;
+  const void* bias;
+  float* partial;
+  long long x_pitch, y_pitch;
+  int pixels, channels, groups, chunks, apply_pixels;
+  Operands operands;
+}};
+constexpr int kBlock = {block};
+typedef {x} T;
+typedef {y} Out;
+template <int V>
+TF_FN void normalise(const Arguments& a) {{
+  extern __shared__ float shared[];  // factors, shifts, then the group's elements
+  const int size = a.channels / a.groups, columns = size / V, first = blockIdx.x * size;
+  float* factors = shared;
+  float* shifts = shared + size;
+  tf::Vector<T, V>* kept = (tf::Vector<T, V>*)(shared + (2 * size + 3) / 4 * 4);
+  const T* x = (const T*)a.x + (long long)blockIdx.y * a.pixels * a.x_pitch + first;
+  const int count = a.pixels * columns;
+  const int pixel_step = kBlock / columns, column_step = kBlock % columns;
+  int pixel = threadIdx.x / columns, column = threadIdx.x % columns;
+  float sum = 0.0f;
+#pragma unroll 8
+  for (int i = threadIdx.x; i < count; i += kBlock) {{
+    const tf::Vector<T, V> v = *(const tf::Vector<T, V>*)(x + pixel * a.x_pitch + column * V);
+    kept[i] = v;
+#pragma unroll
+    for (int k = 0; k < V; ++k) sum += tf::to_float(v.at[k]);
+    pixel += pixel_step;
+    column += column_step;
+    if (column >= columns) {{
+      column -= columns;
+      ++pixel;
+    }}
+  }}
+  const float share = 1.0f / ((float)a.pixels * (float)size);
+  const float mean = tf::row_sum<kBlock>(sum) * share;
+  float squares = 0.0f;
+#pragma unroll 4
+  for (int i = threadIdx.x; i < count; i += kBlock) {{
+    const tf::Vector<T, V> v = kept[i];
+#pragma unroll
+    for (int k = 0; k < V; ++k) {{
+      const float difference = tf::to_float(v.at[k]) - mean;
+      squares += difference * difference;
+    }}
+  }}
+  const float deviation = 1.0f / sqrtf(tf::row_sum<kBlock>(squares) * share + {epsilon});
+  for (int c = threadIdx.x; c < size; c += kBlock) {{
+    const float factor = deviation * tf::to_float(((const {scale}*)a.scale)[first + c]);
+    factors[c] = factor;
+    shifts[c] = tf::to_float(((const {bias}*)a.bias)[first + c]) - mean * factor;
+  }}
+  __syncthreads();
+  Out* y = (Out*)a.y + (long long)blockIdx.y * a.pixels * a.y_pitch + first;
+  pixel = threadIdx.x / columns;
+  column = threadIdx.x % columns;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < count; i += kBlock) {{
+    const tf::Vector<T, V> v = kept[i];
+    tf::Vector<Out, V> result;
+#pragma unroll
+    for (int k = 0; k < V; ++k) {{
+      const float s0 = tf::to_float(v.at[k]) * factors[column * V + k] + shifts[column * V + k];
+{statements}      result.at[k] = tf::from_float<Out>({result});
+    }}
+    *(tf::Vector<Out, V>*)(y + pixel * a.y_pitch + column * V) = result;
+    pixel += pixel_step;
+    column += column_step;
+    if (column >= columns) {{
+      column -= columns;
+      ++pixel;
+    }}
+  }}
+}}
+extern "C" __global__ void __launch_bounds__(kBlock) vectors(const __grid_constant__ Arguments a) {{ normalise<{vector}>(a); }}
+extern "C" __global__ void __launch_bounds__(kBlock) elements(const __grid_constant__ Arguments a) {{ normalise<1>(a); }}
+)",
+            fmt::arg("prelude", device_prelude()), fmt::arg("nest", nest_prelude()), fmt::arg("row", row_prelude()),
+            fmt::arg("operands", epilogue_operands_prelude()), fmt::arg("block", kBlock),
+            fmt::arg("x", device_type(spec.inputs[0].dtype)), fmt::arg("y", device_type(output)),
+            fmt::arg("scale", device_type(spec.inputs[1].dtype)), fmt::arg("bias", device_type(spec.inputs[2].dtype)),
+            fmt::arg("epsilon", float_literal(static_cast<float>(attributes.get_float("epsilon", 1e-5)))),
+            fmt::arg("statements", program.statements), fmt::arg("result", program.result),
+            fmt::arg("vector", group_vector(spec))),
+        {"vectors", "elements"}};
+  }
+  static std::unique_ptr<Kernel> make(const KernelSpec& spec, const LoadedModule& module) {
+    check(spec, module.traits());
+    return std::make_unique<GroupBlockKernel>(spec, module);
+  }
+  GroupBlockKernel(const KernelSpec& spec, const LoadedModule& module)
+      : channels_(spec.inputs[0].dims.back().constant()),
+        groups_(groups_of(*spec.op, channels_)),
+        vector_(group_vector(spec)),
+        vectors_(module.function("vectors")),
+        elements_(module.function("elements")) {}
+
+  void run(const Launch& launch) const override {
+    const TensorView& x = launch.inputs[0];
+    const TensorView& y = launch.outputs[0];
+    if (x.num_elements() == 0) return;
+    GroupArguments arguments;
+    arguments.x = x.data;
+    arguments.y = y.data;
+    arguments.scale = launch.inputs[1].data;
+    arguments.bias = launch.inputs[2].data;
+    arguments.operands = EpilogueOperands::from(launch.inputs, kFirstOperand);
+    arguments.x_pitch = x.pitch;
+    arguments.y_pitch = y.pitch;
+    arguments.pixels = static_cast<std::int32_t>(product_of_dims(x.dims, 1, x.dims.size() - 1));
+    arguments.channels = static_cast<std::int32_t>(channels_);
+    arguments.groups = static_cast<std::int32_t>(groups_);
+    const auto is_aligned = [this](const TensorView& view) {
+      const std::size_t bytes = std::min<std::size_t>(16, size_of(view.dtype) * static_cast<std::size_t>(vector_));
+      return reinterpret_cast<std::uintptr_t>(view.data) % bytes == 0 && view.pitch % vector_ == 0;
+    };
+    LaunchConfig config;
+    config.function = is_aligned(x) && is_aligned(y) ? vectors_ : elements_;
+    config.grid = {static_cast<unsigned>(groups_), static_cast<unsigned>(x.dims[0]), 1};
+    config.block.x = kBlock;
+    const std::int64_t size = channels_ / groups_;
+    config.smem_bytes = static_cast<unsigned>(bytes_of(arguments.pixels * size, size, x.dtype));
+    cuda_stream(launch).launch(config, arguments);
+  }
+  bool accepts_pitched_input(int index) const override { return index == 0; }
+  bool accepts_pitched_output(int) const override { return true; }
+  bool can_run_in_place(int index) const override { return index == 0; }
+
+ private:
+  static std::size_t usable_bytes(const DeviceTraits& traits) {
+    constexpr std::size_t kOwn = 1024;  // what the sums over a block take
+    return traits.smem_optin_bytes > kOwn ? traits.smem_optin_bytes - kOwn : 0;
+  }
+  static std::size_t bytes_of(std::int64_t elements, std::int64_t size, DType dtype) {
+    return static_cast<std::size_t>((2 * size + 3) / 4 * 4) * sizeof(float) +
+           static_cast<std::size_t>(elements) * size_of(dtype);
+  }
+  /// Channels that a thread loads at once: a group begins at any multiple of its size.
+  static int group_vector(const KernelSpec& spec) {
+    const std::int64_t channels = spec.inputs[0].dims.back().constant();
+    const std::int64_t size = channels / groups_of(*spec.op, channels);
+    int vector = widest_vector(spec.inputs[0].dtype);
+    while (size % vector != 0) vector /= 2;
+    return vector;
+  }
+  std::int64_t channels_, groups_;
+  int vector_;
+  Function vectors_, elements_;
+};
+
+constexpr CudaTactic group_block_tactic(std::string_view op_type) {
+  return {"groups.normalize",    op_type, GroupBlockKernel::candidates, nullptr, GroupBlockKernel::source,
+          GroupBlockKernel::make};
+}
+
 }  // namespace
 
 const CudaTactic kGroupNormImages = plain_tactic<GroupNormKernel>("images.normalize", "GroupNormalization");
+const CudaTactic kGroupNormGroups = group_block_tactic("GroupNormalization");
+const CudaTactic kInstanceNormGroups = group_block_tactic("InstanceNormalization");
 const CudaTactic kInstanceNormImages = plain_tactic<GroupNormKernel>("images.normalize", "InstanceNormalization");
 
 }  // namespace tenfold::cuda

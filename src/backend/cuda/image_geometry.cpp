@@ -56,6 +56,13 @@ ImageArguments image_arguments(const Window& window, std::span<const std::int64_
   return arguments;
 }
 
+unsigned image_blocks(std::int64_t threads, int block) {
+  constexpr std::int64_t kMost = (std::int64_t{1} << 31) - 1;
+  require(threads <= kMost, Code::unsupported, "an image of {} parts is worked on, at most {}; split the batch",
+          threads, kMost);
+  return static_cast<unsigned>(divide_up(threads, block));
+}
+
 std::string image_prelude(const WindowSize& size) {
   return fmt::format(R"(
 struct Image {{

@@ -35,6 +35,8 @@ WindowSize window_size(const Window& window, std::span<const std::int64_t> kerne
 /// Fills everything but `columns` and `threads`.
 ImageArguments image_arguments(const Window& window, std::span<const std::int64_t> kernel, const TensorView& x,
                                const TensorView& y);
+/// The blocks of a launch. Throws Error(unsupported) for 2^31 threads or more, whose places the kernels do not reach.
+unsigned image_blocks(std::int64_t threads, int block);
 /// Text: struct Image, and the window's sizes as constants.
 std::string image_prelude(const WindowSize& size);
 

@@ -31,7 +31,19 @@ std::string accumulate_text(const PoolParts& parts, DType dtype) {
     return "#pragma unroll\n"
            "        for (int i = 0; i < V; ++i) state[i] = tf::maximum(state[i], tf::to_float(v.at[i]));\n";
   }
-  return "#pragma unroll\n        for (int i = 0; i < V; ++i) state[i] = state[i] > v.at[i] ? state[i] : v.at[i];\n";
+  // Bytes of whole vectors as pairs of 16 bits, which one instruction compares.
+  return fmt::format(R"(        if constexpr (V == 16) {{
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {{
+            const unsigned word = ((const unsigned*)&v)[i];
+            pairs[2 * i] = __vmaxs2(pairs[2 * i], __byte_perm(word, 0, {}));
+            pairs[2 * i + 1] = __vmaxs2(pairs[2 * i + 1], __byte_perm(word, 0, {}));
+          }}
+        }} else {{
+          state[0] = state[0] > v.at[0] ? state[0] : v.at[0];
+        }}
+)",
+                     dtype == DType::int8 ? "0x9180" : "0x4140", dtype == DType::int8 ? "0xb3a2" : "0x4342");
 }
 
 /// One row of the window. A small one is loaded as a whole before any of it is used.
@@ -85,7 +97,11 @@ class PoolKernel final : public Kernel {
     const WindowSize size = window_size(parts.spec->window, parts.spec->kernel);
     const bool is_integer = !is_float(dtype);
     std::string finish = "      result.at[i] = tf::from_float<T>(state[i]);\n";
-    if (is_integer) finish = "      result.at[i] = (T)state[i];\n";
+    if (is_integer) {
+      finish =
+          "      if (V == 16) result.at[i] = (T)(pairs[i / 2] >> 16 * (i % 2));\n"
+          "      else result.at[i] = (T)state[i];\n";
+    }
     std::string divisor;
     if (parts.is_average) {
       finish = "      result.at[i] = tf::from_float<T>(count == 0 ? 0.0f : state[i] / (float)count);\n";
@@ -105,6 +121,11 @@ class PoolKernel final : public Kernel {
                                     : dtype == DType::int8  ? "-128"
                                     : dtype == DType::uint8 ? "0"
                                                             : "tf::float_of(0xff800000u)";
+    const std::string pairs = !is_integer ? ""
+                                          : fmt::format(
+                                                "  unsigned pairs[8];\n#pragma unroll\n"
+                                                "  for (int i = 0; i < 8; ++i) pairs[i] = {};\n",
+                                                dtype == DType::int8 ? "0xff80ff80u" : "0u");
     Source source;
     source.entries = {"vectors", "elements"};
     source.text = fmt::format(
@@ -115,8 +136,9 @@ TF_FN void pool(const Image& a) {{
   tf::begin_early();
   const long long index = blockIdx.x * {threads}LL + threadIdx.x;
   if (index >= a.threads) return;
-  const unsigned column = index % a.columns;
-  const unsigned pixel = index / a.columns;  // below 2^31, as the host checks
+  // The host launches fewer than 2^31 threads.
+  const unsigned column = (unsigned)index % (unsigned)a.columns;
+  const unsigned pixel = (unsigned)index / (unsigned)a.columns;
   const unsigned out_x = pixel % a.out_width, row = pixel / a.out_width;
   const unsigned out_y = row % a.out_height, image = row / a.out_height;
   const int top = (int)out_y * kStrideY - a.pad_top, left = (int)out_x * kStrideX - a.pad_left;
@@ -125,7 +147,7 @@ TF_FN void pool(const Image& a) {{
   int seen = 0;
 #pragma unroll
   for (int i = 0; i < V; ++i) state[i] = {lowest};
-{unroll}  for (int ky = 0; ky < kKernelY; ++ky) {{
+{pairs}{unroll}  for (int ky = 0; ky < kKernelY; ++ky) {{
     const int in_y = top + ky * kDilationY;
     const bool is_row = in_y >= 0 && in_y < a.in_height;
     const T* from = x + (long long)in_y * a.in_width * a.x_pitch;
@@ -141,7 +163,7 @@ extern "C" __global__ void __launch_bounds__({threads}) elements(const __grid_co
 )",
         fmt::arg("prelude", device_prelude()), fmt::arg("nest", nest_prelude()), fmt::arg("image", image_prelude(size)),
         fmt::arg("type", device_type(dtype)), fmt::arg("threads", kThreads),
-        fmt::arg("state", is_integer ? "int" : "float"), fmt::arg("lowest", lowest),
+        fmt::arg("state", is_integer ? "int" : "float"), fmt::arg("lowest", lowest), fmt::arg("pairs", pairs),
         fmt::arg("unroll", is_small(size) ? "#pragma unroll\n" : "#pragma unroll 1\n"),
         fmt::arg("window_row", row_text(is_small(size), accumulate_text(parts, dtype))), fmt::arg("divisor", divisor),
         fmt::arg("finish", finish), fmt::arg("vector", vector_of(dtype)));
@@ -167,7 +189,7 @@ extern "C" __global__ void __launch_bounds__({threads}) elements(const __grid_co
     arguments.threads = y.num_elements() / arguments.channels * arguments.columns;
     LaunchConfig config;
     config.function = is_wide ? vectors_ : elements_;
-    config.grid.x = static_cast<unsigned>(divide_up(arguments.threads, kThreads));
+    config.grid.x = image_blocks(arguments.threads, kThreads);
     config.block.x = kThreads;
     config.pdl = true;
     cuda_stream(launch).launch(config, arguments);

@@ -139,21 +139,27 @@ struct Arguments {{
   long long threads;
 }};
 typedef {} T;
-template <int V>
+template <int V, typename Index>
 TF_FN void resize(const Arguments& a) {{
-  const long long index = blockIdx.x * 256LL + threadIdx.x;
+  const Index index = blockIdx.x * (Index)256 + threadIdx.x;
   if (index >= a.threads) return;
-  const long long pixel = index / a.columns;
-  const int column = (int)(index - pixel * a.columns) * V;
-  const long long row = pixel / a.width.out;
-  const int out_x = (int)(pixel - row * a.width.out);
-  const long long image = row / a.height.out;
-  const int out_y = (int)(row - image * a.height.out);
-  const T* x = (const T*)a.x + image * a.height.in * a.width.in * a.x_pitch + column;
-{}  *(tf::Vector<T, V>*)((T*)a.y + pixel * a.y_pitch + column) = result;
+  const Index pixel = index / (Index)a.columns;
+  const int column = (int)(index - pixel * (Index)a.columns) * V;
+  const Index row = pixel / (Index)a.width.out;
+  const int out_x = (int)(pixel - row * (Index)a.width.out);
+  const Index image = row / (Index)a.height.out;
+  const int out_y = (int)(row - image * (Index)a.height.out);
+  const T* x = (const T*)a.x + (long long)image * a.height.in * a.width.in * a.x_pitch + column;
+{}  *(tf::Vector<T, V>*)((T*)a.y + (long long)pixel * a.y_pitch + column) = result;
 }}
-extern "C" __global__ void __launch_bounds__(256) vectors(const __grid_constant__ Arguments a) {{ resize<{}>(a); }}
-extern "C" __global__ void __launch_bounds__(256) elements(const __grid_constant__ Arguments a) {{ resize<1>(a); }}
+// Divisions of 32 bits are several times cheaper.
+template <int V>
+TF_FN void resize_any(const Arguments& a) {{
+  if (a.threads < (1LL << 31)) resize<V, unsigned>(a);
+  else resize<V, unsigned long long>(a);
+}}
+extern "C" __global__ void __launch_bounds__(256) vectors(const __grid_constant__ Arguments a) {{ resize_any<{}>(a); }}
+extern "C" __global__ void __launch_bounds__(256) elements(const __grid_constant__ Arguments a) {{ resize_any<1>(a); }}
 )",
                               device_prelude(), nest_prelude(), device_type(dtype), body, 16 / size_of(dtype));
     return source;

@@ -147,10 +147,16 @@ std::string body_of(const RowSpec& spec) {
     text += fmt::format("  const {0}* bias = (const {0}*)a.bias{1};\n", device_type(spec.bias),
                         is_group ? " + number % a.groups * a.channels" : "");
   }
-  const std::string_view index = is_group ? "(unsigned)i / (unsigned)a.pixels" : "i";
-  text += "  row.store(y, [&](float x, int i) {\n";
-  text += fmt::format("    const float s0 = (x - mean) * factor * tf::to_float(scale[{0}]){1};\n", index,
-                      spec.bias != DType::undefined ? fmt::format(" + tf::to_float(bias[{}])", index) : "");
+  if (is_group) {
+    text += "  row.store(y, [&](float x, int i) {\n";
+    text += "    const int channel = (unsigned)i / (unsigned)a.pixels;\n";
+    text += "    const float s0 = (x - mean) * factor * tf::to_float(scale[channel]) + tf::to_float(bias[channel]);\n";
+  } else {
+    const bool has_bias = spec.bias != DType::undefined;
+    text += fmt::format("  row.store_scaled(y, scale, {}, [&](float x, float s, float b) {{\n",
+                        has_bias ? "bias" : "scale");
+    text += fmt::format("    const float s0 = (x - mean) * factor * s{};\n", has_bias ? " + b" : "");
+  }
   const ProgramText program =
       emit_program(spec.program, std::vector<std::string>{"s0"}, "r", math_mode_for(spec.y), "    ");
   text += program.statements + fmt::format("    return {};\n  }});\n", program.result);
@@ -240,7 +246,9 @@ TF_FN void rows(const Arguments& a) {{
       const std::size_t bytes = std::min<std::size_t>(16, size_of(view.dtype) * static_cast<std::size_t>(vector));
       return reinterpret_cast<std::uintptr_t>(view.data) % bytes == 0 && pitch % vector == 0;
     };
-    const bool is_wide = length % vector == 0 && is_aligned(x, arguments.x_pitch) && is_aligned(y, arguments.y_pitch);
+    const auto is_vector_aligned = [](const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; };
+    const bool is_wide = length % vector == 0 && is_aligned(x, arguments.x_pitch) && is_aligned(y, arguments.y_pitch) &&
+                         is_vector_aligned(arguments.scale) && is_vector_aligned(arguments.bias);
     const RowShape shape = shape_of(spec_, is_wide ? vector : 1);
     LaunchConfig config;
     config.function = is_wide ? vectors_ : elements_;

@@ -102,6 +102,26 @@ struct Row {
       }
     }
   }
+  // Stores f(value, scale, bias) as To, with the scale and bias of the element's place in the row. Without a bias `bias`
+  // may be `scale`.
+  template <typename To, typename Scale, typename Bias, typename F>
+  TF_METHOD void store_scaled(To* to, const Scale* scale, const Bias* bias, F f) {
+#pragma unroll
+    for (int k = 0; k < (Cached > 0 ? Cached : 1); ++k) {
+      for (int j = lane + k * Threads; j < vectors; j += Threads) {
+        const Vector<Scale, V> s = *(const Vector<Scale, V>*)(scale + j * V);
+        const Vector<Bias, V> b = *(const Vector<Bias, V>*)(bias + j * V);
+        const Vector<T, V> v = Cached > 0 ? Vector<T, V>() : *(const Vector<T, V>*)(data + j * V);
+        Vector<To, V> result;
+#pragma unroll
+        for (int i = 0; i < V; ++i) {
+          result.at[i] = from_float<To>(f(Cached > 0 ? kept[k][i] : to_float(v.at[i]), to_float(s.at[i]), to_float(b.at[i])));
+        }
+        *(Vector<To, V>*)(to + j * V) = result;
+        if (Cached > 0) break;
+      }
+    }
+  }
   // Stores f(value, index) as To.
   template <typename To, typename F>
   TF_METHOD void store(To* to, F f) {

@@ -49,7 +49,7 @@ struct TileArguments {
 
 Source strided_copy_source(std::size_t element_bytes) {
   Source source = elementwise_source(copy_spec(element_bytes));
-  source.entries.insert(source.entries.end(), {"wide_tiles", "tiles"});
+  source.entries.insert(source.entries.end(), {"wide_tiles", "tiles", "interleave_2", "interleave_3", "interleave_4"});
   source.text += fmt::format(R"(
 struct Tiles {{
   unsigned columns, rows;
@@ -92,6 +92,30 @@ TF_FN void move_tile(const Tiles& a) {{
     }}
   }}
 }}
+// A thread takes 16 bytes of each of C planes and writes them element by element in turn.
+template <typename T, int C>
+TF_FN void interleave(const Tiles& a) {{
+  constexpr int V = 16 / sizeof(T);
+  const long long thread = blockIdx.x * 256LL + threadIdx.x;
+  const unsigned parts = a.columns / V;
+  const long long matrix = thread / parts;
+  if (matrix >= a.batch.count) return;
+  const unsigned column = (unsigned)(thread - matrix * parts) * V;
+  long long offset[2];
+  tf::offsets(a.batch, matrix, offset);
+  const T* from = (const T*)a.batch.operands[0].data + offset[0] + column;
+  T* to = (T*)a.batch.operands[1].data + offset[1] + (long long)column * C;
+  tf::Vector<T, V> planes[C], result[C];
+#pragma unroll
+  for (int c = 0; c < C; ++c) planes[c] = *(const tf::Vector<T, V>*)(from + c * a.from_row);
+#pragma unroll
+  for (int i = 0; i < V * C; ++i) result[i / V].at[i % V] = planes[i % C].at[i / C];
+#pragma unroll
+  for (int c = 0; c < C; ++c) *(tf::Vector<T, V>*)(to + c * V) = result[c];
+}}
+extern "C" __global__ void __launch_bounds__(256) interleave_2(const __grid_constant__ Tiles a) {{ interleave<{type}, 2>(a); }}
+extern "C" __global__ void __launch_bounds__(256) interleave_3(const __grid_constant__ Tiles a) {{ interleave<{type}, 3>(a); }}
+extern "C" __global__ void __launch_bounds__(256) interleave_4(const __grid_constant__ Tiles a) {{ interleave<{type}, 4>(a); }}
 extern "C" __global__ void __launch_bounds__(256) wide_tiles(const __grid_constant__ Tiles a) {{ move_tile<{type}, {wide}>(a); }}
 extern "C" __global__ void __launch_bounds__(256) tiles(const __grid_constant__ Tiles a) {{ move_tile<{type}, 1>(a); }}
 )",
@@ -106,7 +130,8 @@ StridedCopy::StridedCopy(std::size_t element_bytes, const LoadedModule& module)
       vectors_(module.function("vectors")),
       elements_(module.function("elements")),
       wide_tiles_(module.function("wide_tiles")),
-      tiles_(module.function("tiles")) {}
+      tiles_(module.function("tiles")),
+      interleave_{module.function("interleave_2"), module.function("interleave_3"), module.function("interleave_4")} {}
 
 void StridedCopy::run(const Axes& axes, const void* from, void* to, CudaStream& stream) const {
   std::array<NestOperand, 2> operands;
@@ -115,7 +140,45 @@ void StridedCopy::run(const Axes& axes, const void* from, void* to, CudaStream& 
   LoopNest nest = make_nest(std::span(axes.dims).first(static_cast<std::size_t>(axes.rank)), operands);
   if (nest.count == 0) return;
   if (vectorise(nest, operands, vector_)) return launch_nest(stream, vectors_, nest, 2);
-  if (!run_transposed(nest, stream)) launch_nest(stream, elements_, nest, 2);
+  if (run_transposed(nest, stream) || run_interleaved(nest, stream)) return;
+  launch_nest(stream, elements_, nest, 2);
+}
+
+/// A few planes become as many channels of each pixel.
+bool StridedCopy::run_interleaved(const LoopNest& nest, CudaStream& stream) const {
+  if (nest.rank < 2) return false;
+  const auto inner = static_cast<std::size_t>(nest.rank - 1), pixels = inner - 1;
+  const LoopNest::Operand& from = nest.operands[0];
+  const LoopNest::Operand& to = nest.operands[1];
+  const std::int64_t planes = nest.dims[inner];
+  const auto vector = static_cast<std::int64_t>(16 / element_bytes_);
+  if (planes < 2 || planes > 4 || to.strides[inner] != 1 || from.strides[pixels] != 1 || to.strides[pixels] != planes)
+    return false;
+  bool is_aligned = nest.dims[pixels] % vector == 0 && from.strides[inner] % vector == 0;
+  TileArguments arguments;
+  arguments.columns = nest.dims[pixels];
+  arguments.rows = nest.dims[inner];
+  arguments.from_row = from.strides[inner];
+  arguments.to_column = to.strides[pixels];
+  std::array<std::int64_t, kMaxRank> dims{};
+  std::array<NestOperand, 2> operands{NestOperand{from.data, element_bytes_, {}},
+                                      NestOperand{to.data, element_bytes_, {}}};
+  for (std::size_t a = 0; a < pixels; ++a) {
+    dims[a] = nest.dims[a];
+    operands[0].strides[a] = from.strides[a];
+    operands[1].strides[a] = to.strides[a];
+    is_aligned &= from.strides[a] % vector == 0 && to.strides[a] % vector == 0;
+  }
+  for (const NestOperand& operand : operands) is_aligned &= reinterpret_cast<std::uintptr_t>(operand.data) % 16 == 0;
+  if (!is_aligned) return false;
+  arguments.batch = make_nest(std::span(dims).first(pixels), operands);
+  LaunchConfig config;
+  config.function = interleave_[static_cast<std::size_t>(planes - 2)];
+  config.grid.x =
+      static_cast<unsigned>((arguments.batch.count * (arguments.columns / vector) + kThreads - 1) / kThreads);
+  config.block.x = kThreads;
+  stream.launch(config, arguments);
+  return true;
 }
 
 bool StridedCopy::run_transposed(const LoopNest& nest, CudaStream& stream) const {

@@ -28,10 +28,12 @@ class StridedCopy {
 
  private:
   bool run_transposed(const LoopNest& nest, CudaStream& stream) const;
+  bool run_interleaved(const LoopNest& nest, CudaStream& stream) const;
 
   std::size_t element_bytes_;
   int vector_;
   Function vectors_, elements_, wide_tiles_, tiles_;
+  std::array<Function, 3> interleave_;  ///< of 2, 3 and 4 planes
 };
 
 /// `element` elements behind the view's first.
