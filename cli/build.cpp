@@ -33,7 +33,8 @@ Exit run_build(const BuildCommand& command, const Session& session) {
   const Plan& plan = compiled.build.plan;
   const double begin = now_seconds();
   const Graph* portable = command.compile.portable ? &compiled.imported : nullptr;
-  write_engine(command.output, plan, compiled.build.weights, {.portable = portable, .code = compiled.build.code});
+  write_engine(command.output, plan, compiled.build.weights,
+               {.portable = portable, .code = compiled.build.code, .half_weights = compiled.build.half_weights});
   const double seconds_write = now_seconds() - begin;
   const double seconds_total = compiled.seconds_total + seconds_write;
   const std::uint64_t file_bytes = std::filesystem::file_size(command.output);

@@ -111,7 +111,9 @@ void add_compile_options(CLI::App& command, CompileOptions& options) {
   command.add_option("--device", options.device, "What to compile for and run on: cpu, cuda or cuda:N")
       ->capture_default_str()
       ->group("Building");
-  command.add_flag("--fp16", options.fp16, "On a GPU: compute in float16 where that is safe")->group("Building");
+  command
+      .add_flag("--fp16", options.fp16, "On a GPU: compute in float16 where that is safe; on a CPU: store weights so")
+      ->group("Building");
   command.add_flag("--allow-host", options.allow_host, "On a GPU: operators without a GPU kernel run on the host")
       ->group("Building");
   command.add_flag("--strict", options.strict, "No arithmetic shortcuts such as Winograd")->group("Building");
@@ -149,8 +151,6 @@ std::uint64_t parse_bytes(std::string_view text, std::uint64_t unit) {
 
 Compiled compile(const std::string& model, const CompileOptions& options, const Session& session,
                  const std::string& command, bool ranges) {
-  require(!options.fp16 || options.device != cpu_backend().name(), Code::unsupported,
-          "--fp16: float16 arithmetic is there for GPUs only; add --device cuda, or leave the option out");
   Compiled compiled;
   const double begin = now_seconds();
   ProgressBar bar(session);
@@ -264,10 +264,13 @@ Loaded load_or_build(const LoadingOptions& options, const Session& session, cons
   begin = now_seconds();
   loaded.engine = engine_in_memory(built, load);
   loaded.seconds_load = now_seconds() - begin;
-  loaded.save = [engine = loaded.engine, portable = std::move(portable)](const std::string& path) {
+  loaded.save = [engine = loaded.engine, portable = std::move(portable),
+                 half_weights = built.half_weights](const std::string& path) {
     const EngineFile& file = EngineAccess::file(engine);
     write_engine(path, file.plan, {file.weights.data, file.weights.size},
-                 {.portable = portable ? &*portable : nullptr, .code = {file.code.data, file.code.size}});
+                 {.portable = portable ? &*portable : nullptr,
+                  .code = {file.code.data, file.code.size},
+                  .half_weights = half_weights});
   };
   return loaded;
 }

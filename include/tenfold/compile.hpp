@@ -35,7 +35,10 @@ struct CompileOptions {
   int opt_level = 3;                                       ///< 0: no kernel is timed, 5: everything is timed longer
   std::string device = "cpu";                              ///< what to compile for: "cpu", "cuda", "cuda:1"
   bool allow_host = false;                                 ///< on a GPU: operators without a GPU kernel run on the host
-  bool fp16 = false;              ///< compute float32 parts of the model in float16 where that is safe
+  /// On a GPU: compute float32 parts of the model in float16 where that is safe. On a CPU: round the weights of
+  /// products (Conv, MatMul, LSTM ...) to float16 and store them so, which halves the engine; the arithmetic stays in
+  /// float32.
+  bool fp16 = false;
   bool strict = false;            ///< no arithmetic shortcuts such as Winograd
   bool portable = false;          ///< add the model itself, for processors that cannot run the engine
   std::string timing_cache_path;  ///< read before, merged and written after; empty: none
@@ -43,6 +46,9 @@ struct CompileOptions {
   std::optional<std::string> timing_cache;
   std::vector<std::string> disabled_rules;  ///< passes or rules switched off by name
   std::vector<std::string> extra_outputs;   ///< values of the model to expose besides its outputs
+  std::vector<std::string> keep_float32;    ///< with `fp16` on a CPU: nodes of the model whose weights stay as they are
+  /// Kept in the engine beside the model's own; at most 65,536 bytes each.
+  std::map<std::string, std::string> metadata;
   std::function<void(const CompileProgress&)> on_progress;
   std::function<bool()> is_cancelled;  ///< polled often; true ends with Error(cancelled)
 };

@@ -107,7 +107,7 @@ def compile(
         )
     if hasattr(model, "SerializeToString"):
         model = model.SerializeToString()
-    fp16 = precision == "float16" and device != "cpu"
+    fp16 = precision == "float16"
     result = _core.compile(
         model,
         device=device,

@@ -157,8 +157,8 @@ def test_int8_says_that_calibration_is_not_there(affine_bytes):
 
 def test_a_precision_without_kernels_is_logged(affine_bytes, caplog):
     with caplog.at_level("WARNING", "tenfold"):
-        tenfold.compile(affine_bytes, shapes={"x": (1, 3)}, precision="float16", opt_level=0)
-    assert "float16" in caplog.text
+        tenfold.compile(affine_bytes, shapes={"x": (1, 3)}, precision="bfloat16", opt_level=0)
+    assert "bfloat16" in caplog.text
 
 
 def test_profile_and_inspect(affine):

@@ -22,6 +22,7 @@
 #include "build/views.hpp"
 #include "build/weights.hpp"
 #include "ops/registry.hpp"
+#include "passes/half_weights.hpp"
 #include "passes/pass.hpp"
 
 namespace tenfold {
@@ -70,8 +71,8 @@ class Builder {
   BuildResult run(Graph graph, PlanProvenance provenance) {
     const Clock::time_point start = Clock::now();
     report("profiles", {}, 0);
-    require(!options_.fp16 || !backend_.is_host(), Code::unsupported,
-            "float16 arithmetic is there for GPUs only; leave fp16 out, or build for a GPU");
+    require(options_.keep_float32.empty() || backend_.is_host(), Code::unsupported,
+            "keeping the weights of some nodes in float32 is there for CPUs only; leave keep_float32 out");
     BuildResult result;
     add_extra_outputs(graph);
     profiles_ = resolve_profiles(graph, options_.profiles);
@@ -80,6 +81,12 @@ class Builder {
 
     for (const PassReport& pass : optimize(graph)) {
       if (pass.changes > 0) provenance.passes.push_back(fmt::format("{}: {}", pass.name, pass.changes));
+    }
+    // Last, so that what was folded into weights is rounded once, with them.
+    result.half_weights = options_.fp16 && backend_.is_host();
+    if (result.half_weights) {
+      const int rounded = round_weights_to_half(graph, options_.keep_float32);
+      provenance.passes.push_back(fmt::format("round_weights_to_half: {}", rounded));
     }
     result.optimized = std::move(graph);
     for (ShapeRanges& profile : profiles_) add_bounds(profile, result.optimized);
@@ -138,7 +145,7 @@ class Builder {
   std::vector<PassReport> optimize(Graph& graph) const {
     PassOptions options;
     options.disabled = options_.disabled_rules;
-    options.fp16 = options_.fp16;
+    options.fp16 = options_.fp16 && !backend_.is_host();
     options.norm_epilogues = backend_.abilities().norm_epilogues;
     options.integer_products = backend_.abilities().integer_products;
     options.dump_directory = options_.dump_directory;

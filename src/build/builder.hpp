@@ -32,13 +32,14 @@ struct BuildOptions {
   int num_threads = 0;                                     ///< 0: all cores this process may use
   int opt_level = 3;                        ///< 0: no tactic is timed, first that fits; 5: everything is timed longer
   bool allow_host = false;                  ///< steps without a kernel on the device run on the host
-  bool fp16 = false;                        ///< float32 becomes float16 where that is safe
+  bool fp16 = false;                        ///< float32 becomes float16 where that is safe; on the host: weights only
   bool strict = false;                      ///< no Winograd and the like
   bool portable = false;                    ///< add the portable section
   std::string timing_cache_path;            ///< read before, merged and written after; empty: none
   std::optional<std::string> timing_cache;  ///< text; BuildResult::timing_cache is what it has become
   std::vector<std::string> disabled_rules;  ///< passes or rules switched off by name
   std::vector<std::string> extra_outputs;   ///< values to expose as outputs besides the model's
+  std::vector<std::string> keep_float32;    ///< on the host: names of the model's nodes whose weights are not rounded
   std::string dump_directory;               ///< where a failing pass leaves its graph; empty: nowhere
   std::function<void(const BuildProgress&)> on_progress;
   std::function<bool()> is_cancelled;  ///< polled often; true makes build throw Error(cancelled)
@@ -48,6 +49,7 @@ struct BuildResult {
   Plan plan;
   std::vector<std::byte> weights;     ///< the weights section
   std::vector<std::byte> code;        ///< machine code of a device's kernels
+  bool half_weights = false;          ///< weights are float16 numbers: see EngineWriteOptions
   Graph imported;                     ///< as given, for the portable section
   Graph optimized;                    ///< after the passes, for inspection
   std::string timing_cache;           ///< if BuildOptions::timing_cache was given

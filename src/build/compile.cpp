@@ -30,6 +30,7 @@ BuildOptions build_options(const CompileOptions& options) {
   result.timing_cache = options.timing_cache;
   result.disabled_rules = options.disabled_rules;
   result.extra_outputs = options.extra_outputs;
+  result.keep_float32 = options.keep_float32;
   result.is_cancelled = options.is_cancelled;
   if (options.on_progress) {
     result.on_progress = [&](const BuildProgress& progress) {
@@ -55,6 +56,7 @@ std::string describe(const CompileOptions& options) {
   if (options.portable) text += " portable";
   for (const std::string& rule : options.disabled_rules) text += " disable=" + rule;
   for (const std::string& output : options.extra_outputs) text += " output=" + output;
+  for (const std::string& node : options.keep_float32) text += " keep-float32=" + node;
   return text;
 }
 
@@ -70,6 +72,7 @@ Compiled build_model(ImportedModel model, const std::string& name, const Compile
   provenance.model_hash = model.hash;
   provenance.model_nodes = model.num_model_nodes;
   provenance.metadata = model.metadata;
+  for (const auto& [key, value] : options.metadata) provenance.metadata.insert_or_assign(key, value);
   provenance.options = describe(options);
   Compiled result;
   result.summary.model_nodes = model.num_model_nodes;
@@ -83,11 +86,15 @@ Compiled build_model(ImportedModel model, const std::string& name, const Compile
   return result;
 }
 
+EngineWriteOptions write_options(const Compiled& compiled, const CompileOptions& options) {
+  return {.portable = options.portable ? &compiled.build.imported : nullptr,
+          .code = compiled.build.code,
+          .half_weights = compiled.build.half_weights};
+}
+
 std::vector<std::byte> serialize(Compiled compiled, const CompileOptions& options, CompileSummary* summary) {
   if (summary != nullptr) *summary = std::move(compiled.summary);
-  return serialize_engine(
-      compiled.build.plan, compiled.build.weights,
-      {.portable = options.portable ? &compiled.build.imported : nullptr, .code = compiled.build.code});
+  return serialize_engine(compiled.build.plan, compiled.build.weights, write_options(compiled, options));
 }
 
 void report_import(const CompileOptions& options, const std::string& name) {
@@ -106,8 +113,7 @@ std::vector<std::byte> compile_file(const std::string& model_path, const Compile
 CompileSummary compile(const std::string& model_path, const std::string& engine_path, const CompileOptions& options) {
   report_import(options, model_path);
   Compiled compiled = build_model(import_onnx(model_path), std::filesystem::path(model_path).filename(), options);
-  write_engine(engine_path, compiled.build.plan, compiled.build.weights,
-               {.portable = options.portable ? &compiled.build.imported : nullptr, .code = compiled.build.code});
+  write_engine(engine_path, compiled.build.plan, compiled.build.weights, write_options(compiled, options));
   return std::move(compiled.summary);
 }
 

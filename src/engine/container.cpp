@@ -89,7 +89,7 @@ Header read_header(std::span<const std::byte> file) {
 }
 
 SectionId checked_id(const RecordReader& in, std::uint32_t id) {
-  if (id < static_cast<std::uint32_t>(SectionId::plan) || id > static_cast<std::uint32_t>(SectionId::code)) {
+  if (id < static_cast<std::uint32_t>(SectionId::plan) || id > static_cast<std::uint32_t>(SectionId::halves)) {
     in.fail(fmt::format("section {} is unknown", id));
   }
   return static_cast<SectionId>(id);
@@ -111,6 +111,8 @@ std::string_view to_string(SectionId id) {
       return "portable";
     case SectionId::code:
       return "code";
+    case SectionId::halves:
+      return "halves";
   }
   return "unknown";
 }

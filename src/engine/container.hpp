@@ -11,8 +11,16 @@
 
 namespace tenfold {
 
-/// The numbers are stored; 7 (signature) is reserved.
-enum class SectionId : std::uint32_t { plan = 1, weights = 2, provenance = 3, report = 4, portable = 5, code = 6 };
+/// The numbers are stored; 15 (signature) is reserved.
+enum class SectionId : std::uint32_t {
+  plan = 1,
+  weights = 2,
+  provenance = 3,
+  report = 4,
+  portable = 5,
+  code = 6,
+  halves = 7,
+};
 /// "plan"
 std::string_view to_string(SectionId id);
 

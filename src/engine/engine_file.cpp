@@ -13,6 +13,7 @@
 #include "base/mapped_file.hpp"
 #include "engine/codec.hpp"
 #include "engine/container.hpp"
+#include "engine/half_weights.hpp"
 #include "engine/limits.hpp"
 #include "engine/validate.hpp"
 
@@ -32,8 +33,11 @@ Encoded encode(const Plan& plan, std::span<const std::byte> weights, const Engin
   Encoded result;
   result.own.reserve(5);  // sections refer to the bytes
   result.own = {encode_plan(plan), encode_provenance(plan.provenance), encode_report(plan.report)};
+  std::optional<HalfWeights> halves;
+  if (options.half_weights) halves = split_half_weights(plan, weights);
+  if (halves) result.own.push_back(std::move(halves->rest));
   std::vector<Section> sections = {{SectionId::plan, result.own[0]},
-                                   {SectionId::weights, weights},
+                                   {SectionId::weights, halves ? std::span<const std::byte>(result.own[3]) : weights},
                                    {SectionId::provenance, result.own[1]},
                                    {SectionId::report, result.own[2]}};
   if (options.portable != nullptr) {
@@ -48,6 +52,10 @@ Encoded encode(const Plan& plan, std::span<const std::byte> weights, const Engin
     std::copy(options.code.begin(), options.code.end(), code.begin() + kSealedCodeBegin);
     result.own.push_back(std::move(code));
     sections.push_back({SectionId::code, result.own.back()});
+  }
+  if (halves) {
+    result.own.push_back(std::move(halves->section));
+    sections.push_back({SectionId::halves, result.own.back()});
   }
   result.file = write_container(plan.backend, plan.target, std::move(sections));
   return result;
@@ -72,7 +80,8 @@ void check_version_and_target(const Container& container, const Backend& backend
 void check_hashes(const Container& container, const EngineReadOptions& options) {
   for (const Section& section : container.sections) {
     // The weights are data to whoever reads them; everything else is read as records, and checked in any case.
-    const bool is_large = section.id == SectionId::weights || section.id == SectionId::portable;
+    const bool is_large =
+        section.id == SectionId::weights || section.id == SectionId::portable || section.id == SectionId::halves;
     require((is_large && !options.verify_hashes) || hash128(section.bytes) == section.hash, Code::incompatible_engine,
             "section '{}', offset {}: its hash does not match; the file is damaged", to_string(section.id),
             section.offset);
@@ -122,7 +131,14 @@ EngineFile read(std::span<const std::byte> bytes, const std::shared_ptr<const vo
         options.trust_code || is_sealed_here(std::array{need(container, SectionId::plan).bytes, machine_code}, seal);
   }
   const Section& weights = need(container, SectionId::weights);
-  file.weights = {weights.bytes.data(), weights.bytes.size(), owner};
+  if (const Section* halves = container.find(SectionId::halves)) {
+    file.weights = join_half_weights(halves->bytes, weights.bytes);
+    // The file's bytes live as long as the weights, too.
+    using Owners = std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>;
+    file.weights.owner = std::make_shared<const Owners>(file.weights.owner, owner);
+  } else {
+    file.weights = {weights.bytes.data(), weights.bytes.size(), owner};
+  }
   decode_plan(need(container, SectionId::plan).bytes, file.plan);
   file.plan.provenance = decode_provenance(need(container, SectionId::provenance).bytes);
   file.plan.report = decode_report(need(container, SectionId::report).bytes);

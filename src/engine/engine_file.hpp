@@ -19,6 +19,7 @@ inline constexpr std::string_view kEngineMagic = "\x89TENFOLD";
 struct EngineWriteOptions {
   const Graph* portable = nullptr;  ///< adds the portable section: this graph with its constants
   std::span<const std::byte> code;  ///< machine code that the plan refers to; empty: no such section
+  bool half_weights = false;        ///< stores float32 weights that are float16 numbers as those; see half_weights.hpp
 };
 /// The whole file as bytes. Deterministic. Throws Error(unsupported) for a plan beyond the limits of the format.
 std::vector<std::byte> serialize_engine(const Plan& plan, std::span<const std::byte> weights,
@@ -39,7 +40,7 @@ struct EngineFile {
   Plan plan;
   WeightData weights;                ///< keeps the mapping alive
   std::span<const std::byte> bytes;  ///< the whole file; alive as long as `weights.owner`
-  std::optional<Graph> portable;  ///< only read when asked for
+  std::optional<Graph> portable;     ///< only read when asked for
   /// Machine code, 64-byte aligned. Nothing can be proven about it: use it only if it is trusted.
   WeightData code;
   /// Sealed together with the plan by this machine's key (base/machine_key.hpp), or the caller vouches for the file.

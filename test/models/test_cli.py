@@ -194,7 +194,7 @@ def test_wrong_inputs_are_named(engine, folder):
 
 
 def test_precisions_that_are_not_there_are_refused(model, folder):
-    for option in ("--fp16", "--int8", "--best", "--useDLACore=0"):
+    for option in ("--int8", "--best", "--useDLACore=0"):
         assert option.split("=")[0] in run("build", model, "-o", folder / "p.engine", "--shapes", "x:1x3x8x8", option, code=4).stderr
 
 
