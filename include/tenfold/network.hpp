@@ -85,10 +85,14 @@ class Network {
   std::int32_t add_constant(const HostTensor& tensor, const std::string& name = {});
   /// Adds one operator in the terms of ONNX and infers the types of its results. `opset` 0: the newest known.
   /// `num_outputs` counts from the first one. Results that are known already become constants.
-  /// Throws Error(invalid_model | unsupported) naming the node and what is wrong; the network is then as before.
+  /// `blocks`: subgraphs of If, Loop and Scan by attribute. A block sees the outside only through its inputs: after
+  /// those that the operator defines it has one for each of `captured`, which are values of this network. Throws
+  /// Error(invalid_model | unsupported) naming the node and what is wrong; the network is then as before.
   std::vector<std::int32_t> add_node(const std::string& op_type, const std::vector<std::int32_t>& inputs,
                                      const NodeAttributes& attributes = {}, int num_outputs = 1,
-                                     const std::string& name = {}, const std::string& domain = {}, int opset = 0);
+                                     const std::string& name = {}, const std::string& domain = {}, int opset = 0,
+                                     const std::map<std::string, Network>& blocks = {},
+                                     const std::vector<std::int32_t>& captured = {});
   /// Forgets all nodes but the first `num_nodes`, with their values. Marks of forgotten values are gone, too.
   void truncate(int num_nodes);
 
@@ -125,6 +129,11 @@ class Network {
   /// Of a network read from a model, for each node of its main graph: nothing speaks against compiling it. What follows
   /// a node that cannot be compiled is only judged by whether its operator is known.
   std::vector<bool> model_nodes_supported() const;
+
+  /// The model inside an engine that was built with CompileOptions::portable: its inputs, outputs and constants under
+  /// the model's names. It has no nodes that could be listed or forgotten. Throws Error(incompatible_engine), and
+  /// Error(invalid_argument) for an engine without the model.
+  static Network from_engine(std::span<const std::byte> engine);
 
   static int newest_opset();
 

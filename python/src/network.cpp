@@ -92,7 +92,9 @@ nb::dict attributes_of(const NetworkNode& node) {
 
 std::vector<std::int32_t> add_node(Network& network, const std::string& op_type,
                                    const std::vector<std::int32_t>& inputs, const nb::object& attributes,
-                                   int num_outputs, const std::string& name, const std::string& domain, int opset) {
+                                   int num_outputs, const std::string& name, const std::string& domain, int opset,
+                                   const std::map<std::string, Network>& blocks,
+                                   const std::vector<std::int32_t>& captured) {
   NodeAttributes converted;
   if (!attributes.is_none()) {
     if (!nb::isinstance<nb::dict>(attributes)) {
@@ -104,7 +106,7 @@ std::vector<std::int32_t> add_node(Network& network, const std::string& op_type,
                         to_attribute(value, "node '" + name + "' (" + op_type + "): attribute '" + attribute + "'"));
     }
   }
-  return network.add_node(op_type, inputs, converted, num_outputs, name, domain, opset);
+  return network.add_node(op_type, inputs, converted, num_outputs, name, domain, opset, blocks, captured);
 }
 
 nb::tuple from_onnx(const nb::object& model, const nb::object& path) {
@@ -182,8 +184,20 @@ void bind_network(nb::module_& module) {
           nb::arg("array"), nb::arg("name") = "", "A copy of the array.")
       .def("add_node", &add_node, nb::arg("op_type"), nb::arg("inputs"), nb::arg("attributes").none() = nb::none(),
            nb::arg("num_outputs") = 1, nb::arg("name") = "", nb::arg("domain") = "", nb::arg("opset") = 0,
+           nb::arg("blocks") = std::map<std::string, Network>(), nb::arg("captured") = std::vector<std::int32_t>(),
            "Adds an operator and infers the types of its results; returns their ids. An input of -1 is omitted. "
-           "``opset`` 0: the newest known. On an error the network is as before.")
+           "``opset`` 0: the newest known. ``blocks``: networks for the attributes of If, Loop and Scan that hold "
+           "subgraphs; after their own inputs they have one for each of ``captured``, values of this network. On an "
+           "error "
+           "the network is as before.")
+      .def_static(
+          "from_engine",
+          [](nb::handle engine) {
+            const Array bytes(engine, "engine", DType::undefined, false);
+            const ReleasedGil release;
+            return Network::from_engine({static_cast<const std::byte*>(bytes.data()), bytes.size_bytes()});
+          },
+          nb::arg("engine"), "The model inside an engine that was built with ``portable``.")
       .def("truncate", &Network::truncate, nb::arg("num_nodes"), "Forgets all later nodes and their values.")
       .def_prop_ro("num_nodes", &Network::num_nodes)
       .def(

@@ -126,6 +126,13 @@ std::vector<std::byte> compile(std::span<const std::byte> model, const CompileOp
   return serialize(std::move(compiled), options, summary);
 }
 
+Network Network::from_engine(std::span<const std::byte> engine) {
+  EngineFile file = read_engine(engine, {.read_portable = true});
+  require(file.portable.has_value(), Code::invalid_argument,
+          "the engine does not hold the model; build it with the option `portable`");
+  return NetworkAccess::from_graph(std::move(*file.portable));
+}
+
 std::vector<std::byte> compile(const Network& network, const std::string& name, const CompileOptions& options,
                                CompileSummary* summary) {
   ImportedModel model;

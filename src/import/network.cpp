@@ -56,27 +56,49 @@ NodeAttribute from_attribute(const AttributeValue& value) {
       value);
 }
 
-/// A node that a caller describes. It has no subgraphs.
+/// A node that a caller describes.
 class HandMadeNode final : public NodeBuilder {
  public:
-  HandMadeNode(Graph& graph, const NetworkNode& node, Attributes attributes)
+  HandMadeNode(Graph& graph, const NetworkNode& node, Attributes attributes,
+               const std::map<std::string, Network>& blocks, const std::vector<std::int32_t>& captured)
       : NodeBuilder(graph, node.name, node.opset, node.inputs, std::vector<bool>(node.outputs.size(), true)),
         op_type_(node.op_type),
-        domain_(node.domain) {
+        domain_(node.domain),
+        blocks_(blocks),
+        captured_(captured) {
     set_attributes(std::move(attributes));
   }
   std::string_view op_type() const override { return op_type_; }
   std::string_view domain() const override { return domain_; }
-  Graph take_block(std::string_view attribute, std::span<const TensorType> /*formals*/,
-                   std::vector<ValueId>& /*captured*/) override {
-    throw Error(
-        Code::unsupported,
-        fmt::format("it needs the subgraph '{}'; nodes with subgraphs can only be read from a model", attribute));
+  /// The block as its network has it, with the types that it gets here.
+  Graph take_block(std::string_view attribute, std::span<const TensorType> formals,
+                   std::vector<ValueId>& captured) override {
+    const auto found = blocks_.find(std::string(attribute));
+    require(found != blocks_.end(), Code::invalid_argument, "it needs the subgraph '{}'", attribute);
+    Graph block = NetworkAccess::graph(found->second);
+    require(block.inputs().size() == formals.size() + captured_.size(), Code::invalid_argument,
+            "subgraph '{}' has {} inputs, but {} of its own and {} captured values were expected", attribute,
+            block.inputs().size(), formals.size(), captured_.size());
+    block.name = std::string(attribute);
+    block.scope = fmt::format("{}#{}#", label(), attribute);
+    for (std::size_t i = 0; i < block.inputs().size(); ++i) {
+      const bool is_formal = i < formals.size();
+      const TensorType& type = is_formal ? formals[i] : graph().value(captured_[i - formals.size()]).type;
+      Value& input = block.value(block.inputs()[i]);
+      require(input.type.dtype == type.dtype && input.type.rank() == type.rank(), Code::invalid_argument,
+              "input {} of subgraph '{}' is {}, but gets {}", i, attribute, to_string(input.type), to_string(type));
+      input.type = type;
+    }
+    block.infer_types();
+    captured = captured_;
+    return block;
   }
 
  private:
   std::string op_type_;
   std::string domain_;
+  const std::map<std::string, Network>& blocks_;
+  const std::vector<std::int32_t>& captured_;
 };
 
 /// What was made for one node.
@@ -161,7 +183,9 @@ std::int32_t Network::add_constant(const HostTensor& tensor, const std::string& 
 
 std::vector<std::int32_t> Network::add_node(const std::string& op_type, const std::vector<std::int32_t>& inputs,
                                             const NodeAttributes& attributes, int num_outputs, const std::string& name,
-                                            const std::string& domain, int opset) {
+                                            const std::string& domain, int opset,
+                                            const std::map<std::string, Network>& blocks,
+                                            const std::vector<std::int32_t>& captured) {
   State& state = *state_;
   NetworkNode node;
   node.op_type = op_type;
@@ -170,6 +194,7 @@ std::vector<std::int32_t> Network::add_node(const std::string& op_type, const st
   node.name = state.free_name(name.empty() ? fmt::format("{}_{}", op_type, state.nodes.size()) : name);
   node.inputs = inputs;
   node.attributes = attributes;
+  for (const auto& [attribute, block] : blocks) node.subgraphs.push_back(attribute);
   const std::string where = fmt::format("node '{}' ({})", node.name, op_type);
   require(num_outputs >= 1 && num_outputs <= 4096, Code::invalid_argument, "{}: {} outputs were asked for", where,
           num_outputs);
@@ -178,6 +203,7 @@ std::vector<std::int32_t> Network::add_node(const std::string& op_type, const st
     require(inputs[i] == kNoValue || state.has(inputs[i]), Code::invalid_argument,
             "{}: input {} is value {}, which does not exist", where, i, inputs[i]);
   }
+  for (const std::int32_t value : captured) state.need(value);
   const OpDef* op = node.domain.empty() ? find_op(op_type) : nullptr;
   require(op != nullptr && op->import_onnx != nullptr, Code::unsupported, "{}: the operator {} of {} is not supported",
           where, op_type, node.domain.empty() ? "ai.onnx" : node.domain);
@@ -190,7 +216,7 @@ std::vector<std::int32_t> Network::add_node(const std::string& op_type, const st
   try {
     Attributes converted;
     for (const auto& [key, value] : attributes) converted.set(key, to_attribute(value));
-    HandMadeNode builder(state.graph, node, std::move(converted));
+    HandMadeNode builder(state.graph, node, std::move(converted), blocks, captured);
     op->import_onnx(builder);
     for (int i = 0; i < num_outputs; ++i) {
       builder.separate_output(i);
@@ -402,6 +428,16 @@ bool supports_operator(std::string_view op_type, std::string_view domain) {
 }
 
 // --- For the inside --------------------------------------------------------------------------------------------------
+
+Network NetworkAccess::from_graph(Graph graph) {
+  Network network;
+  for (std::size_t i = 0; i < graph.outputs().size(); ++i) {
+    network.state_->outputs.emplace_back(graph.outputs()[i], graph.output_names()[i]);
+  }
+  graph.set_outputs({});
+  network.state_->graph = std::move(graph);
+  return network;
+}
 
 Graph NetworkAccess::graph(const Network& network) {
   const Network::State& state = *network.state_;

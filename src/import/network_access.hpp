@@ -14,6 +14,8 @@ namespace tenfold {
 struct NetworkAccess {
   static Network from_model(ImportedModel model, std::vector<ModelProblem>& problems,
                             std::vector<std::string>* warnings);
+  /// A network whose nodes are not listed.
+  static Network from_graph(Graph graph);
   /// A copy, with outputs set and nothing that they do not need.
   /// Throws Error(invalid_argument) without outputs, or when two are called the same.
   static Graph graph(const Network& network);
