@@ -22,7 +22,7 @@ test:  ## unit tests, then whole models against ONNX Runtime
 	cmake --build $(BUILD) --parallel $(JOBS)
 	ctest --test-dir $(BUILD) --output-on-failure
 	$(WHEEL)
-	$(PYTHON) -m pytest -q python/tests
+	$(PYTHON) -m pytest -q python/tests test/python
 	TENFOLD=$(BUILD)/bin/tenfold $(PYTHON) -m pytest -q test/models
 
 demo:  ## read text from pictures
