@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -287,6 +288,25 @@ def test_unfused_tensors_can_be_watched():
     names.extend(["filler"] * 100)
     with pytest.raises(ValueError, match="of the listener"):
         run(engine, {"input": images(1)}, context)
+
+
+def test_contexts_with_listeners_are_freed():
+    class Listener(trt.IDebugListener):
+        def process_debug_tensor(self, addr, location, type, shape, name, stream):
+            return True
+
+    builder, network, config, logger = parsed()
+    with_profile(builder, config)
+    network.mark_unfused_tensors_as_debug_tensors()
+    engine = build(builder, network, config, logger)
+    context = engine.create_execution_context()
+    context.set_debug_listener(Listener())
+    context.unfused_tensors_debug_state = True
+    run(engine, {"input": images(1)}, context)
+    gone = weakref.ref(context)
+    del context
+    gc.collect()
+    assert gone() is None
 
 
 def test_contexts_run_in_threads():

@@ -47,7 +47,7 @@ class IExecutionContext(Reporter, Scoped):
         context._allocators, context._actual = {}, {}
         context._profiler, context._emits_profile = None, True
         context._listener, context._debug_states, context._unfused_debug = None, {}, False
-        context._raised = None
+        context._raised = []  # by a listener, in the middle of a run
         context._memory = None
         context._consumed_event, context._allocator = 0, None
         context._cache_limit, context._nvtx = 0, ProfilingVerbosity.LAYER_NAMES_ONLY
@@ -404,8 +404,8 @@ class IExecutionContext(Reporter, Scoped):
         if not self._unfused_debug or self._listener is None:
             core.set_observer(None)
             return
-        listener = self._listener
-        io = set(self._engine._names)
+        # Not `self`: the compiler's context keeps this function, and Python does not see cycles through it.
+        listener, raised, io = self._listener, self._raised, set(self._engine._names)
 
         def observe(step, values):
             for name, array in values.items():
@@ -417,15 +417,16 @@ class IExecutionContext(Reporter, Scoped):
                         array.ctypes.data, TensorLocation.HOST, dtype, Dims(array.shape), name, stream
                     )
                 except BaseException as error:
-                    self._raised = error
+                    raised.append(error)
                     raise
 
         core.set_observer(observe)
 
     def _rethrow(self):
-        raised, self._raised = self._raised, None
-        if raised is not None:
-            raise raised
+        if self._raised:
+            error = self._raised[0]
+            self._raised.clear()
+            raise error
 
     # --- Profiling --------------------------------------------------------------------------------------------------
     @property

@@ -278,6 +278,8 @@ class ICudaEngine(_Bindings, Reporter, Scoped):
             said = json.loads(core.metadata.get(PLAN_KEY, "{}"))
         except ValueError:
             said = {}
+        if core.info.backend != "cpu":
+            raise unsupported(f"an engine that was built for {core.info.backend}", "tenfold.Engine.load")
         debug = set(said.get("debug", []))
         inputs = {info.name: info for info in core.inputs}
         outputs = {info.name: info for info in core.outputs if info.name not in debug}

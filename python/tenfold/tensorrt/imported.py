@@ -451,7 +451,7 @@ class ModelNode:
     """What a layer that the parser made keeps of the model: the node, and all its operands."""
 
     def __init__(self, node, operands, complete):
-        self.op_type, self.domain, self.opset = node.op_type, node.domain, node.opset
+        self.name, self.op_type, self.domain, self.opset = node.name, node.op_type, node.domain, node.opset
         self.attributes, self.num_outputs = node.attributes, len(node.outputs)
         self.has_subgraphs, self.model_index = bool(node.subgraphs), node.model_index
         self.operands, self.complete = operands, complete
@@ -565,7 +565,7 @@ def import_layers(network, core):
 class ModelConstant:
     """A constant of a type that TensorRT has no name for."""
 
-    op_type, complete, operands = "Constant", False, []
+    name, op_type, complete, operands = "", "Constant", False, []
 
     def __init__(self, array):
         self._array = array

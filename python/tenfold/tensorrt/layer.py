@@ -99,7 +99,8 @@ class ILayer:
         if not isinstance(name, str):
             raise argument_error(f"a layer's name must be a text, got {name!r}")
         self._name = name
-        self._network._touch(self)
+        if self._node is None:  # a model's node keeps the model's name inside the engine
+            self._network._touch(self)
 
     @property
     def type(self):

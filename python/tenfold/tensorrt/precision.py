@@ -21,7 +21,9 @@ def compile_options(builder, network, config):
     if half:
         options["fp16"] = True
         options["keep_float32"] = [
-            layer.name for layer in network._layers if layer.precision_is_set and layer.precision is DataType.FLOAT
+            layer._node.name if layer._node is not None else layer.name
+            for layer in network._layers
+            if layer.precision_is_set and layer.precision is DataType.FLOAT
         ]
         flag = "FP16" if config.get_flag(BuilderFlag.FP16) else "BF16"
         log_once(
