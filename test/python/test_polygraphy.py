@@ -61,7 +61,7 @@ def polygraphy(folder):
             env=environment(folder, TENFOLD_CUDART_SHIM="1", PATH=f"{folder}:/usr/bin:/bin"),
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=3000,
         )
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -251,6 +251,6 @@ def test_the_shim_is_not_used_unless_asked_for(folder):
         env=environment(folder, LD_LIBRARY_PATH=""),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0 and "cudart" not in done.stdout

@@ -14,7 +14,7 @@ def python(code, folder, **extra):
         env=environment(folder, **extra),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
@@ -41,7 +41,7 @@ def test_the_distribution_holds_the_module_and_the_pth_file(tmp_path):
         [sys.executable, "setup.py", "-q", "build", "--build-lib", str(tmp_path / "lib")],
         cwd=source,
         check=True,
-        timeout=60,
+        timeout=300,
         capture_output=True,
     )
     files = sorted(path.name for path in (tmp_path / "lib").iterdir())

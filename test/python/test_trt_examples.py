@@ -21,7 +21,7 @@ def test_example_runs(script, tmp_path):
         env=environment(tmp_path),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=3000,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout
