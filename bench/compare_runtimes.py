@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tenfold beside ONNX Runtime and OpenVINO, in one run on one machine.
 
-Usage: compare_runtimes.py MODEL... [--threads 1 2] [--batch 1 8] [--seconds 3] [--budget SECONDS] [--out STEM] [--again]
+Usage: compare_runtimes.py MODEL... [--threads 1 2] [--batch 1 8] [--seconds 3] [--budget SECONDS] [--out STEM] [--note TEXT] [--again]
 
 Every runtime lives in a process of its own (so that its memory can be seen) and they take turns: a round is one turn of
 each, in rotating order, and the median over all rounds counts. Each gets the same input, fixed shapes and the same number
@@ -89,11 +89,13 @@ def main():
     parser.add_argument("--seconds", type=float, default=3.0, help="for all rounds of one row")
     parser.add_argument("--budget", type=float, default=float("inf"), help="begin no row after so many seconds")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/cpu")
+    parser.add_argument("--note", default="", help="a sentence for the table, such as what else the machine was doing")
     parser.add_argument("--again", action="store_true", help="measure rows anew that are there")
     arguments = parser.parse_args()
 
     report = facts()
     report["command"] = f"bench/compare_runtimes.py --threads {' '.join(map(str, arguments.threads))} --batch {' '.join(map(str, arguments.batch))} --seconds {arguments.seconds:g}"
+    report["note"] = arguments.note
     report["rows"] = load(arguments.out.with_name(arguments.out.name + ".json"), report)
     found = {key_of(row) for row in report["rows"]}
     wanted = [(path, threads, batch) for batch in arguments.batch for threads in sorted(set(arguments.threads), reverse=True) for path in arguments.models]

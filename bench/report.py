@@ -60,6 +60,8 @@ def markdown(report):
              "distance of the quartiles of Tenfold's rounds. *Of peak*: the model's operations over the time, against the multiply-adds that registers allow on as many threads. *Floor*: the sum "
              "over all steps of the longer one of operations at that peak and bytes at the speed at which as much memory as the engine has can be read; an algorithm that needs fewer operations "
              "(Winograd) can go below. `!` marks an answer outside the tolerance. bench/runtimes.py states every runtime's settings.", ""]
+    if report.get("note"):
+        lines += [report["note"], ""]
     for (threads, batch), ratios in groups(rows).items():
         lines.append(f"- {threads} thread{'s' if threads > 1 else ''}, batch {batch}: {summary_of(ratios)}")
     for (threads, batch) in sorted({(row["threads"], row["batch"]) for row in rows}):
