@@ -13,6 +13,7 @@ namespace tenfold::cpu::TENFOLD_TIER {
 /// Largest number of rows of any tile; tables of row pointers are this wide.
 inline constexpr int kMaxTileRows = 12;
 inline constexpr int kMaxTileVectors = 4;
+inline constexpr bool kManyRegisters = Vec::kWidth == 16;  // 32, not 16
 
 struct TileArgs {
   /// The rows of A. In a table: [taps][kMaxTileRows] pointers, of which the tile's rows are used. Evenly spaced:
@@ -153,15 +154,18 @@ void run_tile(const TileArgs& args) {
     };
     std::int64_t k = 0;
     if constexpr (TileRows<kKind, kRows>::kAdvances) {
-      // Offsets known to the compiler: the pointers move once for two steps.
-      for (; k + 2 <= depth; k += 2) {
-        multiply_add(0, panel);
-        multiply_add(1, panel + kVectors * kWidth);
-        rows.advance(2);
-        panel += 2 * kVectors * kWidth;
+      // Offsets known to the compiler: the pointers move once for two steps, if there are registers for that.
+      if constexpr (kManyRegisters) {
+        for (; k + 2 <= depth; k += 2) {
+          multiply_add(0, panel);
+          multiply_add(1, panel + kVectors * kWidth);
+          rows.advance(2);
+          panel += 2 * kVectors * kWidth;
+        }
       }
-      if (k < depth) {
+      for (; k < depth; ++k) {
         multiply_add(0, panel);
+        rows.advance(1);
         panel += kVectors * kWidth;
       }
     } else {

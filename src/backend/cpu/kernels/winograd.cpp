@@ -9,6 +9,8 @@ namespace tenfold::cpu::TENFOLD_TIER {
 namespace {
 
 constexpr std::int64_t kWidth = Vec::kWidth;
+/// Transformed filters of this size fit into half of a core's second-level cache.
+constexpr std::int64_t kOwnFilterBytes = 256 << 10;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
@@ -64,7 +66,10 @@ class Winograd {
   void run(const Workers& workers) const {
     const std::int64_t tiles = g_.batch * tiles_y_ * tiles_x_;
     const std::int64_t threads = workers.pool->num_threads();
-    if (tiles <= kWinogradSharedTiles && threads > 1) {
+    // Filters that all cores can keep are read by each of them; the steps of the other way need three joins.
+    const std::int64_t filter_bytes =
+        kPositions * args_.in_channels * out_padded_ * static_cast<std::int64_t>(sizeof(float));
+    if (tiles <= kWinogradSharedTiles && threads > 1 && filter_bytes > kOwnFilterBytes) {
       run_shared(workers, tiles);
       return;
     }
