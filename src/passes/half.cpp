@@ -164,6 +164,8 @@ class Narrowing {
     // Products of integers have scales, which float16 could not hold. A program over integers may give float16.
     const bool is_integer = is_byte(node.inputs[0]);
     if (is_integer && type != "Pointwise") return false;
+    // A program that gives integers reads its operands as they come: rounding them first would gain nothing.
+    if (type == "Pointwise" && is_byte(node.outputs[0])) return false;
     std::vector<ValueId> inputs = node.inputs;
     bool is_changed = is_integer && was(node.outputs[0]) == DType::float32;
     for (std::size_t i = 0; i < num_data_inputs(node); ++i) {

@@ -272,6 +272,29 @@ std::optional<Patch> dequantise_program(const GraphView& graph, const Node& node
       patch.replace(node.outputs[0], patch.add(std::make_shared<const Pointwise>(bound->program), bound->inputs)));
 }
 
+/// The same for what others wrote: a program reads any float type.
+std::optional<Patch> quantise_program(const GraphView& graph, const Node& node) {
+  if (!is(node, "QuantizeLinear")) return std::nullopt;
+  const std::optional<Quantisation> quantisation = quantisation_of(graph, node);
+  const Node* producer = graph.producer(node.inputs[0]);
+  // A program that nobody else reads takes it in (quantise_result), integers need none (requantise_same).
+  if (!quantisation || is(producer, "DequantizeLinear")) return std::nullopt;
+  if (producer != nullptr && graph.has_single_use(node.inputs[0]) &&
+      (is(producer, "Pointwise") || is_integer_product(graph, *producer)))
+    return std::nullopt;
+  using enum PointwiseCode;
+  ProgramBuilder builder;
+  int item = builder.apply(mul_imm, builder.input(node.inputs[0]), 0, 0, 1 / quantisation->scale);
+  if (quantisation->zero_point != 0) {
+    item = builder.apply(add_imm, builder.apply(round, item), 0, 0, quantisation->zero_point);
+  }
+  const std::optional<BoundProgram> bound = builder.finish(item);
+  if (!bound) return std::nullopt;
+  Patch patch(graph, node);
+  const OpPtr program = std::make_shared<const Pointwise>(bound->program, quantisation->dtype);
+  return std::move(patch.replace(node.outputs[0], patch.add(program, bound->inputs)));
+}
+
 constexpr std::array kBeforeFolding{
     Rewrite{"dequantise_later", dequantise_later, "Elements are moved and pooled as integers."},
     Rewrite{"requantise_same", requantise_same, "Quantising what was dequantised in the same way is no work."},
@@ -281,6 +304,7 @@ constexpr std::array kBeforeFolding{
 constexpr std::array kBehindFusion{
     Rewrite{"quantise_result", quantise_result, "A program or epilogue stores the integers that are wanted of it."},
     Rewrite{"dequantise_operand", dequantise_operand, "A program or epilogue reads quantised operands as they are."},
+    Rewrite{"quantise_program", quantise_program, "What others wrote is quantised by a program, from any float type."},
     Rewrite{"dequantise_program", dequantise_program, "What is dequantised for other operators is a program."},
     Rewrite{"requantise_same", requantise_same, "Quantising what was dequantised in the same way is no work."},
 };
