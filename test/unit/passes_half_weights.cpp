@@ -13,10 +13,11 @@ Graph network(float largest) {
   Graph graph = parse_graph(R"(graph net(%x: float32[2, 16]) {
   %w = constant float32[16, 16] iota
   %b = constant float32[16] iota
-  %y: float32[2, 16] = MatMul(%x, %w) # name "dense" origins "model/dense"
+  %y: float32[2, 16] = MatMul(%x, %w)
   %z: float32[2, 16] = Add(%y, %b)
   return %z
 })");
+  graph.node(graph.value(graph.find_value("y").value()).producer).origins = {"model/dense"};
   Tensor weights(DType::float32, {16, 16});
   std::size_t i = 0;
   for (float& w : weights.as_mutable<float>()) w = 0.1F * static_cast<float>(i++);
