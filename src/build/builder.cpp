@@ -276,7 +276,13 @@ class Builder {
                                      options_.workspace_bytes, limited));
     }
     if (options_.timing_cache) result.timing_cache = cache.to_text();
-    if (!options_.timing_cache_path.empty() && cache.is_changed()) cache.save(options_.timing_cache_path);
+    if (options_.timing_cache_path.empty() || !cache.is_changed()) return;
+    try {
+      cache.save(options_.timing_cache_path);
+    } catch (const Error& error) {
+      if (error.code() != Code::io_failure) throw;
+      warnings.push_back("the timing cache was not written: " + error.message());  // the engine is as good without
+    }
   }
 
   static bool is_run_by_runtime(const PlanStep& step) { return !step.blocks.empty() || step.op_type == "DimValues"; }

@@ -245,6 +245,12 @@ def test_results_that_cannot_be_written_say_why(model, engine, folder):
     assert not (folder / "large.npz").exists()
 
 
+def test_a_timing_cache_that_cannot_be_written_costs_no_engine(model, folder):
+    path = folder / "no_cache.engine"
+    text = run("build", model, "-o", path, "--shapes", "x:1x3x8x16", "--timing-cache", "/proc/cache").stderr
+    assert "warning: the timing cache was not written: " in text and path.exists()
+
+
 def test_a_tier_that_the_environment_forbids_is_named(engine):
     """The engine is for this processor's tier; where that is the lowest one, nothing can be forbidden."""
     result = subprocess.run([TENFOLD, "run", str(engine), "--random", "0"], capture_output=True, text=True, env={**os.environ, "TENFOLD_CPU_TIER": "none"})
