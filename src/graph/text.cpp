@@ -454,7 +454,12 @@ class Parser {
   }
   Attributes attributes() {
     Attributes result;
-    if (!accept('{') || accept('}')) return result;
+    const std::size_t before = at_;
+    if (!accept('{')) {
+      at_ = before;  // the comment that `accept` skipped may be the node's note
+      return result;
+    }
+    if (accept('}')) return result;
     do {
       skip_space();
       const std::size_t start = at_;

@@ -106,5 +106,15 @@ TEST(GraphText, DotQuotesNames) {
   EXPECT_NE(dot.find("g_v0 -> g_n0"), std::string::npos);
 }
 
+TEST(GraphText, NotesBehindOperatorsWithoutAttributesAreRead) {
+  const Graph graph = parse(R"(graph net(%x: float32[2]) {
+  %y: float32[2] = Relu(%x)  # name "act" origins "model/act", "model/scale"
+  return %y
+})");
+  const Node& node = *graph.producer(graph.find_value("y").value());
+  EXPECT_EQ(node.name, "act");
+  EXPECT_EQ(node.origins, (std::vector<std::string>{"model/act", "model/scale"}));
+}
+
 }  // namespace
 }  // namespace tenfold
