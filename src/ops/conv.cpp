@@ -82,12 +82,7 @@ double conv_flops(std::span<const TensorType> inputs, const TensorType& image) {
   return flops;
 }
 
-OpPtr make_conv(const Attributes& attributes) {
-  return std::make_shared<const Conv>(Conv::Spec{.window = Window::from(attributes),
-                                                 .group = group_from(attributes),
-                                                 .layout = layout_from(attributes),
-                                                 .epilogue = Epilogue::from(attributes)});
-}
+OpPtr make_conv(const Attributes& attributes) { return std::make_shared<const Conv>(Conv::spec_from(attributes)); }
 
 OpPtr make_conv_transpose(const Attributes& attributes) {
   ConvTranspose::Spec spec{.window = Window::from(attributes),
@@ -272,6 +267,13 @@ std::vector<double> PlainConv::run(std::span<const double> x, std::span<const do
     }
   }
   return result;
+}
+
+Conv::Spec Conv::spec_from(const Attributes& attributes) {
+  return {.window = Window::from(attributes),
+          .group = group_from(attributes),
+          .layout = layout_from(attributes),
+          .epilogue = Epilogue::from(attributes)};
 }
 
 Attributes Conv::attributes() const {

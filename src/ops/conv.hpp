@@ -24,6 +24,8 @@ class Conv final : public Op {
   static constexpr int kFirstEpilogueInput = 3;
 
   explicit Conv(Spec spec) : spec_(std::move(spec)) {}
+  /// The inverse of attributes(). Throws Error(invalid_model).
+  static Spec spec_from(const Attributes& attributes);
   const Spec& spec() const { return spec_; }
   const Window& window() const { return spec_.window; }
   std::int64_t group() const { return spec_.group; }

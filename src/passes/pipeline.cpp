@@ -35,9 +35,13 @@ const Pass kNormFusionPass{.name = "norm_fusion",
                            .rewrites = kNormFusionRewrites,
                            .reason = "Only where a backend has such kernels; behind fusion, which makes the programs."};
 
+const Pass kConvChainPass{.name = "conv_chain",
+                          .rewrites = kConvChainRewrites,
+                          .reason = "Only where a backend has such kernels; behind fusion, which makes the epilogues."};
+
 std::span<const Pass* const> optional_passes() {
-  static constexpr std::array<const Pass*, 5> kPasses = {&kWidenPass, &kIntegerProductPass, &kNormFusionPass,
-                                                         &kIntegerEpiloguePass, &kNarrowPass};
+  static constexpr std::array<const Pass*, 6> kPasses = {&kWidenPass,           &kIntegerProductPass, &kNormFusionPass,
+                                                         &kIntegerEpiloguePass, &kConvChainPass,      &kNarrowPass};
   return kPasses;
 }
 

@@ -1,0 +1,155 @@
+// Every work item is a band of output lines. A line is asked of the last stage, which asks the stage before it for the
+// lines under its window, and so on: each stage keeps as many lines as the next one's window is high, in a ring, so the
+// lines between the stages never leave the cache. Bands compute the lines at their seams twice.
+#include "backend/cpu/kernels/conv_chain.hpp"
+
+#include "backend/cpu/kernels/depthwise_line.hpp"
+#include "backend/cpu/kernels/line_block.hpp"
+#include "backend/cpu/kernels/workers.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+namespace {
+
+constexpr std::int64_t kWidth = Vec::kWidth;
+/// Bands must be tall enough that the lines computed twice at their seams do not count.
+constexpr std::int64_t kLinesOfBand = 8;
+constexpr std::int64_t kItemsPerThread = 2;
+
+class Band {
+ public:
+  Band(const ConvChainArgs& args, std::int64_t image, std::int64_t first_line, std::byte* scratch)
+      : args_(args), image_(image) {
+    auto* memory = reinterpret_cast<float*>(scratch);
+    for (int s = args.num_stages - 1; s >= 0; --s) {
+      Lines& lines = lines_[s];
+      if (s + 1 == args.num_stages) {
+        lines.next = first_line;
+        continue;
+      }
+      lines.next = max(0, first_input(s + 1, lines_[s + 1].next));
+      lines.ring = conv_chain_ring(args, s);
+      lines.memory = memory;
+      memory += conv_chain_floats(args, s);
+    }
+    const ChainStage& first = args.stages[0];
+    if (first.kind == ChainStage::Kind::window) {
+      window_.depth = first.depth;
+      window_.columns = first.columns;
+      window_.a = args.x;
+      window_.a_stride = args.x_stride;
+      window_.conv = &first.geometry;
+      window_.panels = first.weights;
+      window_.c_stride = first.columns;
+      window_.finish = first.finish;
+      window_.tiling = first.tiling;
+      block_ = LineBlock(window_, 0, 0, first.geometry.out[2], reinterpret_cast<std::byte*>(memory));
+      memory += (chain_window_floats(first.geometry, first.depth) + kWidth - 1) / kWidth * kWidth;
+    }
+    table_ = reinterpret_cast<const float**>(memory);
+  }
+
+  /// The next output line of stage s.
+  void run_next(int s) {
+    const ChainStage& stage = args_.stages[s];
+    const ConvRows& g = stage.geometry;
+    const std::int64_t line = lines_[s].next++;
+    const std::int64_t from = first_input(s, line);
+    const std::int64_t to = min(g.in[1], from + (g.kernel[1] - 1) * g.dilation[1] + 1);
+    const float* in = args_.x + image_ * g.in[1] * g.in[2] * args_.x_stride;
+    std::int64_t in_stride = args_.x_stride, ring = g.in[1];
+    if (s > 0) {
+      Lines& before = lines_[s - 1];
+      while (before.next < to) run_next(s - 1);
+      in = before.memory;
+      in_stride = stage.depth;
+      ring = before.ring;
+    }
+    const bool last = s + 1 == args_.num_stages;
+    const std::int64_t pixel = (image_ * g.out[1] + line) * g.out[2];
+    float* out =
+        last ? args_.y + pixel * args_.y_stride : lines_[s].memory + line % lines_[s].ring * g.out[2] * stage.columns;
+    const std::int64_t out_stride = last ? args_.y_stride : stage.columns;
+    if (stage.kind == ChainStage::Kind::window) {
+      const std::int64_t width = stage.tiling.tile_vectors * kWidth;
+      block_.run(image_ * g.out[1] + line, out, 0, (stage.columns + width - 1) / width);
+    } else if (stage.kind == ChainStage::Kind::depthwise) {
+      DepthwiseArgs args;
+      args.geometry = g;
+      args.channels = stage.columns;
+      args.x_stride = in_stride;
+      args.weights = stage.weights;
+      args.weights_stride = stage.weights_stride;
+      args.y_stride = out_stride;
+      args.finish = stage.finish;
+      run_depthwise_line(args, {in, ring, line, out, pixel}, table_);
+    } else {
+      run_product(stage, in + line % ring * g.in[2] * in_stride, in_stride, out, out_stride, pixel);
+    }
+  }
+
+ private:
+  struct Lines {
+    std::int64_t next = 0;
+    std::int64_t ring = 0;  ///< line i is in memory at i % ring
+    float* memory = nullptr;
+  };
+
+  std::int64_t first_input(int s, std::int64_t line) const {
+    const ConvRows& g = args_.stages[s].geometry;
+    return line * g.stride[1] - g.pad[1];
+  }
+
+  static void run_product(const ChainStage& stage, const float* in, std::int64_t in_stride, float* out,
+                          std::int64_t out_stride, std::int64_t first_row) {
+    const FinishArgs& finish = stage.finish;
+    const std::int64_t rows = stage.geometry.out[2];
+    TileArgs tile{};
+    tile.c_stride = out_stride;
+    tile.residual_stride = finish.residual_stride;
+    tile.activation = &finish.activation;
+    tile.depth = stage.depth;
+    for (std::int64_t n = 0; n < stage.columns; n += stage.tiling.tile_vectors * kWidth) {
+      const PanelColumns columns = panel_columns(stage.columns - n, stage.tiling.tile_vectors);
+      tile.panel = stage.weights + n * stage.depth;
+      tile.tail = columns.tail;
+      tile.bias = finish.bias == nullptr ? nullptr : finish.bias + n;
+      tile.slopes = finish.activation.slopes_from(n);
+      const float* residual =
+          finish.residual == nullptr ? nullptr : finish.residual + first_row * finish.residual_stride + n;
+      run_plain_rows(tile, rows, stage.tiling.tile_rows, columns.vectors, in, in_stride, out + n, residual);
+      if (finish.program != nullptr) {
+        run_finish_program(finish, out + n, out_stride, first_row, first_row + rows, n,
+                           min(stage.columns, n + columns.vectors * kWidth));
+      }
+    }
+  }
+
+  const ConvChainArgs& args_;
+  std::int64_t image_;
+  Lines lines_[ConvChainArgs::kMaxStages];
+  const float** table_;
+  GemmArgs window_;  ///< a first stage with a window
+  LineBlock block_;
+};
+
+void run(const ConvChainArgs& args, const Workers& workers) {
+  const ConvRows& g = args.stages[args.num_stages - 1].geometry;
+  if (g.batch <= 0 || g.out[1] <= 0 || g.out[2] <= 0) return;
+  const std::int64_t threads = workers.pool->num_threads();
+  const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
+  const std::int64_t bands = max(min(threads, g.out[1]), min(g.out[1] / kLinesOfBand, ceil_div(wanted, g.batch)));
+  const std::int64_t parts = g.batch >= wanted ? 1 : max(1, bands);
+  for_each_item(workers, g.batch * parts, [&](std::int64_t item, std::byte* scratch) {
+    const std::int64_t part = item % parts;
+    const std::int64_t begin = g.out[1] * part / parts, end = g.out[1] * (part + 1) / parts;
+    Band band(args, item / parts, begin, scratch);
+    for (std::int64_t line = begin; line < end; ++line) band.run_next(args.num_stages - 1);
+  });
+}
+
+}  // namespace
+
+extern const ConvChainKernels kConvChainKernels;
+const ConvChainKernels kConvChainKernels = {run};
+
+}  // namespace tenfold::cpu::TENFOLD_TIER
