@@ -3,7 +3,8 @@ BUILD := build/release
 JOBS := $(shell nproc)
 PYTHON := .venv/bin/python
 CONFIGURE := cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
-WHEEL = $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall .
+# Named as CMake names them, so that ccache finds the objects of the build above.
+WHEEL = CC=cc CXX=c++ $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall .
 COMPILE = $(CONFIGURE) && cmake --build $(BUILD) --parallel $(JOBS) --target tenfold_program tenfold
 
 .PHONY: build python test demo demo-classify demo-text bench bench-quick clean
