@@ -69,9 +69,8 @@ std::int64_t single_int(const EvalContext& context, int index) {
 /// A zero point or scale of one factor of a product, with the axes that it has been given for: one number, one per row
 /// (a) or column (b), or already shaped to broadcast. Returned with dims that broadcast against that factor.
 Shape factor_dims(const TensorView& vector, const TensorView& matrix, bool per_row) {
-  Shape dims(vector.dims.begin(), vector.dims.end());
-  if (dims.size() == 1 && dims[0] > 1 && per_row && matrix.rank() >= 2) dims.push_back(1);
-  return dims;
+  if (per_row && matrix.rank() >= 2 && vector.rank() == 1 && vector.dim(0) > 1) return {vector.dim(0), 1};
+  return {vector.dims.begin(), vector.dims.end()};
 }
 
 std::vector<double> broadcast_to(std::span<const double> values, std::span<const std::int64_t> from,
