@@ -1,8 +1,11 @@
 // What the CUDA convolutions share about their operands.
 #pragma once
 
+#include <optional>
+#include <string>
 #include <vector>
 
+#include "backend/cuda/gemm_kernel.hpp"
 #include "base/error.hpp"
 #include "ops/conv.hpp"
 
@@ -42,6 +45,28 @@ inline std::optional<std::string> refuses_conv(const Conv& conv, const std::vect
   const FilterSizes sizes = filter_sizes(inputs[1]);
   if (sizes.n < 1 || sizes.channels < 1 || sizes.positions() < 1) return "the filter is empty";
   return std::nullopt;
+}
+
+/// The epilogue of a problem that a tensor-core convolution takes; else the refusal is offered, and there is none.
+/// `refuses` is what the tactic itself says of operator and operands.
+inline std::optional<EpilogueSpec> epilogue_or_refusal(
+    const Problem& problem, const DeviceTraits& traits,
+    std::optional<std::string> (*refuses)(const Conv&, const std::vector<TensorType>&, const std::vector<TensorType>&),
+    std::vector<Candidate>& out) {
+  const Conv& conv = conv_of(problem.op);
+  auto refusal = refuses_device(traits);
+  if (!refusal) refusal = refuses(conv, problem.inputs, problem.outputs);
+  if (!refusal &&
+      (problem.constants[1] == nullptr || (has_bias(problem.inputs) && problem.constants[kConvBias] == nullptr))) {
+    refusal = "the weights are computed";
+  }
+  std::string reason = refusal.value_or("");
+  std::optional<EpilogueSpec> epilogue;
+  if (!refusal) {
+    epilogue = epilogue_spec(conv.epilogue(), problem.inputs, Conv::kFirstEpilogueInput, problem.outputs[0], reason);
+  }
+  if (!epilogue) offer_refusal(reason, out);
+  return epilogue;
 }
 
 }  // namespace tenfold::cuda

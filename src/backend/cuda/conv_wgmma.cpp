@@ -137,21 +137,8 @@ class ConvKernel final : public Kernel {
 
 void candidates(const Problem& problem, const DeviceTraits& traits, std::vector<Candidate>& out) {
   const Conv& conv = conv_of(problem.op);
-  auto refusal = refuses_device(traits);
-  if (!refusal) refusal = refuses(conv, problem.inputs, problem.outputs);
-  if (!refusal &&
-      (problem.constants[1] == nullptr || (has_bias(problem.inputs) && problem.constants[kConvBias] == nullptr))) {
-    refusal = "the weights are computed";
-  }
-  std::string reason = refusal.value_or("");
-  std::optional<EpilogueSpec> epilogue;
-  if (!refusal) {
-    epilogue = epilogue_spec(conv.epilogue(), problem.inputs, Conv::kFirstEpilogueInput, problem.outputs[0], reason);
-  }
-  if (!epilogue) {
-    offer_refusal(reason, out);
-    return;
-  }
+  const std::optional<EpilogueSpec> epilogue = epilogue_or_refusal(problem, traits, refuses, out);
+  if (!epilogue) return;
   const FilterSizes sizes = filter_sizes(problem.inputs[1]);
   const Shape& y = problem.output_shapes[0];
   GemmShape shape;
