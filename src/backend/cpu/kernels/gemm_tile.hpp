@@ -100,7 +100,7 @@ struct TileRows<Rows::table, kRows> {
     TENFOLD_UNROLL
     for (int i = 0; i < kRows; ++i) a[i] = rows[i] + args.offset;
   }
-  Vec at(int i, std::int64_t k) const { return Vec::broadcast(a[i] + k); }
+  const float* at(int i, std::int64_t k) const { return a[i] + k; }
   void advance(std::int64_t) {}
   static constexpr bool kAdvances = false;
 };
@@ -114,7 +114,7 @@ struct TileRows<Rows::even, kRows> {
     TENFOLD_UNROLL
     for (int i = 0; i < kPointers; ++i, row += 3 * stride) a[i] = row;
   }
-  Vec at(int i, std::int64_t k) const { return Vec::broadcast(a[i / 3] + (i % 3) * stride + k); }
+  const float* at(int i, std::int64_t k) const { return a[i / 3] + (i % 3) * stride + k; }
   void advance(std::int64_t k) {
     TENFOLD_UNROLL
     for (int i = 0; i < kPointers; ++i) a[i] += k;
@@ -146,10 +146,15 @@ void run_tile(const TileArgs& args) {
       if constexpr (kHalf) b_half = Half::load(p + kWhole * kWidth);
       TENFOLD_UNROLL
       for (int i = 0; i < kRows; ++i) {
-        const Vec x = rows.at(i, k);
-        TENFOLD_UNROLL
-        for (int j = 0; j < kWhole; ++j) columns[j].sum[i] = fma(x, b[j], columns[j].sum[i]);
-        if constexpr (kHalf) half.sum[i] = fma(Half(x), b_half, half.sum[i]);
+        if constexpr (kWhole == 0) {
+          // A whole vector would take twice as long to load.
+          half.sum[i] = fma(Half::broadcast(rows.at(i, k)), b_half, half.sum[i]);
+        } else {
+          const Vec x = Vec::broadcast(rows.at(i, k));
+          TENFOLD_UNROLL
+          for (int j = 0; j < kWhole; ++j) columns[j].sum[i] = fma(x, b[j], columns[j].sum[i]);
+          if constexpr (kHalf) half.sum[i] = fma(Half(x), b_half, half.sum[i]);
+        }
       }
     };
     std::int64_t k = 0;

@@ -16,6 +16,7 @@ struct Half {
   explicit Half(float x) : v(_mm256_set1_ps(x)) {}
   explicit Half(Vec x) : v(_mm512_castps512_ps256(x.v)) {}
   static Half zero() { return _mm256_setzero_ps(); }
+  static Half broadcast(const float* p) { return _mm256_broadcast_ss(p); }
   static Half load(const float* p) { return _mm256_loadu_ps(p); }
   static Half load_first(const float* p, int n) { return _mm256_maskz_loadu_ps(first(n), p); }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
