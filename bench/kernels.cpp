@@ -268,7 +268,7 @@ void run(const Options& options) {
                           {&result, 1},
                           {static_cast<std::byte*>(workspace->data()), workspace->size_bytes()},
                           stream.get(),
-                          nullptr};
+                          {}};
       const double us = time_us(*kernel, launch, options.threads);
       const std::string parameters = to_string(candidate.parameters);
       if (options.all) {
