@@ -31,7 +31,8 @@ std::string accumulate_text(const PoolParts& parts, DType dtype) {
     return "#pragma unroll\n"
            "        for (int i = 0; i < V; ++i) state[i] = tf::maximum(state[i], tf::to_float(v.at[i]));\n";
   }
-  // Bytes of whole vectors as pairs of 16 bits, which one instruction compares.
+  // Bytes of whole vectors as pairs of 16 bits, which one instruction compares: an int8 twice, so that its sign is on
+  // top (__byte_perm cannot extend it), a uint8 under a zero.
   return fmt::format(R"(        if constexpr (V == 16) {{
 #pragma unroll
           for (int i = 0; i < 4; ++i) {{
@@ -43,7 +44,7 @@ std::string accumulate_text(const PoolParts& parts, DType dtype) {
           state[0] = state[0] > v.at[0] ? state[0] : v.at[0];
         }}
 )",
-                     dtype == DType::int8 ? "0x9180" : "0x4140", dtype == DType::int8 ? "0xb3a2" : "0x4342");
+                     dtype == DType::int8 ? "0x1100" : "0x4140", dtype == DType::int8 ? "0x3322" : "0x4342");
 }
 
 /// One row of the window. A small one is loaded as a whole before any of it is used.
@@ -125,7 +126,7 @@ class PoolKernel final : public Kernel {
                                           : fmt::format(
                                                 "  unsigned pairs[8];\n#pragma unroll\n"
                                                 "  for (int i = 0; i < 8; ++i) pairs[i] = {};\n",
-                                                dtype == DType::int8 ? "0xff80ff80u" : "0u");
+                                                dtype == DType::int8 ? "0x80808080u" : "0u");
     Source source;
     source.entries = {"vectors", "elements"};
     source.text = fmt::format(
