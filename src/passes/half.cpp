@@ -161,8 +161,8 @@ class Narrowing {
     const auto is_byte = [this](ValueId id) {
       return id != kNoValue && (was(id) == DType::int8 || was(id) == DType::uint8);
     };
-    // Products of integers have scales, which float16 could not hold. A program over integers may give float16.
     const bool is_integer = is_byte(node.inputs[0]);
+    if (is_integer && is_one_of(node, {"Conv", "MatMul"})) return stores_half(id);
     if (is_integer && type != "Pointwise") return false;
     // A program that gives integers reads its operands as they come: rounding them first would gain nothing.
     if (type == "Pointwise" && is_byte(node.outputs[0])) return false;
@@ -182,9 +182,24 @@ class Narrowing {
     return true;
   }
 
+  /// A product of integers has scales, which float16 could not hold, but its epilogue reads and stores any type.
+  bool stores_half(NodeId id) {
+    Node& node = graph_.node(id);
+    const std::vector<ValueId>& outputs = graph_.outputs();
+    const bool is_result = std::find(outputs.begin(), outputs.end(), node.outputs[0]) != outputs.end();
+    if (was(node.outputs[0]) != DType::float32 || is_result) return false;
+    node.op = with_attributes(*node.op, {{"to", std::string("float16")}});
+    return true;
+  }
+
   /// Gives the node the float32 operands that it had.
   void keep(NodeId id) {
-    if (is(graph_.node(id), "Pointwise")) return;  // reads any type, and computes in float32
+    const Node& node = graph_.node(id);
+    // Programs read any type, and compute in float32; so do the epilogues of integer products.
+    const bool is_integer_product =
+        is_one_of(node, {"Conv", "MatMul"}) &&
+        (dtype(node.inputs[0]) == DType::int8 || dtype(node.inputs[0]) == DType::uint8);
+    if (is(node, "Pointwise") || is_integer_product) return;
     std::vector<ValueId> inputs = graph_.node(id).inputs;
     for (ValueId& input : inputs) {
       if (input == kNoValue || dtype(input) != DType::float16 || was(input) != DType::float32) continue;
