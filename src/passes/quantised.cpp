@@ -1,6 +1,7 @@
 // Quantised models: QuantizeLinear and DequantizeLinear around float operators become integer arithmetic, for backends
-// that have kernels for it. With q the quantised tensors and s their scales, zero points 0:
-//   Conv(s_x q_x, s_w[o] q_w) + b  =  (s_x s_w[o]) Conv(q_x, q_w) + b          the sums of the right side are exact
+// that have kernels for it. With q the quantised tensors, s their scales, z the zero point of x (that of w is 0):
+//   Conv(s_x (q_x - z), s_w[o] q_w) + b  =  (s_x s_w[o]) (Conv(q_x, q_w) - z sum(q_w[o])) + b
+// The sums of the right side are exact. Where x has padding, q_x is padded with z.
 // Two passes. The first stands before constant folding, which would turn quantised weights into floats: products take
 // the integers, and DequantizeLinear moves down through operators that only move or choose elements. The second stands
 // behind fusion: scales, biases, residuals and activations are in the epilogue by then, which takes the QuantizeLinear
@@ -11,6 +12,7 @@
 
 #include "ops/conv.hpp"
 #include "ops/matmul.hpp"
+#include "ops/pad.hpp"
 #include "ops/pool.hpp"
 #include "ops/registry.hpp"
 #include "passes/match.hpp"
@@ -82,22 +84,65 @@ std::optional<Tensor> result_scale(const GraphView& graph, const Node& x, const 
   return result;
 }
 
+/// The DequantizeLinear that computes `value` from a byte for each element, with one scale and zero point.
+const Node* dequantised(const GraphView& graph, ValueId value) {
+  const Node* node = producer_of(graph, value, "DequantizeLinear");
+  return node != nullptr && quantisation_of(graph, *node) ? node : nullptr;
+}
+
+/// What the zero point of x adds to every result: -z s sum(q_w[o]), in the shape of `scale`. Weights of result o lie at
+/// o * outer + i * inner.
+Tensor zero_point_shift(const Tensor& weights, const Tensor& scale, float zero_point, std::size_t outer,
+                        std::size_t inner) {
+  Tensor shift(DType::float32, scale.shape());
+  const auto numbers = weights.as<std::int8_t>();
+  const auto scales = scale.as<float>();
+  const auto to = shift.as_mutable<float>();
+  const std::size_t count = to.empty() ? 0 : numbers.size() / to.size();
+  for (std::size_t o = 0; o < to.size(); ++o) {
+    std::int64_t sum = 0;
+    for (std::size_t i = 0; i < count; ++i) sum += numbers[o * outer + i * inner];
+    to[o] = static_cast<float>(-static_cast<double>(zero_point) * scales[o] * static_cast<double>(sum));
+  }
+  return shift;
+}
+
 /// Conv of dequantised input and weights: the integers' convolution, then scale and bias.
 std::optional<Patch> integer_conv(const GraphView& graph, const Node& node) {
   const auto* conv = op_cast<Conv>(&node);
   if (conv == nullptr || conv->layout() != ImageLayout::nchw || !conv->epilogue().program.empty()) return std::nullopt;
-  const Node* x = centred(graph, node.inputs[0]);
+  const Node* x = dequantised(graph, node.inputs[0]);
   const Node* weights = centred(graph, node.inputs[1]);
   if (x == nullptr || weights == nullptr || graph.type(weights->inputs[0]).dtype != DType::int8) return std::nullopt;
   std::optional<Tensor> scale = result_scale(graph, *x, *weights, 0, conv->spatial_rank());
   if (!scale) return std::nullopt;
+  const float zero_point = quantisation_of(graph, *x)->zero_point;
+  const Tensor* numbers = graph.constant(weights->inputs[0]);
+  Conv::Spec spec = conv->spec();
+  if (zero_point != 0 && (numbers == nullptr || spec.window.auto_pad != AutoPad::notset)) return std::nullopt;
   Patch patch(graph, node);
   patch.absorb(*x).absorb(*weights);
-  Conv::Spec spec = conv->spec();
   spec.epilogue.output = DType::float32;
   const Shape shape = scale->shape();
-  ValueId result = patch.add(std::make_shared<const Conv>(std::move(spec)), {x->inputs[0], weights->inputs[0]});
+  ValueId image = x->inputs[0];
+  if (zero_point != 0 && spec.window.has_padding()) {
+    const auto axes = static_cast<std::size_t>(conv->spatial_rank());
+    std::vector<std::int64_t> pads(2 * axes + 4, 0);
+    for (std::size_t a = 0; a < axes; ++a) {
+      pads[2 + a] = spec.window.pads[a];
+      pads[axes + 4 + a] = spec.window.pads[axes + a];
+    }
+    image = patch.add(std::make_shared<const Pad>(PadMode::constant, std::move(pads), zero_point), {image});
+    spec.window.pads.assign(2 * axes, 0);
+  }
+  std::optional<Tensor> shift;
+  if (zero_point != 0 && shape[0] > 0) {
+    const std::size_t count = numbers->as<std::int8_t>().size() / static_cast<std::size_t>(shape[0]);
+    shift = zero_point_shift(*numbers, *scale, zero_point, count, 1);
+  }
+  ValueId result = patch.add(std::make_shared<const Conv>(std::move(spec)), {image, weights->inputs[0]});
   result = patch.add(make_op("Mul"), {result, patch.constant(node.name + ".scale", std::move(*scale))});
+  if (shift) result = patch.add(make_op("Add"), {result, patch.constant(node.name + ".shift", std::move(*shift))});
   if (const ValueId bias = input_of(node, 2); bias != kNoValue) {
     const OpPtr reshape = make_op("Reshape", {{"dims", dim_texts({shape.begin(), shape.end()})}});
     result = patch.add(make_op("Add"), {result, patch.add(reshape, {bias})});
@@ -109,20 +154,30 @@ std::optional<Patch> integer_conv(const GraphView& graph, const Node& node) {
 std::optional<Patch> integer_matmul(const GraphView& graph, const Node& node) {
   const auto* matmul = op_cast<MatMul>(&node);
   if (matmul == nullptr || matmul->trans_a() || !matmul->epilogue().program.empty()) return std::nullopt;
-  const Node* x = centred(graph, node.inputs[0]);
+  const Node* x = dequantised(graph, node.inputs[0]);
   const Node* weights = centred(graph, node.inputs[1]);
   if (x == nullptr || weights == nullptr) return std::nullopt;
   const TensorType& type = graph.type(weights->inputs[0]);
   if (type.dtype != DType::int8 || type.rank() != 2 || graph.type(x->inputs[0]).rank() < 2) return std::nullopt;
   std::optional<Tensor> scale = result_scale(graph, *x, *weights, matmul->trans_b() ? 0 : 1, 0);
   if (!scale) return std::nullopt;
+  const float zero_point = quantisation_of(graph, *x)->zero_point;
+  const Tensor* numbers = graph.constant(weights->inputs[0]);
+  if (zero_point != 0 && numbers == nullptr) return std::nullopt;
   Patch patch(graph, node);
   patch.absorb(*x).absorb(*weights);
   Epilogue epilogue;
   epilogue.output = DType::float32;
   const ValueId product = patch.add(std::make_shared<const MatMul>(false, matmul->trans_b(), std::move(epilogue)),
                                     {x->inputs[0], weights->inputs[0]});
-  const ValueId result = patch.add(make_op("Mul"), {product, patch.constant(node.name + ".scale", std::move(*scale))});
+  std::optional<Tensor> shift;
+  if (zero_point != 0) {
+    const auto columns = static_cast<std::size_t>(numbers->shape()[1]);
+    shift = matmul->trans_b() ? zero_point_shift(*numbers, *scale, zero_point, columns, 1)
+                              : zero_point_shift(*numbers, *scale, zero_point, 1, columns);
+  }
+  ValueId result = patch.add(make_op("Mul"), {product, patch.constant(node.name + ".scale", std::move(*scale))});
+  if (shift) result = patch.add(make_op("Add"), {result, patch.constant(node.name + ".shift", std::move(*shift))});
   return std::move(patch.replace(node.outputs[0], result));
 }
 
@@ -254,6 +309,24 @@ std::optional<Patch> dequantise_operand(const GraphView& graph, const Node& node
   return close_program(graph, open, graph.type(node.outputs[0]).dtype, *source, node.outputs[0]);
 }
 
+/// Quantising keeps the order of numbers, so the largest of a window may be chosen behind it: the producer stores, and
+/// the pooling reads, a byte for each element.
+std::optional<Patch> quantise_before_pooling(const GraphView& graph, const Node& node) {
+  if (!is(node, "QuantizeLinear") || !quantisation_of(graph, node)) return std::nullopt;
+  const Node* pool = sole_producer_of(graph, node.inputs[0], "MaxPool");
+  if (pool == nullptr || (pool->outputs.size() > 1 && pool->outputs[1] != kNoValue)) return std::nullopt;
+  const Node* producer = graph.producer(pool->inputs[0]);
+  if (producer == nullptr || !graph.has_single_use(pool->inputs[0]) ||
+      !(is(*producer, "Pointwise") || is_integer_product(graph, *producer)))
+    return std::nullopt;
+  Patch patch(graph, node);
+  patch.absorb(*pool);
+  std::vector<ValueId> quantised = node.inputs;
+  quantised[0] = pool->inputs[0];
+  const ValueId integers = patch.add(node.op, std::move(quantised));
+  return std::move(patch.replace(node.outputs[0], patch.add(pool->op, {integers})));
+}
+
 /// What is left for others to read is a program, whose result may be of any float type.
 std::optional<Patch> dequantise_program(const GraphView& graph, const Node& node) {
   if (!is(node, "DequantizeLinear")) return std::nullopt;
@@ -302,6 +375,7 @@ constexpr std::array kBeforeFolding{
     Rewrite{"integer_matmul", integer_matmul, "A product of dequantised matrices becomes one of integers."},
 };
 constexpr std::array kBehindFusion{
+    Rewrite{"quantise_before_pooling", quantise_before_pooling, "What is pooled is stored as integers already."},
     Rewrite{"quantise_result", quantise_result, "A program or epilogue stores the integers that are wanted of it."},
     Rewrite{"dequantise_operand", dequantise_operand, "A program or epilogue reads quantised operands as they are."},
     Rewrite{"quantise_program", quantise_program, "What others wrote is quantised by a program, from any float type."},
