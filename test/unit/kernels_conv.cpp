@@ -106,16 +106,60 @@ TEST(LinesConv, AnImageOnePixelWideIsALine) {
            .stride = {4, 1},
            .pads = {0, 0, 2, 0}},
            {.image = {20, 1}, .in = 3, .out = 8, .kernel = {3, 1}, .pads = {2, 0, 2, 0}, .dilation = {2, 1}},
-           {.image = {20, 1}, .in = 3, .out = 8, .kernel = {3, 1}, .stride = {1, 2}, .pads = {1, 1, 1, 0}},
        }) {
     check(layer, "conv.lines");
   }
+  // Zeros beside the line make it wider than one pixel.
+  const Layer padded{.image = {20, 1}, .in = 3, .out = 8, .kernel = {3, 1}, .stride = {1, 2}, .pads = {1, 1, 1, 0}};
+  EXPECT_EQ(refusal_of(conv_case(padded), "conv.lines"),
+            "a line of the kernel is one pixel: conv.direct does the same");
 }
 
 TEST(LinesConv, LongLinesAreCutAndShareTheirCopies) {
   check({.image = {9, 300}, .in = 3, .out = 24, .kernel = {5, 5}, .stride = {2, 2}, .pads = {2, 2, 2, 2}},
         "conv.lines");
   check({.batch = 2, .image = {6, 40}, .in = 20, .out = 56, .group = 2, .kernel = {3, 3}}, "conv.lines");
+}
+
+TEST(DotsConv, WindowsOfEveryKindAgreeWithTheReference) {
+  for (const Layer& layer : std::vector<Layer>{
+           {.image = {7, 29}, .in = 8, .out = 1},
+           {.image = {1, 1}, .in = 4, .out = 3},
+           {.batch = 3, .image = {11, 15}, .in = 17, .out = 2, .stride = {2, 1}},
+           {.batch = 2, .image = {9, 12}, .in = 5, .out = 4, .kernel = {5, 2}, .stride = {3, 2}, .pads = {0, 2, 1, 0}},
+           {.image = {13, 13}, .in = 3, .out = 3, .pads = {2, 1, 2, 1}, .dilation = {2, 1}},
+           {.batch = 2, .image = {8, 300}, .in = 12, .out = 6, .group = 3},
+           {.image = {30}, .in = 7, .out = 1, .kernel = {5}, .stride = {2}, .pads = {2, 2}, .dilation = {1}},
+           {.image = {5, 6, 7},
+           .in = 3,
+           .out = 2,
+           .kernel = {3, 2, 3},
+           .stride = {1, 1, 1},
+           .pads = {1, 0, 1, 1, 1, 1},
+           .dilation = {1, 1, 1}},
+           {.image = {6, 9}, .in = 40, .out = 1, .kernel = {1, 1}, .pads = {0, 0, 0, 0}},
+           {.image = {6, 6}, .in = 9, .out = 3, .kernel = {1, 1}, .stride = {2, 2}, .pads = {1, 1, 1, 1}},
+           {.image = {70, 1},
+           .in = 1,
+           .out = 1,
+           .kernel = {16, 1},
+           .stride = {2, 1},
+           .pads = {3, 0, 3, 0},
+           .bias = false},
+           {.image = {20, 1}, .in = 3, .out = 2, .kernel = {3, 1}, .stride = {1, 2}, .pads = {1, 1, 1, 0}},
+           {.image = {6, 21}, .in = 8, .out = 1, .program = "add 0 1; relu 2", .operands = {{1, 6, 21, 1}}},
+           {.image = {6, 21}, .in = 8, .out = 3, .program = "add 0 1; prelu 2 1", .operands = {{3}}},
+           {.image = {6, 21}, .in = 8, .out = 3, .program = "prelu 0 1", .operands = {{3}}},
+           {.batch = 2,
+           .image = {6, 5},
+           .in = 8,
+           .out = 2,
+           .program = "sigmoid 0; mul 2 1",
+           .operands = {{2, 1, 1, 2}}},
+           {.batch = 0, .image = {6, 6}, .in = 8, .out = 1},
+       }) {
+    check(layer, "conv.dots");
+  }
 }
 
 /// What is done in registers, and what looks like it but is not.
@@ -273,6 +317,19 @@ TEST(TransposedConv, WindowsOfEveryKindAgreeWithTheReference) {
         .dilation = {2, 3}},
        {0, 0}},
       {{.image = {6, 6}, .in = 6, .out = 8, .group = 2, .kernel = {3, 3}, .stride = {2, 2}, .bias = false}, {0, 0}},
+      {{.batch = 2, .image = {5, 21}, .in = 24, .out = 1, .kernel = {2, 2}, .stride = {2, 2}, .pads = {0, 0, 0, 0}},
+       {0, 0}},
+      {{.image = {5, 22}, .in = 9, .out = 2, .kernel = {4, 4}, .stride = {2, 2}, .program = "sigmoid 0"}, {1, 0}},
+      {{.image = {6, 15},
+        .in = 6,
+        .out = 3,
+        .kernel = {3, 3},
+        .stride = {2, 3},
+        .pads = {2, 0, 1, 3},
+        .dilation = {2, 3},
+        .program = "add 0 1; relu 2",
+        .operands = {{1, 12, 46, 3}}},
+       {0, 0}},
       {{.image = {19}, .in = 6, .out = 20, .kernel = {5}, .stride = {3}, .pads = {1, 2}, .dilation = {1}}, {0}},
       {{.image = {3, 4, 3},
         .in = 5,
@@ -311,6 +368,7 @@ TEST(TransposedConv, WindowsOfEveryKindAgreeWithTheReference) {
     w.insert(w.end(), t.layer.kernel.begin(), t.layer.kernel.end());
     c.inputs[1] = floats(w, 2);
     check_tactic(c, "convtranspose.phases", tolerance_for(t.layer));
+    if (t.layer.out / t.layer.group <= 4) check_tactic(c, "convtranspose.dots", tolerance_for(t.layer));
   }
 }
 
@@ -323,6 +381,8 @@ TEST(ConvTactics, RefusalsSayWhy) {
   computed.constant = {};
   EXPECT_EQ(refusal_of(computed, "conv.direct"), "the weights are computed");
   EXPECT_NE(refusal_of(conv_case({}), "conv.gemm1x1"), "");
+  EXPECT_EQ(refusal_of(conv_case({}), "conv.dots"),
+            "5 output channels in a group, at most 4 are taken by dot products");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 //   conv.gemm1x1: pixels are rows
 //   conv.direct:  rows are found through pointers, one for each pixel and kernel position; any window, any group
 //   conv.lines:   lines of the kernel are rows' neighbours in memory and need no pointers; for few channels
+//   conv.dots:    the same for a few channels out: lanes run along the lines
 #include <algorithm>
 #include <cmath>
 
@@ -12,11 +13,23 @@
 namespace tenfold::cpu {
 namespace {
 
-enum class Way { plain, direct, lines };
+enum class Way { plain, direct, lines, dots };
 
 /// Images one pixel wide are lines that stand upright: their windows are lines too.
-bool is_upright(const ConvSizes& sizes, const TensorType& x) {
-  return x.rank() >= 4 && sizes.kernel[2] == 1 && x.dims[static_cast<std::size_t>(x.rank() - 2)] == Dim(1);
+bool is_upright(const Conv& conv, const ConvSizes& sizes, const TensorType& x) {
+  if (x.rank() < 4 || sizes.kernel[2] != 1 || x.dims[static_cast<std::size_t>(x.rank() - 2)] != Dim(1)) return false;
+  const auto padding = conv.window().padding(conv.spatial_rank() - 1, 1, 1);
+  return padding[0] == 0 && padding[1] == 0;
+}
+/// Positions of a line of the kernel, and lines.
+struct KernelLines {
+  std::int64_t positions = 1, dilation = 1, count = 1;
+};
+KernelLines kernel_lines(const Conv& conv, const ConvSizes& sizes, const TensorType& x) {
+  const bool upright = is_upright(conv, sizes, x);
+  const std::vector<std::int64_t>& dilations = conv.window().dilations;
+  const std::int64_t positions = upright ? sizes.kernel[1] : sizes.kernel[2];
+  return {positions, dilations[dilations.size() - (upright ? 2 : 1)], sizes.taps() / positions};
 }
 /// Axes [z, y, x = 1] as [1, z, y].
 void lay_down(ConvRows& rows) {
@@ -37,16 +50,16 @@ constexpr std::int64_t kDeepWindow = 4096;
 
 class ConvGemmKernel final : public Kernel {
  public:
-  /// weights: panels [group][panel][tap][channel][column], and for conv.direct the zeros outside the image.
+  /// weights: panels [group][panel][tap][channel][column], and for conv.direct the zeros outside the image; of
+  /// conv.dots see GemmArgs::dots.
   ConvGemmKernel(const KernelSpec& spec, Way way)
       : op_(spec.op),
         sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
-        tiling_(tiling_from(spec.parameters)),
+        tiling_(way == Way::dots ? dot_tiling_from(spec.parameters) : tiling_from(spec.parameters)),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput),
-        panels_(packed_floats(spec, 0,
-                              sizes_.group * padded_columns(sizes_.out_channels) * sizes_.taps() * sizes_.in_channels)),
+        panels_(packed_floats(spec, 0, panel_floats(spec, way))),
         way_(way),
-        is_upright_(is_upright(sizes_, spec.inputs[0])),
+        is_upright_(is_upright(conv_of(spec.op), sizes_, spec.inputs[0])),
         zeros_(way == Way::direct ? packed_floats(spec, 1, sizes_.in_channels) : nullptr) {}
 
   void run(const Launch& launch) const override {
@@ -57,7 +70,7 @@ class ConvGemmKernel final : public Kernel {
     if (way_ != Way::plain) {
       rows = conv_rows(conv_of(op_), sizes_, x, y);
       rows.zeros = zeros_;
-      if (is_upright_ && way_ == Way::lines && rows.out[2] == 1 && rows.pad[2] == 0) lay_down(rows);
+      if (is_upright_ && way_ != Way::direct) lay_down(rows);
       args.conv = &rows;
     }
     args.rows = leading(y.dims);
@@ -68,18 +81,27 @@ class ConvGemmKernel final : public Kernel {
     args.a = x.as<const float>();
     args.a_stride = x.pitch;
     args.panels = panels_;
+    args.dots = way_ == Way::dots;
     args.c = y.as<float>();
     args.c_stride = y.pitch;
     args.tiling = tiling_;
     args.finish.bias = conv_bias(launch);
     finish_.resolve(launch, y.dims, args.finish);
     const GemmKernels& kernels = TENFOLD_FOR_TIER(kGemmKernels);
-    (way_ == Way::lines ? kernels.run_lines : kernels.run)(args, workers_of(launch));
+    (way_ == Way::lines || way_ == Way::dots ? kernels.run_lines : kernels.run)(args, workers_of(launch));
   }
   bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
+  static std::int64_t panel_floats(const KernelSpec& spec, Way way) {
+    const Conv& conv = conv_of(spec.op);
+    const ConvSizes sizes = conv_sizes(conv, spec.inputs[1]);
+    if (way != Way::dots) return sizes.group * padded_columns(sizes.out_channels) * sizes.taps() * sizes.in_channels;
+    const KernelLines lines = kernel_lines(conv, sizes, spec.inputs[0]);
+    return sizes.group * sizes.out_channels * lines.count * padded_dot_depth(lines.positions * sizes.in_channels);
+  }
+
   OpPtr op_;
   ConvSizes sizes_;
   GemmTiling tiling_;
@@ -98,18 +120,21 @@ std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType>
     if (!is_plain_product(conv, sizes)) return "the window is more than one pixel at stride 1";
     return std::nullopt;
   }
-  if (is_plain_product(conv, sizes)) return "the window is one pixel: conv.gemm1x1 does it without pointers";
+  if (is_plain_product(conv, sizes) && way != Way::dots)
+    return "the window is one pixel: conv.gemm1x1 does it without pointers";
   if (sizes.group > 1 && sizes.in_channels == 1 && sizes.out_channels == 1)
     return "one channel a group fills no vector";
-  if (way == Way::lines) {
-    const bool upright = is_upright(sizes, inputs[0]);
-    if ((upright ? sizes.kernel[1] : sizes.kernel[2]) == 1)
+  if (way == Way::dots && sizes.out_channels > kMaxDotColumns) {
+    return fmt::format("{} output channels in a group, at most {} are taken by dot products", sizes.out_channels,
+                       kMaxDotColumns);
+  }
+  if (way == Way::lines || way == Way::dots) {
+    const KernelLines lines = kernel_lines(conv, sizes, inputs[0]);
+    if (way == Way::lines && lines.positions == 1)
       return "a line of the kernel is one pixel: conv.direct does the same";
-    const std::vector<std::int64_t>& dilations = conv.window().dilations;
-    const std::int64_t along = upright ? sizes.kernel[1] : sizes.kernel[2];
-    const std::int64_t reach =
-        (along - 1) * std::min(dilations[dilations.size() - (upright ? 2 : 1)], kMaxLinesDepth) + 1;
-    const std::int64_t window = sizes.taps() / along * reach * sizes.in_channels;
+    if (way == Way::dots && lines.positions > 1 && lines.dilation > 1) return "a line of the kernel is dilated";
+    const std::int64_t reach = (lines.positions - 1) * std::min(lines.dilation, kMaxLinesDepth) + 1;
+    const std::int64_t window = lines.count * reach * sizes.in_channels;
     if (window > kMaxLinesDepth) {
       return fmt::format("a window has {} numbers, at most {} are taken by lines", window, kMaxLinesDepth);
     }
@@ -132,8 +157,16 @@ void candidates(const Problem& problem, std::vector<Candidate>& out, Way way) {
   const ConvWork work = conv_work(problem, sizes);
   const double columns = static_cast<double>(sizes.out_channels);
   // Short rows at each tap keep the multiply-adds waiting.
-  const std::int64_t line = is_upright(sizes, problem.inputs[0]) ? sizes.kernel[1] : sizes.kernel[2];
+  const std::int64_t line = kernel_lines(conv, sizes, problem.inputs[0]).positions;
   const auto depth = static_cast<double>((way == Way::lines ? line : 1) * sizes.in_channels);
+  if (way == Way::dots) {
+    // Every result needs its lanes added up.
+    const double efficiency = 0.4 / (1 + 20 / static_cast<double>(sizes.taps() * sizes.in_channels));
+    for (const std::int64_t row_block : {96, 384}) {
+      out.push_back({.parameters = {row_block}, .estimated_us = estimate_us(work.flops, work.bytes, efficiency)});
+    }
+    return;
+  }
   const double efficiency = way == Way::plain ? 0.85 : 0.85 * depth / (depth + 6) * (way == Way::lines ? 0.98 : 1);
   const double filled = columns / static_cast<double>(padded_columns(sizes.out_channels));
   const std::int64_t rows = leading(problem.output_shapes[0]);
@@ -154,6 +187,8 @@ void candidates(const Problem& problem, std::vector<Candidate>& out, Way way) {
     case Way::lines:
       tilings = promising_tilings(rows, sizes.out_channels, whole_depth, {{kWholeDepth, 96}, {kWholeDepth, 384}});
       break;
+    case Way::dots:
+      break;
   }
   double rank = 1;  // tilings come with the most promising first
   for (const GemmTiling& tiling : tilings) {
@@ -166,13 +201,23 @@ void candidates(const Problem& problem, std::vector<Candidate>& out, Way way) {
 
 PackedWeights pack(const Problem& problem, const Candidate& candidate, Way way) {
   const ConvSizes sizes = conv_sizes(conv_of(problem.op), problem.inputs[1]);
-  const int tile_vectors = tiling_from(candidate.parameters).tile_vectors;
   const float* weights = problem.constants[1]->as<float>().data();
   const std::int64_t taps = sizes.taps(), channels = sizes.in_channels;
   PackedWeights packed;
   std::vector<std::byte>& panels = packed.blobs.emplace_back();
   for (std::int64_t g = 0; g < sizes.group; ++g) {
     const float* w = weights + g * sizes.out_channels * channels * taps;
+    if (way == Way::dots) {
+      const KernelLines lines = kernel_lines(conv_of(problem.op), sizes, problem.inputs[0]);
+      pack_dots(
+          lines.count, lines.positions * channels, sizes.out_channels,
+          [&](std::int64_t line, std::int64_t k, std::int64_t n) {
+            return w[(n * channels + k % channels) * taps + line * lines.positions + k / channels];
+          },
+          panels);
+      continue;
+    }
+    const int tile_vectors = tiling_from(candidate.parameters).tile_vectors;
     const std::vector<std::byte> group = pack_panels(
         taps * channels, sizes.out_channels, tile_vectors,
         [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; });
@@ -202,5 +247,6 @@ constexpr CpuTactic tactic(std::string_view name) {
 const CpuTactic kConvGemm = tactic<Way::plain>("conv.gemm1x1");
 const CpuTactic kConvDirect = tactic<Way::direct>("conv.direct");
 const CpuTactic kConvLines = tactic<Way::lines>("conv.lines");
+const CpuTactic kConvDots = tactic<Way::dots>("conv.dots");
 
 }  // namespace tenfold::cpu

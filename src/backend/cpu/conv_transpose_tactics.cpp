@@ -1,4 +1,4 @@
-// ConvTranspose on channels-last images: convtranspose.phases.
+// ConvTranspose on channels-last images: convtranspose.phases, and convtranspose.dots for a few channels out.
 #include <algorithm>
 #include <numeric>
 
@@ -35,7 +35,7 @@ constexpr std::int64_t kMaxTaps = 4096;
 constexpr std::int64_t kMaxStride = 64;
 
 std::optional<std::string> refuses(const ConvTranspose& conv, std::span<const TensorType> inputs,
-                                   std::span<const TensorType> outputs) {
+                                   std::span<const TensorType> outputs, bool dots) {
   if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
   if (conv.layout() != ImageLayout::nhwc) return "the layout is nchw";
   if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
@@ -57,6 +57,10 @@ std::optional<std::string> refuses(const ConvTranspose& conv, std::span<const Te
   for (const std::int64_t stride : conv.window().strides) {
     if (stride > kMaxStride) return fmt::format("a stride of {} is larger than {}", stride, kMaxStride);
   }
+  if (dots && weights[1] > kMaxDotColumns) {
+    return fmt::format("{} output channels in a group, at most {} are taken by dot products", weights[1],
+                       kMaxDotColumns);
+  }
   return FinishPlan::refuses(conv.epilogue(), inputs, ConvTranspose::kFirstEpilogueInput);
 }
 
@@ -72,14 +76,18 @@ ConvSizes sizes_of(const ConvTranspose& conv, const TensorType& weights) {
 
 class ConvTransposeKernel final : public Kernel {
  public:
-  /// weights: panels [group][phase][panel][tap][channel][column], then zeros outside the image.
-  explicit ConvTransposeKernel(const KernelSpec& spec)
+  /// weights: panels [group][phase][panel][tap][channel][column], or see ConvTransposeArgs::dots; then zeros outside
+  /// the image.
+  ConvTransposeKernel(const KernelSpec& spec, bool dots)
       : op_(spec.op),
         sizes_(sizes_of(op_of(spec.op), spec.inputs[1])),
-        tiling_(tiling_from(spec.parameters)),
+        dots_(dots),
+        tiling_(dots ? dot_tiling_from(spec.parameters) : tiling_from(spec.parameters)),
         finish_(op_of(spec.op).epilogue(), ConvTranspose::kFirstEpilogueInput),
         panels_(packed_floats(spec, 0,
-                              sizes_.group * padded_columns(sizes_.out_channels) * sizes_.taps() * sizes_.in_channels)),
+                              sizes_.group * sizes_.taps() *
+                                  (dots ? sizes_.out_channels * padded_dot_depth(sizes_.in_channels)
+                                        : padded_columns(sizes_.out_channels) * sizes_.in_channels))),
         zeros_(packed_floats(spec, 1, sizes_.in_channels)) {}
 
   void run(const Launch& launch) const override {
@@ -110,6 +118,7 @@ class ConvTransposeKernel final : public Kernel {
     args.y = y.as<float>();
     args.y_stride = y.pitch;
     args.tiling = tiling_;
+    args.dots = dots_;
     args.finish.bias = conv_bias(launch);
     finish_.resolve(launch, y.dims, args.finish);
     TENFOLD_FOR_TIER(kConvTransposeKernels).run(args, workers_of(launch));
@@ -120,15 +129,17 @@ class ConvTransposeKernel final : public Kernel {
  private:
   OpPtr op_;
   ConvSizes sizes_;
+  bool dots_;
   GemmTiling tiling_;
   FinishPlan finish_;
   const float* panels_;
   const float* zeros_;
 };
 
+template <bool kDots>
 void candidates(const Problem& problem, std::vector<Candidate>& out) {
   const ConvTranspose& conv = op_of(problem.op);
-  auto refusal = refuses(conv, problem.inputs, problem.outputs);
+  auto refusal = refuses(conv, problem.inputs, problem.outputs, kDots);
   if (!refusal && !is_float32(problem.constants[1])) refusal = "the weights are computed";
   if (refusal) {
     out.push_back({.refusal = *refusal});
@@ -140,16 +151,23 @@ void candidates(const Problem& problem, std::vector<Candidate>& out) {
   const double flops = 2 * x * static_cast<double>(sizes.out_channels * sizes.taps());
   const double bytes = 4 * (x + y + static_cast<double>(num_elements(problem.input_shapes[1])));
   const std::int64_t rows = leading(problem.input_shapes[0]);
+  if (kDots) {
+    for (const std::int64_t row_block : {96, 384}) {
+      out.push_back({.parameters = {row_block}, .estimated_us = estimate_us(flops, bytes, 0.2)});
+    }
+    return;
+  }
   for (const GemmTiling& tiling :
        promising_tilings(rows, sizes.out_channels, sizes.in_channels, {{kWholeDepth, 96}, {kWholeDepth, 384}})) {
     out.push_back({.parameters = parameters_of(tiling), .estimated_us = estimate_us(flops, bytes, 0.6)});
   }
 }
 
+template <bool kDots>
 PackedWeights pack(const Problem& problem, const Candidate& candidate) {
   const ConvTranspose& conv = op_of(problem.op);
   const ConvSizes sizes = sizes_of(conv, problem.inputs[1]);
-  const int tile_vectors = tiling_from(candidate.parameters).tile_vectors;
+  const int tile_vectors = kDots ? 0 : tiling_from(candidate.parameters).tile_vectors;
   const float* weights = problem.constants[1]->as<float>().data();
   std::array<std::int64_t, 3> stride{1, 1, 1}, dilation{1, 1, 1};
   std::copy(conv.window().strides.begin(), conv.window().strides.end(), stride.end() - conv.spatial_rank());
@@ -176,13 +194,17 @@ PackedWeights pack(const Problem& problem, const Candidate& candidate) {
               }
             }
           }
-          const std::vector<std::byte> phase =
-              pack_panels(static_cast<std::int64_t>(positions.size()) * sizes.in_channels, sizes.out_channels,
-                          tile_vectors, [&](std::int64_t k, std::int64_t n) {
-                            const std::int64_t c = k % sizes.in_channels;
-                            return w[(c * sizes.out_channels + n) * sizes.taps() +
-                                     positions[static_cast<std::size_t>(k / sizes.in_channels)]];
-                          });
+          const auto num_taps = static_cast<std::int64_t>(positions.size());
+          const auto weight = [&](std::int64_t tap, std::int64_t c, std::int64_t n) {
+            return w[(c * sizes.out_channels + n) * sizes.taps() + positions[static_cast<std::size_t>(tap)]];
+          };
+          if (kDots) {
+            pack_dots(num_taps, sizes.in_channels, sizes.out_channels, weight, panels);
+            continue;
+          }
+          const std::vector<std::byte> phase = pack_panels(
+              num_taps * sizes.in_channels, sizes.out_channels, tile_vectors,
+              [&](std::int64_t k, std::int64_t n) { return weight(k / sizes.in_channels, k % sizes.in_channels, n); });
           panels.insert(panels.end(), phase.begin(), phase.end());
         }
       }
@@ -193,15 +215,18 @@ PackedWeights pack(const Problem& problem, const Candidate& candidate) {
   return packed;
 }
 
+template <bool kDots>
 std::unique_ptr<Kernel> make(const KernelSpec& spec) {
-  const auto refusal = refuses(op_of(spec.op), spec.inputs, spec.outputs);
+  const auto refusal = refuses(op_of(spec.op), spec.inputs, spec.outputs, kDots);
   require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this ConvTranspose: {}", spec.tactic,
           refusal.value_or(""));
-  return std::make_unique<ConvTransposeKernel>(spec);
+  return std::make_unique<ConvTransposeKernel>(spec, kDots);
 }
 
 }  // namespace
 
-const CpuTactic kConvTransposePhases{"convtranspose.phases", "ConvTranspose", candidates, pack, make};
+const CpuTactic kConvTransposePhases{"convtranspose.phases", "ConvTranspose", candidates<false>, pack<false>,
+                                     make<false>};
+const CpuTactic kConvTransposeDots{"convtranspose.dots", "ConvTranspose", candidates<true>, pack<true>, make<true>};
 
 }  // namespace tenfold::cpu

@@ -28,6 +28,13 @@ GemmTiling tiling_from(std::span<const std::int64_t> parameters, std::size_t fir
   return {static_cast<int>(p[0]), vectors, p[2], p[3]};
 }
 
+GemmTiling dot_tiling_from(std::span<const std::int64_t> parameters) {
+  constexpr std::int64_t kMaxBlock = std::int64_t{1} << 40;
+  require(parameters.size() == 1 && 0 < parameters[0] && parameters[0] <= kMaxBlock, Code::incompatible_engine,
+          "dot products need one sensible number of rows, got {} numbers", parameters.size());
+  return {.tile_rows = kDotLanes, .tile_vectors = 1, .depth_block = 1, .row_block = parameters[0]};
+}
+
 std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth,
                                           std::initializer_list<GemmBlocks> blocks) {
   struct RegisterTile {

@@ -57,6 +57,27 @@ std::vector<std::byte> pack_panels(std::int64_t depth, std::int64_t columns, int
   }
   return bytes;
 }
+/// Products with few columns as dot products, see GemmArgs::dots. Candidate parameters: [row_block].
+GemmTiling dot_tiling_from(std::span<const std::int64_t> parameters);
+/// What one column's panel holds of a tap.
+constexpr std::int64_t padded_dot_depth(std::int64_t depth) { return (depth + kDotLanes - 1) / kDotLanes * kDotLanes; }
+/// Appends a group's or phase's B, given as value(tap, k, n), as [column][tap][depth, padded with zeros].
+template <typename Value>
+void pack_dots(std::int64_t taps, std::int64_t depth, std::int64_t columns, const Value& value,
+               std::vector<std::byte>& out) {
+  const std::int64_t padded = padded_dot_depth(depth);
+  std::size_t at = out.size();
+  out.resize(at + static_cast<std::size_t>(columns * taps * padded) * sizeof(float));
+  for (std::int64_t n = 0; n < columns; ++n) {
+    for (std::int64_t t = 0; t < taps; ++t) {
+      for (std::int64_t k = 0; k < padded; ++k, at += sizeof(float)) {
+        const float x = k < depth ? value(t, k, n) : 0.0F;
+        std::memcpy(out.data() + at, &x, sizeof x);
+      }
+    }
+  }
+}
+
 /// Throws Error(incompatible_engine) unless weights[index] has exactly `floats` floats; returns them.
 const float* packed_floats(const KernelSpec& spec, std::size_t index, std::int64_t floats);
 

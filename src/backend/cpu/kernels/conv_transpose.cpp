@@ -18,7 +18,9 @@ std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 struct Phase {
   PhaseTaps taps;
   std::int64_t first, count;
-  std::int64_t input;  ///< (first + pad) / stride; tap k reads input + i - k * dilation / stride
+  std::int64_t input;            ///< (first + pad) / stride; pixel i reads input + i - offset(number of the tap)
+  std::int64_t offset, advance;  ///< of the first tap, and from tap to tap
+  std::int64_t offset_of(std::int64_t tap) const { return offset + tap * advance; }
 };
 
 Phase phase_of(const ConvRows& g, int axis, std::int64_t phase) {
@@ -30,13 +32,10 @@ Phase phase_of(const ConvRows& g, int axis, std::int64_t phase) {
   p.first = ((phase - pad) % stride + stride) % stride;
   p.count = p.first < g.out[axis] ? ceil_div(g.out[axis] - p.first, stride) : 0;
   p.input = (p.first + pad - phase) / stride;
+  p.offset = (p.taps.first * g.dilation[axis] - phase) / stride;
+  p.advance = p.taps.step * g.dilation[axis] / stride;
   return p;
 }
-/// How far the input of tap number `i` lies before that of the phase itself.
-std::int64_t tap_offset(const ConvRows& g, int axis, const Phase& p, std::int64_t phase, std::int64_t i) {
-  return ((p.taps.first + i * p.taps.step) * g.dilation[axis] - phase) / g.stride[axis];
-}
-
 struct Item {
   std::int64_t group, line_begin, line_end, panel_begin, panel_end;
 };
@@ -47,8 +46,8 @@ struct LinePhase {
   std::int64_t y_pixel;        ///< index of its first output pixel
 };
 
-void run_line(const ConvTransposeArgs& args, const LinePhase& line, const Phase (&phase)[3],
-              const std::int64_t (&phase_index)[3], const float* panels, const Item& item, const float** table) {
+void run_line(const ConvTransposeArgs& args, const LinePhase& line, const Phase (&phase)[3], const float* panels,
+              const Item& item, const float** scratch) {
   const ConvRows& g = args.geometry;
   const int tile_rows = args.tiling.tile_rows;
   const std::int64_t taps = phase[0].taps.count * phase[1].taps.count * phase[2].taps.count;
@@ -56,35 +55,73 @@ void run_line(const ConvTransposeArgs& args, const LinePhase& line, const Phase 
   const std::int64_t first_column = item.group * args.columns;
   const float* x = args.x + item.group * args.depth;
 
-  TileArgs tile{};
-  tile.taps = taps;
-  tile.depth = args.depth;
-  tile.c_stride = args.y_stride * g.stride[2];
-  tile.residual_stride = args.finish.residual_stride * g.stride[2];
-  tile.activation = &args.finish.activation;
-  tile.rows = table;
-  for (std::int64_t r = 0; r < phase[2].count;) {
-    const std::int64_t count = next_tile_rows(phase[2].count - r, tile_rows);
-    const float** out = table;
+  // Rows whose inputs all lie inside the image are evenly spaced.
+  std::int64_t inside_begin = 0, inside_end = phase[2].count;
+  const auto keep_inside = [&](int axis, std::int64_t first, std::int64_t in) {
+    for (std::int64_t i = 0; i < phase[axis].taps.count; ++i) {
+      const std::int64_t from = first - phase[axis].offset_of(i);
+      if (axis < 2 && (from < 0 || from >= in)) inside_end = 0;
+      if (axis == 2) {
+        inside_begin = max(inside_begin, -from);
+        inside_end = min(inside_end, in - from);
+      }
+    }
+  };
+  keep_inside(0, line.iz, g.in[0]);
+  keep_inside(1, line.iy, g.in[1]);
+  keep_inside(2, phase[2].input, g.in[2]);
+
+  /// The pointers of `rows` rows from row r on: [taps][step].
+  const auto fill = [&](std::int64_t r, std::int64_t rows, std::int64_t step, const float** out) {
     for (std::int64_t tz = 0; tz < phase[0].taps.count; ++tz) {
-      const std::int64_t iz = line.iz - tap_offset(g, 0, phase[0], phase_index[0], tz);
+      const std::int64_t iz = line.iz - phase[0].offset_of(tz);
       for (std::int64_t ty = 0; ty < phase[1].taps.count; ++ty) {
-        const std::int64_t iy = line.iy - tap_offset(g, 1, phase[1], phase_index[1], ty);
+        const std::int64_t iy = line.iy - phase[1].offset_of(ty);
         const bool inside = 0 <= iz && iz < g.in[0] && 0 <= iy && iy < g.in[1];
         const std::int64_t row = ((line.image * g.in[0] + iz) * g.in[1] + iy) * g.in[2];
-        for (std::int64_t tx = 0; tx < phase[2].taps.count; ++tx, out += kMaxTileRows) {
-          const std::int64_t ix0 = phase[2].input + r - tap_offset(g, 2, phase[2], phase_index[2], tx);
-          for (std::int64_t i = 0; i < count; ++i) {
+        for (std::int64_t tx = 0; tx < phase[2].taps.count; ++tx, out += step) {
+          const std::int64_t ix0 = phase[2].input + r - phase[2].offset_of(tx);
+          for (std::int64_t i = 0; i < rows; ++i) {
             const std::int64_t ix = ix0 + i;
             out[i] = inside && 0 <= ix && ix < g.in[2] ? x + (row + ix) * args.x_stride : g.zeros;
           }
         }
       }
     }
+  };
+  const float** inside_rows = scratch;  // of row inside_begin
+  const float** table = scratch + taps;
+  if (inside_begin < inside_end) fill(inside_begin, 1, 1, inside_rows);
+
+  TileArgs tile{};
+  tile.taps = taps;
+  tile.depth = args.depth;
+  tile.c_stride = args.y_stride * g.stride[2];
+  tile.residual_stride = args.finish.residual_stride * g.stride[2];
+  tile.activation = &args.finish.activation;
+  tile.row_stride = args.x_stride;
+  const int dot_columns = args.dots ? static_cast<int>(args.columns) : 0;
+  for (std::int64_t r = 0; r < phase[2].count;) {
+    bool is_even = inside_begin <= r && r < inside_end;
+    std::int64_t count = next_tile_rows(phase[2].count - r, tile_rows);
+    if (args.dots) {
+      count = is_even ? next_dot_rows(inside_end - r, dot_columns) : 1;
+    } else {
+      is_even = is_even && r + count <= inside_end;
+    }
+    if (is_even) {
+      tile.rows = inside_rows;
+      tile.offset = (r - inside_begin) * args.x_stride;
+    } else {
+      fill(r, count, args.dots ? 1 : kMaxTileRows, table);
+      tile.rows = table;
+      tile.offset = 0;
+    }
     const std::int64_t pixel = line.y_pixel + r * g.stride[2];
     for (std::int64_t p = item.panel_begin; p < item.panel_end; ++p) {
       const std::int64_t n = p * panel_width;
       const PanelColumns columns = panel_columns(args.columns - n, args.tiling.tile_vectors);
+      const int rows = static_cast<int>(count);
       tile.panel = panels + n * taps * args.depth;
       tile.tail = columns.tail;
       tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + first_column + n;
@@ -93,16 +130,21 @@ void run_line(const ConvTransposeArgs& args, const LinePhase& line, const Phase 
       tile.residual = args.finish.residual == nullptr
                           ? nullptr
                           : args.finish.residual + pixel * args.finish.residual_stride + first_column + n;
-      find_tile<Rows::table>(static_cast<int>(count), columns.vectors, columns.tail)(tile);
+      const TileFunction run_tile = args.dots ? find_dot_tile(rows, dot_columns)
+                                    : is_even ? find_tile<Rows::even>(rows, columns.vectors, columns.tail)
+                                              : find_tile<Rows::table>(rows, columns.vectors, columns.tail);
+      run_tile(tile);
     }
     r += count;
   }
 }
 
-void run_item(const ConvTransposeArgs& args, const Item& item, const float** table) {
+void run_item(const ConvTransposeArgs& args, const Item& item, const float** scratch) {
   const ConvRows& g = args.geometry;
-  const std::int64_t padded = ceil_div(args.columns, kWidth) * kWidth;
-  const float* panels = args.panels + item.group * padded * args.depth * g.kernel[0] * g.kernel[1] * g.kernel[2];
+  // Floats of one kernel position.
+  const std::int64_t position = args.dots ? args.columns * ceil_div(args.depth, kDotLanes) * kDotLanes
+                                          : args.depth * ceil_div(args.columns, kWidth) * kWidth;
+  const float* panels = args.panels + item.group * position * g.kernel[0] * g.kernel[1] * g.kernel[2];
   std::int64_t index[3];
   Phase phase[3];
   for (index[0] = 0; index[0] < g.stride[0]; ++index[0]) {
@@ -116,9 +158,9 @@ void run_item(const ConvTransposeArgs& args, const Item& item, const float** tab
           if ((oy + g.pad[1]) % g.stride[1] != index[1] || (oz + g.pad[0]) % g.stride[0] != index[0]) continue;
           const LinePhase line{image, (oz + g.pad[0]) / g.stride[0], (oy + g.pad[1]) / g.stride[1],
                                l * g.out[2] + phase[2].first};
-          run_line(args, line, phase, index, panels, item, table);
+          run_line(args, line, phase, panels, item, scratch);
         }
-        panels += padded * args.depth * phase[0].taps.count * phase[1].taps.count * phase[2].taps.count;
+        panels += position * phase[0].taps.count * phase[1].taps.count * phase[2].taps.count;
       }
     }
   }

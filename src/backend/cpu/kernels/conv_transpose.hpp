@@ -26,12 +26,13 @@ struct ConvTransposeArgs {
   std::int64_t groups = 1;
   const float* x = nullptr;
   std::int64_t x_stride = 0;
-  /// [group][phase z][phase y][phase x], each a packed matrix of its kernel positions.
+  /// [group][phase z][phase y][phase x], each a packed matrix of its kernel positions; or see `dots`.
   const float* panels = nullptr;
   float* y = nullptr;
   std::int64_t y_stride = 0;
   FinishArgs finish;
   GemmTiling tiling;
+  bool dots = false;  ///< few columns: panels are [group][phases][column][tap][depth, padded to kDotLanes]
 };
 
 struct ConvTransposeKernels {

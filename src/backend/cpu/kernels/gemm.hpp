@@ -83,6 +83,10 @@ struct ConvRows {
   const float* zeros = nullptr;  ///< `depth` zeros, for taps outside the image
 };
 
+/// Products with at most so many columns can be computed as dot products, lanes running along the depth.
+inline constexpr int kMaxDotColumns = 4;
+inline constexpr int kDotLanes = 8;
+
 struct GemmArgs {
   std::int64_t rows = 0, columns = 0, depth = 0, taps = 1;
   std::int64_t groups = 1;  ///< group g: columns of A and C shifted by g * depth and g * columns, its own panels
@@ -90,6 +94,7 @@ struct GemmArgs {
   std::int64_t a_stride = 0;       ///< from row to row; with `conv` from pixel to pixel
   const ConvRows* conv = nullptr;  ///< nullptr: plain rows
   const float* panels = nullptr;   ///< 64-byte aligned
+  bool dots = false;               ///< of run_lines: panels are [group][column][line][its depth, padded to kDotLanes]
   float* c = nullptr;
   std::int64_t c_stride = 0;
   FinishArgs finish;

@@ -56,6 +56,7 @@ class LineBlock {
     tile.c_stride = args_->c_stride;
     tile.residual_stride = args_->finish.residual_stride;
     tile.activation = &args_->finish.activation;
+    if (args_->dots) return run_dots(tile, line, line_c);
     const std::int64_t padded = ceil_div(args_->columns, Vec::kWidth) * Vec::kWidth;
     const std::int64_t window = taps_ * g_->kernel[2] * args_->depth;
     const float* panels = args_->panels + group_ * padded * window;
@@ -88,6 +89,31 @@ class LineBlock {
   }
 
  private:
+  /// All columns of the group; they are few. `tile` lacks what depends on the row.
+  void run_dots(TileArgs& tile, std::int64_t line, float* line_c) {
+    const std::int64_t padded = ceil_div(tile.depth, kDotLanes) * kDotLanes;
+    const std::int64_t column = group_ * args_->columns;
+    const std::int64_t first_pixel = line * g_->out[2] + begin_;
+    const FinishArgs& finish = args_->finish;
+    tile.panel = args_->panels + column * tile.taps * padded;
+    tile.bias = finish.bias == nullptr ? nullptr : finish.bias + column;
+    tile.slopes = finish.activation.slopes_from(column);
+    float* c = line_c + begin_ * args_->c_stride + column;
+    for (std::int64_t r = 0; r < count_;) {
+      const int rows = next_dot_rows(count_ - r, static_cast<int>(args_->columns));
+      tile.offset = r * tile.row_stride;
+      tile.c = c + r * args_->c_stride;
+      tile.residual =
+          finish.residual == nullptr ? nullptr : finish.residual + (first_pixel + r) * finish.residual_stride + column;
+      find_dot_tile(rows, static_cast<int>(args_->columns))(tile);
+      r += rows;
+    }
+    if (finish.program != nullptr) {
+      run_finish_program(finish, c, args_->c_stride, first_pixel, first_pixel + count_, column,
+                         column + args_->columns);
+    }
+  }
+
   void find_taps(std::int64_t line) {
     const std::int64_t oy = line % g_->out[1], oz = line / g_->out[1] % g_->out[0],
                        image = line / g_->out[1] / g_->out[0];
