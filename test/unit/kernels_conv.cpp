@@ -225,6 +225,8 @@ TEST(DepthwiseConv, WindowsOfEveryKindAgreeWithTheReference) {
            {.image = {1, 1}},
            {.batch = 2, .image = {7, 7}},
            {.image = {5, 130}, .kernel = {3, 3}, .stride = {1, 2}},
+           {.image = {3, 47}, .kernel = {3, 3}},
+           {.image = {5, 66}, .kernel = {5, 5}, .stride = {2, 2}, .pads = {2, 2, 2, 2}},
            {.image = {12, 12}, .kernel = {3, 3}, .pads = {2, 2, 2, 2}, .dilation = {2, 2}},
            {.image = {4, 4}, .kernel = {5, 5}, .pads = {4, 0, 0, 4}, .dilation = {1, 1}},
            {.image = {3, 3}, .kernel = {3, 3}, .stride = {1, 1}, .pads = {5, 5, 5, 5}},

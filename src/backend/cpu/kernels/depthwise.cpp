@@ -1,4 +1,4 @@
-// A tile is up to 8 neighbouring pixels of an output line by one vector of channels, its sums in registers. The input
+// A tile is up to 16 neighbouring pixels of an output line by one vector of channels, its sums in registers. The input
 // columns of a line are reached through a table of pointers, in which columns outside the image point to zeros, so
 // edges cost nothing extra; kernel rows outside the image are skipped. Each input vector is loaded once for all the
 // kernel columns that need it. A sum runs over kernel rows, then columns.
@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::int64_t kWidth = Vec::kWidth;
 constexpr std::int64_t kItemsPerThread = 4;
-constexpr int kMaxPixels = 8;
+constexpr int kMaxPixels = Vec::kWidth == 16 ? 16 : 8;  // AVX-512 has twice the registers
 
 std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
@@ -54,11 +54,11 @@ struct First {
 template <typename V, int kPixels, typename Lanes>
 inline void finish_pixels(const Tile& tile, V (&sum)[kPixels], std::int64_t c, Lanes lanes) {
   if (tile.residual != nullptr) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < kPixels; ++j) sum[j] = sum[j] + lanes.load(tile.residual + j * tile.residual_stride + c);
   }
   activate(sum, *tile.activation, tile.activation->slopes_from(c), [lanes](const float* p) { return lanes.load(p); });
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int j = 0; j < kPixels; ++j) lanes.store(sum[j], tile.y + j * tile.y_stride + c);
 }
 
@@ -83,7 +83,7 @@ void any_window_tile(const Tile& tile) {
     using V = typename decltype(lanes)::Vector;
     V sum[kPixels];
     const V start = tile.bias != nullptr ? lanes.load(tile.bias + c) : V::zero();
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < kPixels; ++j) sum[j] = start;
     const float* weights = tile.weights + c;
     const float* const* line = tile.columns;
@@ -107,7 +107,7 @@ void fixed_window_tile(const Tile& tile) {
     using V = typename decltype(lanes)::Vector;
     V sum[kPixels];
     const V start = tile.bias != nullptr ? lanes.load(tile.bias + c) : V::zero();
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < kPixels; ++j) sum[j] = start;
     const float* weights = tile.weights + c;
     const float* const* line = tile.columns;
@@ -115,7 +115,7 @@ void fixed_window_tile(const Tile& tile) {
       V w[kColumns];
 #pragma GCC unroll 8
       for (int kx = 0; kx < kColumns; ++kx, weights += tile.weights_stride) w[kx] = V::load(weights);
-#pragma GCC unroll 32
+#pragma GCC unroll 40
       for (int i = 0; i < kInputs; ++i) {
         const V x = lanes.load(line[i] + c);
 #pragma GCC unroll 8
@@ -131,17 +131,36 @@ void fixed_window_tile(const Tile& tile) {
 
 using TileFunction = void (*)(const Tile&);
 
-/// Tiles by number of pixels; 3, 5 and 6 are put together from smaller ones.
+/// Tiles by number of pixels; what is missing is put together from smaller ones.
 struct TileSet {
-  TileFunction by_pixels[kMaxPixels + 1];
+  TileFunction by_pixels[kMaxPixels + 1] = {};
 };
-constexpr TileSet kAnyWindow = {{nullptr, any_window_tile<1>, any_window_tile<2>, nullptr, any_window_tile<4>, nullptr,
-                                 nullptr, any_window_tile<7>, any_window_tile<8>}};
+constexpr TileSet any_window() {
+  TileSet set;
+  set.by_pixels[1] = any_window_tile<1>;
+  set.by_pixels[2] = any_window_tile<2>;
+  set.by_pixels[4] = any_window_tile<4>;
+  set.by_pixels[7] = any_window_tile<7>;
+  set.by_pixels[8] = any_window_tile<8>;
+  return set;
+}
 template <int kColumns, int kStride>
-constexpr TileSet kFixedWindow = {{nullptr, fixed_window_tile<kColumns, kStride, 1>,
-                                   fixed_window_tile<kColumns, kStride, 2>, nullptr,
-                                   fixed_window_tile<kColumns, kStride, 4>, nullptr, nullptr,
-                                   fixed_window_tile<kColumns, kStride, 7>, fixed_window_tile<kColumns, kStride, 8>}};
+constexpr TileSet fixed_window() {
+  TileSet set;
+  set.by_pixels[1] = fixed_window_tile<kColumns, kStride, 1>;
+  set.by_pixels[2] = fixed_window_tile<kColumns, kStride, 2>;
+  set.by_pixels[4] = fixed_window_tile<kColumns, kStride, 4>;
+  set.by_pixels[7] = fixed_window_tile<kColumns, kStride, 7>;
+  set.by_pixels[8] = fixed_window_tile<kColumns, kStride, 8>;
+  if constexpr (kMaxPixels == 16) {
+    set.by_pixels[14] = fixed_window_tile<kColumns, kStride, 14>;
+    set.by_pixels[16] = fixed_window_tile<kColumns, kStride, 16>;
+  }
+  return set;
+}
+constexpr TileSet kAnyWindow = any_window();
+template <int kColumns, int kStride>
+constexpr TileSet kFixedWindow = fixed_window<kColumns, kStride>();
 
 const TileSet& choose_tiles(const ConvRows& g) {
   if (g.dilation[2] == 1 || g.kernel[2] == 1) {
@@ -154,8 +173,10 @@ const TileSet& choose_tiles(const ConvRows& g) {
   return kAnyWindow;
 }
 
-/// How many of `rest` pixels the next tile takes: lines of 7 k pixels are common and take 7 at a time.
-std::int64_t next_pixels(std::int64_t rest) {
+/// How many of `rest` pixels the next tile takes: lines of 7 k pixels are common and take 14 or 7 at a time.
+std::int64_t next_pixels(const TileSet& tiles, std::int64_t rest) {
+  if (kMaxPixels == 16 && tiles.by_pixels[kMaxPixels] != nullptr && rest >= 14)
+    return rest % 14 == 0 ? 14 : rest >= 16 ? 16 : 8;
   if (rest % 7 == 0) return 7;
   if (rest >= 8) return 8;
   return rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
@@ -189,17 +210,20 @@ void run_line(const DepthwiseArgs& args, const DepthwiseLine& line, std::int64_t
   for (std::int64_t begin = 0; begin < g.out[2]; begin += kDepthwiseLine) {
     const std::int64_t end = min(g.out[2], begin + kDepthwiseLine);
     const std::int64_t width = depthwise_table_width(g, end - begin);
+    const std::int64_t first = begin * g.stride[2] - g.pad[2];
+    const std::int64_t inside_begin = max(0, min(width, -first));
+    const std::int64_t inside_end = max(inside_begin, min(width, g.in[2] - first));
     for (std::int64_t ky = ky_begin; ky < ky_end; ++ky) {
       const float* pixels = line.image + (top + ky * g.dilation[1]) % line.ring * g.in[2] * args.x_stride;
       const float** out = table + (ky - ky_begin) * width;
-      for (std::int64_t i = 0; i < width; ++i) {
-        const std::int64_t ix = begin * g.stride[2] + i - g.pad[2];
-        out[i] = 0 <= ix && ix < g.in[2] ? pixels + ix * args.x_stride : g.zeros;
-      }
+      std::int64_t i = 0;
+      for (; i < inside_begin; ++i) out[i] = g.zeros;
+      for (; i < inside_end; ++i) out[i] = pixels + (first + i) * args.x_stride;
+      for (; i < width; ++i) out[i] = g.zeros;
     }
     tile.table_width = width;
     for (std::int64_t x = begin; x < end;) {
-      const std::int64_t pixels = next_pixels(end - x);
+      const std::int64_t pixels = next_pixels(tiles, end - x);
       tile.columns = table + (x - begin) * g.stride[2];
       tile.y = line.y + x * args.y_stride;
       tile.residual =
