@@ -1,19 +1,24 @@
-// Runs one conformance case of the onnx package: imports the model for the inputs' shapes, runs it, compares.
-//   tenfold_conformance CASE_FOLDER [--rtol R] [--atol A] [--engine] [--dynamic]
-// --engine also builds an engine and compares what it answers; --dynamic imports without the inputs' shapes.
-// CASE_FOLDER holds model.onnx and test_data_set_*/{input,output}_*.pb. Prints one line, "STATUS<tab>detail":
+// Runs conformance cases of the onnx package: imports each model for the inputs' shapes, runs it, compares.
+//   tenfold_conformance FOLDER [--engine | --device DEVICE | --check DEVICE] [--dynamic] < CASES
+// CASES has a line "NAME RTOL ATOL" for each case; FOLDER/NAME holds model.onnx and test_data_set_*/{input,output}_*.pb.
+// --engine also builds an engine and compares what it answers, --device one for that device, which runs three times (one
+// by one, recorded, replayed); --check only asks which operators have a kernel there and needs no such device
+// (cuda:h100); --dynamic imports without the inputs' shapes.
+// Prints a line for each case, "NAME<tab>STATUS<tab>detail":
 //   pass      every output of every data set agrees
 //   fixed     the same, once integer and boolean inputs that an operator must know are compiled in as constants
+//   host      the same, but operators without a kernel for the device ran on the host; the detail names them
 //   refused   the importer says that something is unsupported
 //   wrong     an output differs: in dtype, shape or value
 //   failed    any other error; the models are valid, so this is a defect
-// Ends with 0 whatever the status: anything else is a crash.
+// Ends after the last case with 0, after a failure of the device with 3 (nothing runs on it any more in this process).
+// Anything else is a crash in the case whose line is missing.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <map>
 #include <onnx.pb.h>
@@ -78,7 +83,8 @@ std::string difference(const Tensor& actual, const Tensor& expected, double rtol
 struct Mode {
   double rtol = 1e-3;
   double atol = 1e-7;
-  bool engine = false;
+  const Backend* backend = nullptr;  // nullptr: no engine
+  bool only_checks = false;
   bool dynamic = false;
   bool fix_inputs = false;
 };
@@ -86,6 +92,9 @@ struct Mode {
 struct Outcome {
   std::string status;
   std::string detail;
+  bool is_device_broken = false;
+
+  bool agrees() const { return status == "pass" || status == "host"; }
 };
 
 void require_tensors(const google::protobuf::RepeatedPtrField<onnx::ValueInfoProto>& values) {
@@ -127,30 +136,68 @@ Outcome run_set(const std::filesystem::path& folder, const onnx::ModelProto& mod
     return {"pass", ""};
   };
   const Outcome reference = compare(interpret(imported.graph, inputs), "reference");
-  if (reference.status != "pass" || !mode.engine) return reference;
+  if (!reference.agrees() || mode.backend == nullptr) return reference;
   BuildOptions build_options;
   build_options.opt_level = 0;
   build_options.num_threads = 2;
-  const Engine engine = test::build_engine(imported.graph, build_options);
+  std::string without_kernel;
+  for (const MissingKernel& missing : missing_kernels(imported.graph, *mode.backend, build_options)) {
+    if (without_kernel.find(missing.reason) != std::string::npos) continue;
+    without_kernel += (without_kernel.empty() ? "" : " | ") + missing.reason;
+  }
+  const Outcome good = without_kernel.empty() ? Outcome{"pass", ""} : Outcome{"host", without_kernel};
+  if (mode.only_checks) return good;
+  build_options.allow_host = !without_kernel.empty();
+  const Engine engine = test::build_engine(imported.graph, build_options, *mode.backend);
   Context context = engine.make_context();
-  return compare(test::run_engine(context, imported.graph, inputs), "engine");
+  const int num_runs = mode.backend->is_host() ? 1 : 3;
+  for (int i = 0; i < num_runs; ++i) {
+    const Outcome outcome = compare(test::run_engine(context, imported.graph, inputs), fmt::format("run {}", i + 1));
+    if (!outcome.agrees()) return outcome;
+  }
+  return good;
 }
 
 Outcome run_case(const std::filesystem::path& folder, const Mode& mode) {
   try {
     onnx::ModelProto model;
     require(model.ParseFromString(read_text(folder / "model.onnx")), Code::invalid_model, "model.onnx does not decode");
+    Outcome outcome{"pass", ""};
     for (int i = 0; std::filesystem::exists(folder / fmt::format("test_data_set_{}", i)); ++i) {
-      Outcome outcome = run_set(folder, model, folder / fmt::format("test_data_set_{}", i), mode);
-      if (outcome.status != "pass") return outcome;
+      outcome = run_set(folder, model, folder / fmt::format("test_data_set_{}", i), mode);
+      if (!outcome.agrees()) return outcome;
     }
-    return {"pass", ""};
+    return outcome;
   } catch (const Error& error) {
     return {error.code() == Code::unsupported ? "refused" : "failed",
-            fmt::format("{}: {}", to_string(error.code()), error.message())};
+            fmt::format("{}: {}", to_string(error.code()), error.message()), error.code() == Code::device_failure};
   } catch (const std::exception& error) {
     return {"failed", error.what()};
   }
+}
+
+/// A case whose operators want to know their integer inputs gets them as constants.
+Outcome run_case_with_constants(const std::filesystem::path& folder, Mode mode) {
+  const Outcome outcome = run_case(folder, mode);
+  if (outcome.status != "refused" || outcome.detail.find("must be a constant") == std::string::npos) return outcome;
+  mode.fix_inputs = true;
+  const Outcome again = run_case(folder, mode);
+  if (again.status == "pass") return {"fixed", outcome.detail};
+  return again.status == "refused" ? outcome : again;
+}
+
+int run_cases(const std::filesystem::path& folder, Mode mode) {
+  std::string name;
+  while (std::cin >> name >> mode.rtol >> mode.atol) {
+    Outcome outcome = run_case_with_constants(folder / name, mode);
+    std::replace_if(
+        outcome.detail.begin(), outcome.detail.end(), [](char c) { return c == '\n' || c == '\t'; }, ' ');
+    fmt::print("{}\t{}\t{}\n", name, outcome.status, outcome.detail);
+    std::fflush(stdout);
+    constexpr int kDeviceBroken = 3;
+    if (outcome.is_device_broken) return kDeviceBroken;
+  }
+  return 0;
 }
 
 }  // namespace
@@ -158,33 +205,25 @@ Outcome run_case(const std::filesystem::path& folder, const Mode& mode) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fputs("usage: tenfold_conformance CASE_FOLDER [--rtol R] [--atol A] [--engine] [--dynamic]\n", stderr);
+    std::fputs("usage: tenfold_conformance FOLDER [--engine | --device DEVICE | --check DEVICE] [--dynamic] < CASES\n", stderr);
     return 2;
   }
   tenfold::Mode mode;
-  for (int i = 2; i < argc; ++i) {
-    const std::string option = argv[i];
-    if (option == "--engine") {
-      mode.engine = true;
-    } else if (option == "--dynamic") {
-      mode.dynamic = true;
-    } else if (i + 1 < argc) {
-      (option == "--rtol" ? mode.rtol : mode.atol) = std::atof(argv[++i]);
+  try {
+    for (int i = 2; i < argc; ++i) {
+      const std::string option = argv[i];
+      if (option == "--engine") {
+        mode.backend = &tenfold::cpu_backend();
+      } else if ((option == "--device" || option == "--check") && i + 1 < argc) {
+        mode.only_checks = option == "--check";
+        mode.backend = &tenfold::find_backend(argv[++i]);
+      } else if (option == "--dynamic") {
+        mode.dynamic = true;
+      }
     }
+  } catch (const tenfold::Error& error) {
+    fmt::print(stderr, "{}\n", error.message());
+    return 2;
   }
-  tenfold::Outcome outcome = tenfold::run_case(argv[1], mode);
-  if (outcome.status == "refused" && outcome.detail.find("must be a constant") != std::string::npos) {
-    mode.fix_inputs = true;
-    const tenfold::Outcome again = tenfold::run_case(argv[1], mode);
-    if (again.status == "pass") {
-      outcome = {"fixed", outcome.detail};
-    } else if (again.status != "refused") {
-      outcome = again;
-    }
-  }
-  for (char& c : outcome.detail) {
-    if (c == '\n' || c == '\t') c = ' ';
-  }
-  std::printf("%s\t%s\n", outcome.status.c_str(), outcome.detail.c_str());
-  return 0;
+  return tenfold::run_cases(argv[1], mode);
 }

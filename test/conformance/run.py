@@ -4,9 +4,10 @@
 Needs the packages onnx and numpy. The package generates its cases in Python; they are written once to CASES.
 
     test/conformance/run.py --driver build/dev/bin/tenfold_conformance [--cases build/conformance] [--only SUBSTRING]
-        [--engine] [--report docs/conformance.md]
+        [--engine | --device cuda | --check cuda:h100] [--json RESULTS] [--report docs/conformance.md [--device-results RESULTS]]
 
-Exit code: 1 if a case crashes, fails for another reason than "unsupported", or gives a wrong answer.
+``--device`` runs engines for that device, ``--check`` only says what has no kernel there; ``--json`` keeps what came out, which ``--device-results`` puts beside the
+results of the CPU. Exit code: 1 if a case crashes, fails for another reason than "unsupported", or gives a wrong answer.
 """
 
 import argparse
@@ -26,7 +27,9 @@ DIFFERENT_ON_PURPOSE = {
     "test_resize_downsample_scales_cubic_align_corners": ALIGN_CORNERS,
     "test_resize_downsample_scales_linear_align_corners": ALIGN_CORNERS,
 }
-STATUSES = ("pass", "fixed", "refused", "differs", "wrong", "failed", "crashed")
+STATUSES = ("pass", "fixed", "host", "refused", "differs", "wrong", "failed", "crashed")
+# Cases in one process of the driver: a device takes a while to start.
+BATCH = 16
 
 
 def generate(folder):
@@ -72,19 +75,28 @@ def generate(folder):
     return index
 
 
-def run(driver, folder, name, case, engine):
-    command = [driver, str(folder / name), "--rtol", str(case["rtol"]), "--atol", str(case["atol"])]
-    command += ["--engine"] if engine else []
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
-    except subprocess.TimeoutExpired:
-        return "crashed", "ran longer than 120 s"
-    if done.returncode != 0:
-        return "crashed", f"exit code {done.returncode} {done.stderr[-300:]}"
-    status, _, detail = done.stdout.rstrip("\n").partition("\t")
-    if status == "wrong" and name in DIFFERENT_ON_PURPOSE:
-        return "differs", DIFFERENT_ON_PURPOSE[name]
-    return status, detail
+def run(driver, folder, index, names, options):
+    """Runs cases in one process; what follows a crash, or a failure of the device, in another.
+
+    :returns: name -> (status, detail).
+    """
+    results = {}
+    while len(results) < len(names):
+        rest = names[len(results):]
+        lines = "".join(f"{name} {index[name]['rtol']} {index[name]['atol']}\n" for name in rest)
+        try:
+            done = subprocess.run([driver, str(folder), *options], input=lines, capture_output=True, text=True, errors="replace",
+                                  timeout=120 + 10 * len(rest))
+            output, problem = done.stdout, f"exit code {done.returncode} {done.stderr[-300:]}"
+        except subprocess.TimeoutExpired as expired:
+            output, problem = (expired.stdout or b"").decode(errors="replace"), "took too long"
+        answered = [line.split("\t", 2) for line in output.splitlines() if line.count("\t") >= 2]
+        for name, status, detail in answered:
+            is_on_purpose = status == "wrong" and name in DIFFERENT_ON_PURPOSE
+            results[name] = ("differs", DIFFERENT_ON_PURPOSE[name]) if is_on_purpose else (status, detail)
+        if len(answered) < len(rest) and not (answered and answered[-1][1] == "failed"):
+            results[rest[len(answered)]] = ("crashed", problem)
+    return results
 
 
 def reason_of(detail):
@@ -101,7 +113,7 @@ def reason_of(detail):
     return detail[:140]
 
 
-def write_report(path, index, results, engine):
+def write_report(path, index, results, engine, on_device):
     by_opset = collections.defaultdict(collections.Counter)
     for name, (status, _) in results.items():
         by_opset[index[name]["opset"]][status] += 1
@@ -152,6 +164,10 @@ def main():
     parser.add_argument("--cases", type=pathlib.Path, default=pathlib.Path("build/conformance"))
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     parser.add_argument("--engine", action="store_true", help="also build an engine and compare its answers")
+    parser.add_argument("--device", help="build the engine for this device: cuda, cuda:1")
+    parser.add_argument("--check", help="only say which cases have operators without a kernel for this device: cuda:h100")
+    parser.add_argument("--json", type=pathlib.Path, help="write the results there")
+    parser.add_argument("--device-results", type=pathlib.Path, help="results of --device --json, for the report")
     parser.add_argument("--report", type=pathlib.Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--verbose", action="store_true", help="print every case that does not pass")
@@ -160,16 +176,24 @@ def main():
     known = arguments.cases / "index.json"
     index = json.loads(known.read_text()) if known.exists() else generate(arguments.cases)
     names = [name for name in sorted(index) if name != "package" and arguments.only in name]
+    options = ["--engine"] if arguments.engine else []
+    for option in ("device", "check"):
+        options += [f"--{option}", getattr(arguments, option)] if getattr(arguments, option) else []
+    batches = [names[begin:begin + BATCH] for begin in range(0, len(names), BATCH)]
+    results = {}
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        outcomes = pool.map(lambda name: run(arguments.driver, arguments.cases, name, index[name], arguments.engine), names)
-        results = dict(zip(names, outcomes))
+        for part in pool.map(lambda batch: run(arguments.driver, arguments.cases, index, batch, options), batches):
+            results.update(part)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1, sort_keys=True))
     counts = collections.Counter(status for status, _ in results.values())
     for name, (status, detail) in results.items():
         if status in ("wrong", "failed", "crashed") or (arguments.verbose and status not in ("pass", "fixed")):
             print(f"{status}  {name}: {detail[:400]}")
     print(", ".join(f"{counts[status]} {status}" for status in STATUSES), "of", len(results))
     if arguments.report:
-        write_report(arguments.report, index, results, arguments.engine)
+        on_device = json.loads(arguments.device_results.read_text()) if arguments.device_results else {}
+        write_report(arguments.report, index, results, arguments.engine, on_device)
     return 1 if counts["wrong"] + counts["failed"] + counts["crashed"] else 0
 
 

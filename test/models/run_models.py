@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Builds an engine of every model, reloads it in a new process, and compares its answers with ONNX Runtime's.
 
-Usage: run_models.py FOLDER_OR_MODEL... [--runs 10] [--shapes 50] [--samples FOLDER] [--json FILE] [--markdown FILE]
+Usage: run_models.py FOLDER_OR_MODEL... [--runs 10] [--shapes 50] [--samples FOLDER] [--device cuda] [--json FILE] [--markdown FILE]
 
 Each model gets ``--runs`` random inputs at its usual shapes and, if its shapes are dynamic, ``--shapes`` random shapes
 inside the profile; zoo.py says which, agreement.py what counts as equal. ``--samples`` holds NAME.npz files of real
-inputs (keys in:NAME) with the answers that are expected (keys out:NAME).
+inputs (keys in:NAME) with the answers that are expected (keys out:NAME). With ``--device`` operators that have no kernel
+there run on the host, and are named. ONNX Runtime computes on the CPU.
 """
 
 import argparse
@@ -31,7 +32,10 @@ def tenfold():
     return os.environ.get("TENFOLD", str(ROOT / "build/release/bin/tenfold"))
 
 
-def cpu_name():
+def device_name(device):
+    if device != "cpu":
+        query = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+        return query.stdout.strip().splitlines()[0] if query.stdout.strip() else device
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -50,6 +54,17 @@ def build(model_path, engine, options):
     if result.returncode != 0:
         return None, f"exit {result.returncode}: {result.stderr.strip()}"
     return json.loads(result.stdout), ""
+
+
+def operators_on_host(model_path, device, options):
+    """:returns: the sorted operators of the model that have no kernel for the device."""
+    if device == "cpu":
+        return []
+    command = [tenfold(), "check", str(model_path), "--device", device, "--json", *options]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if not result.stdout.strip():
+        raise RuntimeError(f"tenfold check: {result.stderr.strip()}")
+    return sorted({problem["message"].split(" has no kernel")[0] for problem in json.loads(result.stdout)["problems"]})
 
 
 def compare_case(actual, expected, moves, reference):
@@ -74,7 +89,7 @@ def read_sample(samples, name):
         return tuple({key[len(prefix):]: arrays[key] for key in arrays.files if key.startswith(prefix)} for prefix in ("in:", "out:"))
 
 
-def check_model(path, runs, num_shapes, samples=None, build_options=()):
+def check_model(path, runs, num_shapes, samples=None, build_options=(), device="cpu"):
     """Everything about one model.
 
     :returns: a dictionary with ``status`` "equal", "different" or "failed", and what was measured.
@@ -90,7 +105,13 @@ def check_model(path, runs, num_shapes, samples=None, build_options=()):
         folder = pathlib.Path(folder)
         sample, recorded = read_sample(samples, name)
         begin = time.perf_counter()
-        summary, problem = build(path, folder / "m.engine", [*zoo.build_options(zoo.covering(model, sample)), *build_options])
+        options = zoo.build_options(zoo.covering(model, sample))
+        on_host = operators_on_host(path, device, options)
+        if on_host:
+            result["on_host"] = on_host
+        if device != "cpu":
+            options += ["--device", device, *(["--allow-host"] if on_host else [])]
+        summary, problem = build(path, folder / "m.engine", [*options, *build_options])
         if summary is None:
             return {**result, "problem": problem}
         if model.fix_inputs:
@@ -149,6 +170,7 @@ def line_of(row):
     line = f"{row['model']:28} {row['status']:9}"
     if "nodes" in row:
         line += f" {row['nodes']:5} nodes, {row['steps']:4} steps, {row['build_seconds']:6} s, {row['largest_relative_difference']:.1e}"
+    line += "".join(f" host:{name}" for name in row.get("on_host", []))
     return line + ("  " + row["problem"].splitlines()[0][:200] if "problem" in row else "")
 
 
@@ -163,7 +185,8 @@ def markdown(report):
         pairs = [f"{row[f'{kind}_equal']}/{row[f'{kind}_tried']}" if row.get(f"{kind}_tried") else "" for kind in ("usual", "shape", "sample")]
         lines.append(f"| {row['model']} | {row['nodes']} | {row['steps']} | {row['build_seconds']} | {pairs[0]} | {pairs[1]} | {pairs[2]} | "
                      f"{row['largest_relative_difference']:.1e} | {row['status']}"
-                     + "".join(f", {name} fixed at {value}" for name, value in row.get("fixed_inputs", {}).items()) + " |")
+                     + "".join(f", {name} fixed at {value}" for name, value in row.get("fixed_inputs", {}).items())
+                     + (f"; on the host: {', '.join(row['on_host'])}" if "on_host" in row else "") + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -176,17 +199,19 @@ def main():
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--markdown", type=pathlib.Path)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--build-option", action="append", default=[])
     arguments = parser.parse_args()
     import onnxruntime
 
     paths = sorted(path for entry in arguments.models for path in (entry.glob("*.onnx") if entry.is_dir() else [entry]))
-    report = {"date": datetime.date.today().isoformat(), "device": cpu_name(), "commit": commit(), "onnxruntime": onnxruntime.__version__,
-              "command": " ".join(["test/models/run_models.py", *(f"--{key} {getattr(arguments, key)}" for key in ("runs", "shapes"))]), "models": []}
+    report = {"date": datetime.date.today().isoformat(), "device": device_name(arguments.device), "commit": commit(), "onnxruntime": onnxruntime.__version__,
+              "command": " ".join(["test/models/run_models.py", *(f"--{key} {getattr(arguments, key)}" for key in ("runs", "shapes")),
+                                  *([f"--device {arguments.device}"] if arguments.device != "cpu" else [])]), "models": []}
     for path in paths:
         if arguments.only and path.stem not in arguments.only:
             continue
-        row = check_model(path, arguments.runs, arguments.shapes, arguments.samples, arguments.build_option)
+        row = check_model(path, arguments.runs, arguments.shapes, arguments.samples, arguments.build_option, arguments.device)
         report["models"].append(row)
         print(line_of(row), flush=True)
         if arguments.json:

@@ -35,16 +35,20 @@ std::vector<Tensor> random_inputs(const Graph& graph, const std::map<std::string
   return inputs;
 }
 
-Engine build_engine(const Graph& graph, const BuildOptions& options) {
-  BuildResult result = build(graph, cpu_backend(), options);
+Engine build_engine(const Graph& graph, const BuildOptions& options, const Backend& backend) {
+  BuildResult result = build(graph, backend, options);
   EngineFile file;
   file.plan = std::move(result.plan);
-  const auto bytes = static_cast<std::int64_t>(result.weights.size());
-  Tensor weights(DType::uint8, {bytes});
-  if (bytes > 0) std::memcpy(weights.mutable_data(), result.weights.data(), result.weights.size());
-  const auto owner = std::make_shared<const Tensor>(std::move(weights));
-  file.weights = {owner->data(), result.weights.size(), owner};
-  return EngineAccess::make(std::move(file));
+  const auto keep = [](const std::vector<std::byte>& bytes) -> WeightData {
+    Tensor copy(DType::uint8, {std::ssize(bytes)});
+    if (!bytes.empty()) std::memcpy(copy.mutable_data(), bytes.data(), bytes.size());
+    const auto owner = std::make_shared<const Tensor>(std::move(copy));
+    return {owner->data(), bytes.size(), owner};
+  };
+  file.weights = keep(result.weights);
+  file.code = keep(result.code);
+  file.code_is_trusted = true;  // made here
+  return EngineAccess::make(std::move(file), {}, backend);
 }
 
 std::vector<Tensor> run_engine(Context& context, const Graph& graph, const std::vector<Tensor>& inputs) {

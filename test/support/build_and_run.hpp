@@ -16,7 +16,7 @@ namespace tenfold::test {
 std::vector<Tensor> random_inputs(const Graph& graph, const std::map<std::string, Shape>& shapes, unsigned seed,
                                   std::int64_t integer_limit = 4);
 
-Engine build_engine(const Graph& graph, const BuildOptions& options);
+Engine build_engine(const Graph& graph, const BuildOptions& options, const Backend& backend = cpu_backend());
 
 /// Sets inputs, runs, copies the outputs.
 std::vector<Tensor> run_engine(Context& context, const Graph& graph, const std::vector<Tensor>& inputs);
