@@ -331,7 +331,7 @@ std::vector<Case> cases() {
                  "TopK",
                  {},
                  {half({64, 8400}), type_of(int64, {1})},
-                 "top_k.sort",
+                 "top_k.select",
                  {false, true},
                  2,
                  {300}});

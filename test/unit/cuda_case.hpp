@@ -109,6 +109,10 @@ inline std::vector<Tensor> run_on_device(const Backend& backend, const PreparedC
   for (std::size_t i = 0; i < prepared.problem.outputs.size(); ++i) {
     const TensorType& type = prepared.problem.outputs[i];
     outputs.push_back(nullptr);
+    if (prepared.problem.op->sets_output_shape()) {
+      output_views.emplace_back();  // `resize` makes it
+      continue;
+    }
     if (options.in_place >= 0 && i == 0) {
       output_views.push_back(input_views[static_cast<std::size_t>(options.in_place)]);
       continue;
@@ -126,6 +130,12 @@ inline std::vector<Tensor> run_on_device(const Backend& backend, const PreparedC
   launch.workspace = {static_cast<std::byte*>(workspace.view().data), static_cast<std::size_t>(workspace_bytes)};
   launch.stream = stream.get();
   launch.host_inputs = host_inputs;
+  std::function<const TensorView&(int, const Shape&)> resize = [&](int index, const Shape& dims) -> const TensorView& {
+    const auto i = static_cast<std::size_t>(index);
+    outputs[i] = std::make_unique<DeviceTensor>(backend, *stream, prepared.problem.outputs[i].dtype, dims, 0);
+    return output_views[i] = outputs[i]->view();
+  };
+  launch.resize = &resize;
   kernel.run(launch);
   stream->synchronize();
   workspace.to_tensor("the workspace");

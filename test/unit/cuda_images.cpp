@@ -151,15 +151,23 @@ TEST(CudaImages, SequencesAndShapesAreWritten) {
 }
 
 TEST(CudaImages, TheLargestComeFirst) {
-  for (const DType dtype : kFloats) {
-    for (const std::int64_t length : {1, 37, 1000, 8400}) {
-      for (const std::int64_t largest : {0, 1}) {
-        const std::int64_t k = std::min<std::int64_t>(length, 20);
-        Tensor x = numbers(dtype, {3, length}, 1, -5, 5);
-        check_cuda({"TopK", {{"largest", largest}}, {x, Tensor::of_int64({1}, std::span(&k, 1))}, {false, true}, 2},
-                   "top_k.sort", {});
-      }
+  const auto check = [](const Tensor& x, std::int64_t axis, std::int64_t k) {
+    for (const std::int64_t largest : {0, 1}) {
+      check_cuda({"TopK",
+                  {{"largest", largest}, {"axis", axis}},
+                  {x, Tensor::of_int64({1}, std::span(&k, 1))},
+                  {false, true},
+                  2},
+                 "top_k.select", {});
     }
+  };
+  for (const DType dtype : {DType::float32, DType::float16, DType::int64, DType::float64, DType::uint8}) {
+    for (const std::int64_t length : {1, 37, 1000, 8400, 30000}) {
+      check(numbers(dtype, {3, length}, 1, -5, 5), -1, std::min<std::int64_t>(length, 20));
+    }
+    check(numbers(dtype, {2, 50, 6}, 1, -5, 5), 1, 50);
+    // More than shared memory sorts, and many equal elements.
+    check(numbers(dtype, {2, 20000}, 1, -5, 5), -1, 9000);
   }
   note_what_is_missing();
 }

@@ -48,4 +48,16 @@ void CudaStream::fill(void* to, unsigned char value, std::size_t bytes) {
   check(driver().fill_bytes(reinterpret_cast<CUdeviceptr>(to), value, bytes, handle_), "filling device memory");
 }
 
+void CudaStream::read(void* host, const void* from, std::size_t bytes) {
+  make_current();
+  check(driver().copy_to_host(host, reinterpret_cast<CUdeviceptr>(from), bytes, handle_), "copying from the device");
+  synchronize();
+}
+
+void CudaStream::write(void* to, const void* host, std::size_t bytes) {
+  make_current();
+  check(driver().copy_to_device(reinterpret_cast<CUdeviceptr>(to), host, bytes, handle_), "copying to the device");
+  synchronize();
+}
+
 }  // namespace tenfold::cuda

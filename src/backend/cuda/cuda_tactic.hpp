@@ -119,6 +119,10 @@ class CudaStream final : public Stream {
   void launch_pointers(const LaunchConfig& config, void** arguments);
   void copy(void* to, const void* from, std::size_t bytes);  ///< on the device
   void fill(void* to, unsigned char value, std::size_t bytes);
+  /// Waits for the bytes: for operators that set their output's shape, which are never recorded.
+  void read(void* host, const void* from, std::size_t bytes);
+  /// The same in the other direction: when it returns, `host` may change.
+  void write(void* to, const void* host, std::size_t bytes);
 
  private:
   CUcontext context_;

@@ -1,6 +1,7 @@
 // Reading by position: Gather (embeddings), and Pad, whose output elements each look for their place in the input.
 #include <algorithm>
 
+#include "backend/cuda/element_text.hpp"
 #include "backend/cuda/loop_nest.hpp"
 #include "backend/cuda/pointwise_text.hpp"
 #include "backend/cuda/tactic_tools.hpp"
@@ -11,9 +12,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-std::string_view bits_type(std::size_t bytes) {
-  return bytes == 1 ? "unsigned char" : bytes == 2 ? "unsigned short" : bytes == 4 ? "unsigned" : "unsigned long long";
-}
 bool is_aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
 
 /// y[outer, i, inner] = x[outer, indices[i], inner]
