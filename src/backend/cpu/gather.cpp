@@ -115,35 +115,7 @@ class PadKernel final : public Kernel {
     if (y.num_elements() == 0) return;
     ThreadPool& pool = pool_of(launch);
     if (mode_ != PadMode::constant && x.rank() > 0) return run_mirrored(x, y, pool);
-    const auto from = strides_of_view(x), to = strides_of_view(y);
-    const std::size_t rank = y.dims.size();
-    // The part of the output that shows the input; a negative pad cuts the input instead.
-    std::array<std::int64_t, kMaxRank> begin{}, end{};
-    std::int64_t in_offset = 0, out_offset = 0;
-    for (std::size_t a = 0; a < rank; ++a) {
-      begin[a] = std::clamp<std::int64_t>(pads_[a], 0, y.dims[a]);
-      end[a] = std::clamp<std::int64_t>(x.dims[a] + pads_[a], begin[a], y.dims[a]);
-      in_offset += std::max<std::int64_t>(-pads_[a], 0) * from[a];
-      out_offset += begin[a] * to[a];
-    }
-    StridedCopy middle(sizeof(float));
-    for (std::size_t a = 0; a < rank; ++a) middle.add_axis(end[a] - begin[a], from[a], to[a]);
-    middle.run(x.as<const float>() + in_offset, y.as<float>() + out_offset, pool);
-    // Borders, axis by axis: outside along axis a, inside along the axes before it, everything along those after it.
-    for (std::size_t a = 0; a < rank; ++a) {
-      const std::array<std::array<std::int64_t, 2>, 2> sides = {{{0, begin[a]}, {end[a], y.dims[a]}}};
-      for (const auto& [first, last] : sides) {
-        if (first >= last) continue;
-        StridedCopy border(sizeof(float));
-        std::int64_t offset = first * to[a];
-        for (std::size_t b = 0; b < rank; ++b) {
-          const bool inside = b < a;
-          border.add_axis(b == a ? last - first : inside ? end[b] - begin[b] : y.dims[b], 0, to[b]);
-          if (inside) offset += begin[b] * to[b];
-        }
-        border.run(&value_, y.as<float>() + offset, pool);
-      }
-    }
+    run_filled(x, y, pool);
   }
   bool accepts_pitched_input(int index) const override { return index == 0 && mode_ == PadMode::constant; }
   bool accepts_pitched_output(int) const override { return mode_ == PadMode::constant; }
@@ -157,6 +129,64 @@ class PadKernel final : public Kernel {
     // Reflection that does not repeat the border has period 2 (size - 1).
     const std::int64_t period = 2 * (size - 1), phase = (at % period + period) % period;
     return std::min(phase, period - phase);
+  }
+
+  /// Borders of one number. Lines of the output: all axes but the last two, which are pixels and their columns.
+  void run_filled(const TensorView& x, const TensorView& y, ThreadPool& pool) const {
+    const CopyKernels& kernels = TENFOLD_FOR_TIER(kCopyKernels);
+    const std::size_t rank = y.dims.size();
+    // The part of each axis that shows the input; a negative pad cuts the input instead. Right-aligned, two axes at
+    // least.
+    struct Axis {
+      std::int64_t size = 1, begin = 0, end = 1, from = 0, to = 0;
+    };
+    std::array<Axis, kMaxRank + 2> axes{};
+    const auto from = strides_of_view(x), to = strides_of_view(y);
+    const float* in = x.as<const float>();
+    for (std::size_t a = 0; a < rank; ++a) {
+      Axis& axis = axes[a + 2];
+      axis.size = y.dims[a];
+      axis.begin = std::clamp<std::int64_t>(pads_[a], 0, y.dims[a]);
+      axis.end = std::clamp<std::int64_t>(x.dims[a] + pads_[a], axis.begin, y.dims[a]);
+      axis.from = from[a];
+      axis.to = to[a];
+      in += std::max<std::int64_t>(-pads_[a], 0) * from[a];
+    }
+    const Axis columns = axes[rank + 1], pixels = axes[rank];
+    const auto fill = [&](float* pixel, std::int64_t first, std::int64_t last, std::int64_t column,
+                          std::int64_t count) {
+      if (count == pixels.to) return std::fill_n(pixel + first * count, (last - first) * count, value_), void();
+      for (std::int64_t p = first; p < last; ++p) std::fill_n(pixel + p * pixels.to + column, count, value_);
+    };
+    constexpr double kNsPerByte = 0.1;
+    const std::int64_t lines = rank < 2 ? 1 : product_of_dims(y.dims, 0, rank - 2);
+    split(pool, lines, kNsPerByte * 4 * static_cast<double>(pixels.size * columns.size),
+          [&](std::int64_t first_line, std::int64_t last_line) {
+            for (std::int64_t line = first_line; line < last_line; ++line) {
+              bool inside = columns.begin < columns.end;
+              const float* source = in;
+              float* target = y.as<float>();
+              std::int64_t rest = line;
+              for (std::size_t a = rank; a-- > 2;) {
+                const std::int64_t at = rest % axes[a].size;
+                rest /= axes[a].size;
+                target += at * axes[a].to;
+                inside = inside && axes[a].begin <= at && at < axes[a].end;
+                source += (at - axes[a].begin) * axes[a].from;
+              }
+              if (!inside) {
+                fill(target, 0, pixels.size, 0, columns.size);
+                continue;
+              }
+              fill(target, 0, pixels.begin, 0, columns.size);
+              kernels.rows(reinterpret_cast<const std::byte*>(source), pixels.from * 4,
+                           reinterpret_cast<std::byte*>(target + pixels.begin * pixels.to + columns.begin),
+                           pixels.to * 4, pixels.end - pixels.begin, (columns.end - columns.begin) * 4);
+              fill(target, pixels.begin, pixels.end, 0, columns.begin);
+              fill(target, pixels.begin, pixels.end, columns.end, columns.size - columns.end);
+              fill(target, pixels.end, pixels.size, 0, columns.size);
+            }
+          });
   }
 
   /// Borders that show the input again: rows of the last padded axis, whose elements are all that comes after it.
