@@ -4,12 +4,14 @@
 //   Softplus     log(1 + exp x)
 //   LayerNormalization  (x - mean) / sqrt(mean((x - mean)^2) + e),   RMSNormalization  x / sqrt(mean(x^2) + e)
 //   GroupNormalization  from InstanceNormalization over reshaped groups
+//   Gather       Cast(i == 0, 1, .. n-1) W: a product with one-hot rows picks rows of W
 // Scalars may stand anywhere in a product: factors are collected, and arguments are compared as polynomials of x.
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <numbers>
 
+#include "ops/matmul.hpp"
 #include "ops/registry.hpp"
 #include "ops/window.hpp"
 #include "passes/match.hpp"
@@ -436,7 +438,69 @@ std::optional<Patch> fold_affine_into_norm(const GraphView& graph, const Node& n
   return std::nullopt;
 }
 
+/// The integers [.., 1] of which `equal` makes one-hot rows: it compares them with 0, 1, .. n-1 along the last axis.
+ValueId compared_with_range(const GraphView& graph, const Node& equal, std::int64_t n) {
+  for (const auto& [integers, range] : both_orders(equal)) {
+    const Tensor* constant = graph.constant(range);
+    const TensorType& type = graph.type(integers);
+    if (constant == nullptr || (type.dtype != DType::int32 && type.dtype != DType::int64)) continue;
+    if (type.rank() < 1 || constant->rank() < 1 || constant->rank() > type.rank() || type.dims.back() != Dim(1))
+      continue;
+    const auto elements = known_integers(graph, range);
+    if (!elements || std::ssize(*elements) != n || constant->shape().back() != n) continue;
+    bool counts = true;
+    for (std::int64_t i = 0; i < n; ++i) counts = counts && (*elements)[static_cast<std::size_t>(i)] == i;
+    if (counts) return integers;
+  }
+  return kNoValue;
+}
+
+/// MatMul(one-hot rows, W) -> Gather from W with a row of zeros behind, for integers that no column stands for.
+std::optional<Patch> recognise_one_hot_product(const GraphView& graph, const Node& node) {
+  const auto* product = op_cast<MatMul>(&node);
+  if (product == nullptr || product->trans_a() || product->trans_b() || !product->epilogue().program.empty())
+    return std::nullopt;
+  const Tensor* weights = graph.constant(node.inputs[1]);
+  const Node* cast = producer_of(graph, node.inputs[0], "Cast");
+  const Node* equal = cast == nullptr ? nullptr : producer_of(graph, cast->inputs[0], "Equal");
+  if (weights == nullptr || equal == nullptr || weights->rank() != 2 || weights->dtype() != DType::float32 ||
+      !is_float32(graph, node.inputs[0]))
+    return std::nullopt;
+  const std::int64_t n = weights->shape()[0], columns = weights->shape()[1];
+  const ValueId integers = compared_with_range(graph, *equal, n);
+  if (integers == kNoValue) return std::nullopt;
+  std::vector<Dim> dims = graph.type(integers).dims;
+  dims.pop_back();
+  if (!can_be_stored(graph, dims)) return std::nullopt;
+  // Zero times infinity would be NaN.
+  const auto values = weights->as<float>();
+  if (!std::all_of(values.begin(), values.end(), [](float w) { return std::isfinite(w); })) return std::nullopt;
+
+  Tensor table(DType::float32, {n + 1, columns});
+  std::copy(values.begin(), values.end(), table.as_mutable<float>().begin());
+  std::fill(table.as_mutable<float>().begin() + std::ssize(values), table.as_mutable<float>().end(), 0.0F);
+  const auto scalar = [&](std::int64_t value) {
+    Tensor tensor(graph.type(integers).dtype, {});
+    if (tensor.dtype() == DType::int64) {
+      tensor.as_mutable<std::int64_t>()[0] = value;
+    } else {
+      tensor.as_mutable<std::int32_t>()[0] = static_cast<std::int32_t>(value);
+    }
+    return tensor;
+  };
+  Patch patch(graph, node);
+  patch.absorb(*cast).absorb(*equal);
+  // -1 and n are the row of zeros.
+  ValueId index = patch.add(make_op("Reshape", {{"dims", dim_texts(dims)}}), {integers});
+  index = patch.add(make_op("Max", {}), {index, patch.constant(node.name + ".low", scalar(-1))});
+  index = patch.add(make_op("Min", {}), {index, patch.constant(node.name + ".high", scalar(n))});
+  const ValueId rows = patch.add(make_op("Gather", {{"axis", std::int64_t{0}}}),
+                                 {patch.constant(node.name + ".table", std::move(table)), index});
+  return std::move(patch.replace(node.outputs[0], rows));
+}
+
 constexpr std::array kRewrites{
+    Rewrite{"recognise_one_hot_product", recognise_one_hot_product, "A product with one-hot rows is a Gather."},
     Rewrite{"recognise_gelu", recognise_gelu, "Gelu from erf or tanh and arithmetic."},
     Rewrite{"recognise_hard_sigmoid", recognise_hard_sigmoid, "HardSigmoid and HardSwish from Clip and arithmetic."},
     Rewrite{"recognise_hard_swish", recognise_hard_swish, "HardSwish from HardSigmoid."},
