@@ -39,6 +39,7 @@ std::string options_text(const CompileOptions& options, const std::vector<Profil
   text += fmt::format("--opt-level {}", options.opt_level);
   if (options.strict) text += " --strict";
   if (options.fp16) text += " --fp16";
+  if (options.tf32) text += " --tf32";
   if (options.allow_host) text += " --allow-host";
   if (options.portable) text += " --portable";
   for (const std::string& rule : options.disabled) text += fmt::format(" --disable {}", rule);
@@ -69,6 +70,7 @@ BuildResult rebuild(const LoadingOptions& options, const Session& session) {
   build_options.opt_level = options.compile.opt_level;
   build_options.timing_cache_path = options.compile.timing_cache;
   build_options.fp16 = options.compile.fp16;
+  build_options.tf32 = options.compile.tf32;
   build_options.allow_host = options.compile.allow_host;
   build_options.is_cancelled = interrupted;
   build_options.on_progress = [&](const BuildProgress& progress) { bar.update(progress); };
@@ -113,6 +115,9 @@ void add_compile_options(CLI::App& command, CompileOptions& options) {
       ->group("Building");
   command
       .add_flag("--fp16", options.fp16, "On a GPU: compute in float16 where that is safe; on a CPU: store weights so")
+      ->group("Building");
+  command
+      .add_flag("--tf32", options.tf32, "On a GPU: round the operands of float32 products to 11 bits, for tensor cores")
       ->group("Building");
   command.add_flag("--allow-host", options.allow_host, "On a GPU: operators without a GPU kernel run on the host")
       ->group("Building");
@@ -166,6 +171,7 @@ Compiled compile(const std::string& model, const CompileOptions& options, const 
   build_options.opt_level = options.opt_level;
   build_options.strict = options.strict;
   build_options.fp16 = options.fp16;
+  build_options.tf32 = options.tf32;
   build_options.allow_host = options.allow_host;
   build_options.portable = options.portable;
   build_options.timing_cache_path = options.timing_cache;

@@ -23,6 +23,7 @@ struct CompileOptions {
   bool strict = false;
   std::string device = "cpu";
   bool fp16 = false;
+  bool tf32 = false;
   bool allow_host = false;
   std::vector<std::string> disabled;
   std::string dump_directory;

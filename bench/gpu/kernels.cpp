@@ -15,6 +15,7 @@
 #include <string>
 
 #include "backend/cuda/cuda_backend.hpp"
+#include "backend/cuda/cuda_tactic.hpp"
 #include "ops/attention.hpp"
 #include "ops/conv.hpp"
 #include "ops/matmul.hpp"
@@ -34,10 +35,17 @@ struct Layer {
   double flops = 0;
   std::vector<DType> types{};  ///< of the inputs; empty: all float16, as the output
   DType output_type = DType::float16;
+  bool tf32 = false;
+  std::string offers_of{};  ///< preset of an older device, whose kernels are timed here; empty: this device
   DType type(std::size_t input) const { return types.empty() ? DType::float16 : types[input]; }
 };
 
-constexpr double kPeakFlops = 989e12, kPeakBytes = 3.35e12;  // H100 SXM data sheet; 16-bit, twice that for int8
+constexpr double kPeakBytes = 3.35e12;  // H100 SXM data sheet
+double peak_flops(const Layer& layer) {
+  if (layer.output_type == DType::int8) return 1979e12;
+  if (layer.output_type != DType::float32) return 989e12;
+  return layer.tf32 ? 495e12 : 67e12;
+}
 
 std::int64_t count(const Shape& shape) { return shape.empty() ? 0 : num_elements(shape); }
 
@@ -91,6 +99,27 @@ Layer attention(std::string name, int times, std::int64_t b, std::int64_t l, std
   layer.constant = {false, false, false};
   layer.output = {b, l, h, d};
   layer.flops = 4.0 * static_cast<double>(b * l * s * h * d) * (causal ? 0.5 : 1.0);
+  return layer;
+}
+
+/// The same in float32, exact or by tf32.
+Layer float32(Layer layer, bool tf32) {
+  layer.name = (tf32 ? "tf32 " : "fp32 ") + layer.name;
+  layer.types.assign(layer.inputs.size(), DType::float32);
+  layer.output_type = DType::float32;
+  layer.tf32 = tf32;
+  return layer;
+}
+/// The same by the kernels of older devices.
+Layer tiles(Layer layer) {
+  layer.name = "tiles " + layer.name;
+  layer.offers_of = "a100";
+  return layer;
+}
+Layer grouped(Layer layer, std::int64_t groups) {
+  layer.attributes.set("group", groups);
+  layer.inputs[1][1] /= groups;
+  layer.flops /= static_cast<double>(groups);
   return layer;
 }
 
@@ -169,6 +198,22 @@ std::vector<Layer> layers() {
     all.push_back(attention(name + "attention @32 text", 5, b, 1024, 77, 8, 80));
     all.push_back(attention(name + "attention @16 text", 5, b, 256, 77, 8, 160));
   }
+  for (const auto& layer :
+       {conv("stem 7x7 3>64 s2 @224 b32", 1, 32, 224, 3, 64, 7, 2, false), conv("res2 3x3 64>64 b32", 1, 32, 56, 64, 64, 3, 1, false),
+        conv("res4 3x3 256>256 b32", 1, 32, 14, 256, 256, 3, 1, false),
+        conv("res4 1x1 256>1024 +res b32", 1, 32, 14, 256, 1024, 1, 1, true),
+        conv("res5 3x3 512>512 b1", 1, 1, 7, 512, 512, 3, 1, false), gemm("4096^3", 1, 4096, 4096, 4096, "add 0 1", false),
+        gemm("128x768x3072", 1, 128, 768, 3072, "add 0 1; gelu 2", false)}) {
+    all.push_back(float32(layer, false));
+    all.push_back(float32(layer, true));
+    all.push_back(tiles(layer));
+    all.push_back(tiles(float32(layer, true)));
+  }
+  all.push_back(tiles(integer_conv(conv("int8 res4 3x3 256>256 b32", 1, 32, 14, 256, 256, 3, 1, false))));
+  all.push_back(conv("odd 3x3 70>70 b32", 1, 32, 28, 70, 70, 3, 1, false));
+  all.push_back(conv("odd 3x3 33>33 b32", 1, 32, 28, 33, 33, 3, 1, false));
+  all.push_back(grouped(conv("resnext 3x3 128>128 g32 b32", 1, 32, 56, 128, 128, 3, 1, false), 32));
+  all.push_back(grouped(conv("resnext 3x3 512>512 g32 b32", 1, 32, 14, 512, 512, 3, 1, false), 32));
   all.push_back(gemm("gemm 8192^3", 1, 8192, 8192, 8192, "add 0 1", false));
   all.push_back(gemm("gemm 4096^3", 1, 4096, 4096, 4096, "add 0 1", false));
   all.push_back(attention("attention 16x1024 h16 d128", 1, 16, 1024, 1024, 16, 128));
@@ -211,6 +256,7 @@ class Bench {
   void run(const Layer& layer, bool all) {
     Problem problem;
     problem.op = make_op(layer.op, layer.attributes);
+    problem.tf32 = layer.tf32;
     std::vector<Tensor> tensors;
     tensors.reserve(layer.inputs.size());
     const bool integer = layer.output_type == DType::int8;
@@ -233,13 +279,16 @@ class Bench {
 
     std::vector<Candidate> candidates;
     std::string refusals;
-    for (Candidate& candidate : backend_->candidates(problem)) {
+    for (Candidate& candidate :
+         layer.offers_of.empty()
+             ? backend_->candidates(problem)
+             : cuda::make_offline_backend(cuda::preset_traits(layer.offers_of))->candidates(problem)) {
       if (candidate.refusal.empty())
         candidates.push_back(std::move(candidate));
       else
         refusals += candidate.tactic + ": " + candidate.refusal + "; ";
     }
-    const double limit_us = 1e6 * std::max(layer.flops / (integer ? 2 * kPeakFlops : kPeakFlops), bytes / kPeakBytes);
+    const double limit_us = 1e6 * std::max(layer.flops / peak_flops(layer), bytes / kPeakBytes);
     if (candidates.empty()) {
       std::printf("| %s | %d | - | | | %.2f | | no kernel: %s |\n", layer.name.c_str(), layer.count, limit_us,
                   refusals.c_str());
@@ -388,9 +437,10 @@ class Bench {
             const std::int64_t h = p * op->window().strides[0] - op->window().pads[0] + r,
                                v = q * op->window().strides[1] - op->window().pads[1] + s;
             if (h < 0 || h >= x[1] || v < 0 || v >= x[2]) continue;
-            for (std::int64_t c = 0; c < x[3]; ++c)
-              wanted += at(0, ((image * x[1] + h) * x[2] + v) * x[3] + c) *
-                        at(1, ((column * x[3] + c) * w[2] + r) * w[3] + s);
+            const std::int64_t first_channel = column / (n / op->group()) * w[1];
+            for (std::int64_t c = 0; c < w[1]; ++c)
+              wanted += at(0, ((image * x[1] + h) * x[2] + v) * x[3] + first_channel + c) *
+                        at(1, ((column * w[1] + c) * w[2] + r) * w[3] + s);
           }
         }
         wanted += at(2, column);

@@ -39,6 +39,7 @@ struct CompileOptions {
   /// products (Conv, MatMul, LSTM ...) to float16 and store them so, which halves the engine; the arithmetic stays in
   /// float32.
   bool fp16 = false;
+  bool tf32 = false;              ///< on a GPU: products of float32 round their operands to 11 bits, for its tensor cores
   bool strict = false;            ///< no arithmetic shortcuts such as Winograd
   bool portable = false;          ///< add the model itself, for processors that cannot run the engine
   std::string timing_cache_path;  ///< read before, merged and written after; empty: none

@@ -135,13 +135,14 @@ CompileResult compile_model(const nb::object& model, const nb::list& profiles, s
                             const nb::object& timing_cache_path, const std::vector<std::string>& disabled_rules,
                             const std::vector<std::string>& extra_outputs, const nb::object& progress,
                             const std::string& name, const std::string& device, bool allow_host, bool fp16,
-                            const std::vector<std::string>& keep_float32,
+                            bool tf32, const std::vector<std::string>& keep_float32,
                             const std::map<std::string, std::string>& metadata) {
   CompileOptions options = to_options(profiles, workspace_bytes, num_threads, opt_level, strict, portable, timing_cache,
                                       timing_cache_path, disabled_rules, extra_outputs);
   options.device = device;
   options.allow_host = allow_host;
   options.fp16 = fp16;
+  options.tf32 = tf32;
   options.keep_float32 = keep_float32;
   options.metadata = metadata;
   if (nb::isinstance<Network>(model)) {
@@ -187,7 +188,7 @@ void bind_compile(nb::module_& module) {
       nb::arg("strict") = false, nb::arg("portable") = false, nb::arg("timing_cache").none() = nb::none(),
       nb::arg("timing_cache_path").none() = nb::none(), nb::arg("disabled_rules") = std::vector<std::string>(),
       nb::arg("extra_outputs") = std::vector<std::string>(), nb::arg("progress").none() = nb::none(),
-      nb::arg("name") = "", nb::arg("device") = "cpu", nb::arg("allow_host") = false, nb::arg("fp16") = false,
+      nb::arg("name") = "", nb::arg("device") = "cpu", nb::arg("allow_host") = false, nb::arg("fp16") = false, nb::arg("tf32") = false,
       nb::arg("keep_float32") = std::vector<std::string>(), nb::arg("metadata") = std::map<std::string, std::string>(),
       "Compiles a path, the bytes of a model, or a Network. ``profiles``: dicts of (min, opt, max) by input name. "
       "``fp16`` on a CPU rounds weights to float16, except those of the nodes ``keep_float32``. ``metadata`` is kept "

@@ -17,7 +17,7 @@ Range = Union[Shape, tuple[Shape, Shape, Shape]]
 Progress = Callable[[str, str, float, Union[float, None]], Any]
 
 _log = logging.getLogger("tenfold")
-_PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+_PRECISIONS = ("float32", "tf32", "float16", "bfloat16", "int8")
 
 
 def _error(code: str, message: str) -> _core.Error:
@@ -79,7 +79,8 @@ def compile(
         not be named. Sizes count elements, outermost axis first.
     :param device: what to compile for: "cpu", "cuda" or "cuda:1".
     :param precision: the lowest precision that arithmetic may use: "float32" (the default: what the model says),
-        "float16", "bfloat16" or "int8". It is a permission: where the device has no faster kernels in it, the
+        "tf32" (on a GPU, products of float32 round their operands to 11 bits), "float16", "bfloat16" or "int8". It is a
+        permission: where the device has no faster kernels in it, the
         engine computes in float32 and the logger ``tenfold`` says so.
     :param calibration: inputs to measure ranges with, for "int8". Not there yet.
     :param threads: processor threads that the engine is tuned for; 0: all that this process may use.
@@ -108,10 +109,12 @@ def compile(
     if hasattr(model, "SerializeToString"):
         model = model.SerializeToString()
     fp16 = precision == "float16"
+    tf32 = precision == "tf32" and device != "cpu"
     result = _core.compile(
         model,
         device=device,
         fp16=fp16,
+        tf32=tf32,
         profiles=_to_profiles(shapes),
         workspace_bytes=workspace_bytes,
         num_threads=threads,
@@ -125,6 +128,6 @@ def compile(
     )
     for warning in result.warnings:
         _log.warning("%s", warning)
-    if precision != "float32" and not fp16:
+    if precision != "float32" and not fp16 and not tf32:
         _log.warning("there are no %s kernels for this device yet: the engine computes in float32", precision)
     return Engine.load(result.engine, verify=False, threads=threads, device="" if device == "cpu" else device)

@@ -85,6 +85,7 @@ struct Problem {
   std::vector<Shape> input_shapes;       ///< at the profile's optimum, where tactics are timed
   std::vector<Shape> output_shapes;
   bool strict = false;                   ///< refuse tactics that reorder arithmetic beyond plain summation (Winograd)
+  bool tf32 = false;                     ///< products of float32 may round their operands to 11 bits
 };
 
 /// A tactic's answer to a problem.

@@ -194,6 +194,7 @@ class Builder {
                        const ShapeRanges& profile) const {
     Problem problem;
     problem.strict = options_.strict;
+    problem.tf32 = options_.tf32;
     problem.op = source.node != nullptr ? source.node->op : copy_op(step);
     for (const std::int32_t input : step.inputs) {
       problem.inputs.push_back(input < 0 ? TensorType{} : lowered.plan.values[static_cast<std::size_t>(input)].type);

@@ -33,6 +33,7 @@ struct BuildOptions {
   int opt_level = 3;                        ///< 0: no tactic is timed, first that fits; 5: everything is timed longer
   bool allow_host = false;                  ///< steps without a kernel on the device run on the host
   bool fp16 = false;                        ///< float32 becomes float16 where that is safe; on the host: weights only
+  bool tf32 = false;                        ///< products of float32 may round their operands to 11 bits
   bool strict = false;                      ///< no Winograd and the like
   bool portable = false;                    ///< add the portable section
   std::string timing_cache_path;            ///< read before, merged and written after; empty: none

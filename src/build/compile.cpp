@@ -25,6 +25,7 @@ BuildOptions build_options(const CompileOptions& options) {
   result.strict = options.strict;
   result.allow_host = options.allow_host;
   result.fp16 = options.fp16;
+  result.tf32 = options.tf32;
   result.portable = options.portable;
   result.timing_cache_path = options.timing_cache_path;
   result.timing_cache = options.timing_cache;
@@ -52,6 +53,7 @@ std::string describe(const CompileOptions& options) {
   }
   if (options.strict) text += " strict";
   if (options.fp16) text += " fp16";
+  if (options.tf32) text += " tf32";
   if (options.allow_host) text += " allow-host";
   if (options.portable) text += " portable";
   for (const std::string& rule : options.disabled_rules) text += " disable=" + rule;

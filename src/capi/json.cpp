@@ -116,6 +116,7 @@ CompileOptions parse_compile_options(std::string_view json) {
                           key("strict", options.strict),
                           key("device", options.device),
                           key("fp16", options.fp16),
+                          key("tf32", options.tf32),
                           key("allow_host", options.allow_host),
                           key("portable", options.portable),
                           key("timing_cache", options.timing_cache_path),

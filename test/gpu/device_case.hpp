@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/cuda/cuda_backend.hpp"
+#include "backend/cuda/cuda_tactic.hpp"
 #include "unit/kernel_case.hpp"
 
 namespace tenfold {
@@ -182,10 +183,19 @@ inline std::string device_difference(const Tensor& got, const Tensor& wanted, co
   return difference(cast_tensor(got, DType::float32), cast_tensor(wanted, DType::float32), tolerance);
 }
 
+using Offers = std::function<std::vector<Candidate>(const Problem&)>;
+/// What another device would be offered, for kernels that run here too.
+inline Offers offers_for(const std::string& preset) {
+  return [preset](const Problem& problem) {
+    return cuda::make_offline_backend(cuda::preset_traits(preset))->candidates(problem);
+  };
+}
+
 /// Every candidate of `tactic`, once with contiguous operands and once with pitched ones where it accepts them: within
-/// the tolerance of the reference, nothing written outside, the same bits when it runs again.
+/// the tolerance of the reference, nothing written outside, the same bits when it runs again. `offers`: none for those
+/// of the device.
 inline int check_device_tactic(const KernelCase& c, const std::string& tactic, const Tolerance& tolerance,
-                               const std::vector<DType>& input_types, DType output_type) {
+                               const std::vector<DType>& input_types, DType output_type, const Offers& offers = {}) {
   TestDevice& device = TestDevice::instance();
   const auto test = device_case(c, input_types, output_type);
   const PreparedCase reference = prepare(test->reference);
@@ -208,7 +218,8 @@ inline int check_device_tactic(const KernelCase& c, const std::string& tactic, c
   }
 
   int ran = 0;
-  for (const Candidate& candidate : device.backend().candidates(test->problem)) {
+  for (const Candidate& candidate :
+       offers ? offers(test->problem) : device.backend().candidates(test->problem)) {
     if (candidate.tactic != tactic) continue;
     if (!candidate.refusal.empty()) {
       ADD_FAILURE() << c.op << ": " << tactic << " refuses: " << candidate.refusal;
@@ -270,8 +281,8 @@ inline int check_device_tactic(const KernelCase& c, const std::string& tactic, c
 }
 /// All floats in one type.
 inline int check_device_tactic(const KernelCase& c, const std::string& tactic, const Tolerance& tolerance,
-                               DType dtype = DType::float16) {
-  return check_device_tactic(c, tactic, tolerance, std::vector<DType>(c.inputs.size(), dtype), dtype);
+                               DType dtype = DType::float16, const Offers& offers = {}) {
+  return check_device_tactic(c, tactic, tolerance, std::vector<DType>(c.inputs.size(), dtype), dtype, offers);
 }
 
 }  // namespace tenfold

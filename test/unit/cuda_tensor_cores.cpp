@@ -10,6 +10,7 @@
 #include "backend/cuda/gemm_candidates.hpp"
 #include "backend/cuda/gemm_kernel.hpp"
 #include "backend/cuda/plain_text.hpp"
+#include "backend/cuda/tile_text.hpp"
 #include "base/error.hpp"
 
 namespace tenfold::cuda {
@@ -33,6 +34,8 @@ std::vector<GemmSchedule> schedules() {
        .tile_n = 128,
        .stages = 6,
        .staged_residuals = 2},
+      {.element = DType::float32, .output = DType::float32, .tile_n = 128, .stages = 6, .split_k = 4},
+      {.element = DType::float32, .output = DType::float32, .rows = RowSource::image, .tile_n = 128, .stages = 6},
   };
 }
 
@@ -115,7 +118,43 @@ TEST(CudaTensorCores, PlainKernelsCompileForOlderDevices) {
   }
 }
 
+std::vector<TileSchedule> tiles() {
+  return {
+      {.warps_n = 4},
+      {.warp_n = 64, .row_bytes = 128, .stages = 3},
+      {.rows = RowSource::image, .warps_n = 4, .vector_bytes = 8},
+      {.rows = RowSource::image, .warp_m = 32, .vector_bytes = 2},
+      {.columns = ColumnSource::matrix, .warps_n = 4, .vector_bytes = 2},
+      {.columns = ColumnSource::transposed, .warps_n = 4},
+      {.element = DType::bfloat16, .output = DType::bfloat16, .warps_n = 4},
+      {.element = DType::int8, .output = DType::int8, .rows = RowSource::image, .warp_m = 32, .warp_n = 64},
+      {.element = DType::uint8, .output = DType::uint8, .rows = RowSource::image, .warp_n = 64, .vector_bytes = 1},
+      {.element = DType::float32, .output = DType::float32, .tf32 = true, .warps_n = 4},
+      {.element = DType::float32, .output = DType::float32, .tf32 = true, .columns = ColumnSource::transposed},
+      {.element = DType::float32, .output = DType::float32, .warps_n = 4},
+      {.element = DType::float32, .output = DType::float32, .rows = RowSource::image, .warps_n = 4, .vector_bytes = 4},
+      {.element = DType::float32, .output = DType::float32, .columns = ColumnSource::transposed},
+  };
+}
+
+TEST(CudaTensorCores, TilesCompileForEveryDevice) {
+  EpilogueSpec epilogue;
+  epilogue.program.num_inputs = 1;
+  epilogue.program.append(PointwiseCode::relu, 0);
+  int next = 0;
+  for (const TileSchedule& schedule : tiles()) {
+    ASSERT_EQ(schedule.refuses(), std::nullopt) << schedule.describe();
+    epilogue.has_bias = schedule.columns == ColumnSource::packed;
+    const int sm = std::array{80, 86, 89, 90}[static_cast<std::size_t>(next++ % 4)];
+    const auto cubin = compiled(tile_text(schedule, epilogue), kTileEntry, sm);
+    if (!cubin) GTEST_SKIP() << "NVRTC is not installed";
+    expect_clean(*cubin, schedule.describe() + " on sm " + std::to_string(sm));
+  }
+}
+
 TEST(CudaTensorCores, SchedulesSurviveTheEngineFile) {
+  for (const TileSchedule& schedule : tiles()) EXPECT_EQ(TileSchedule::decode(schedule.encode()), schedule);
+
   for (const GemmSchedule& schedule : schedules()) {
     EXPECT_EQ(schedule.refuses(), std::nullopt) << schedule.describe();
     EXPECT_EQ(GemmSchedule::decode(schedule.encode()), schedule);

@@ -14,7 +14,7 @@ def log_once(builder, severity, message):
 def compile_options(builder, network, config):
     """Arguments of the compiler for FP16 and BF16 flags and for layers pinned to fp32.
 
-    TF32 is on by default in TensorRT and permits shortcuts that a CPU does not take, so it changes nothing.
+    TF32 is on by default in TensorRT and permits shortcuts that a CPU does not take, so it changes nothing there.
     """
     options = {}
     half = config.get_flag(BuilderFlag.FP16) or config.get_flag(BuilderFlag.BF16)

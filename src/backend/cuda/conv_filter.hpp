@@ -34,13 +34,12 @@ inline bool has_bias(const std::vector<TensorType>& inputs) {
   return inputs.size() > kConvBias && inputs[kConvBias].dtype != DType::undefined;
 }
 
-/// Why no tensor-core convolution of this backend can run it; std::nullopt: the filter and window are to be looked at.
+/// Why no implicit product of this backend can run it; std::nullopt: groups, filter and window are to be looked at.
 inline std::optional<std::string> refuses_conv(const Conv& conv, const std::vector<TensorType>& inputs,
                                                const std::vector<TensorType>& outputs) {
   if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
   if (conv.layout() != ImageLayout::nhwc) return "the image is not channels-last";
   if (inputs[0].rank() != 4 || inputs[1].rank() != 4) return "only two spatial axes are supported";
-  if (conv.group() != 1) return "grouped";
   if (!inputs[1].is_static() || (has_bias(inputs) && !inputs[kConvBias].is_static())) return "the weights are computed";
   const FilterSizes sizes = filter_sizes(inputs[1]);
   if (sizes.n < 1 || sizes.channels < 1 || sizes.positions() < 1) return "the filter is empty";
@@ -55,6 +54,7 @@ inline std::optional<EpilogueSpec> epilogue_or_refusal(
     std::vector<Candidate>& out) {
   const Conv& conv = conv_of(problem.op);
   auto refusal = refuses_device(traits);
+  if (!refusal) refusal = refuses_digits(problem);
   if (!refusal) refusal = refuses(conv, problem.inputs, problem.outputs);
   if (!refusal &&
       (problem.constants[1] == nullptr || (has_bias(problem.inputs) && problem.constants[kConvBias] == nullptr))) {

@@ -78,6 +78,7 @@ Fold fold_of(const Conv& conv, const FilterSizes& sizes, DType dtype) {
 std::optional<std::string> refuses(const Conv& conv, const std::vector<TensorType>& inputs,
                                    const std::vector<TensorType>& outputs) {
   if (auto refusal = refuses_conv(conv, inputs, outputs)) return refusal;
+  if (conv.group() != 1) return "grouped";
   if (auto refusal = refuses_elements(inputs[0].dtype, inputs[1].dtype, outputs[0].dtype)) return refusal;
   const FilterSizes sizes = filter_sizes(inputs[1]);
   const Window& window = conv.window();
@@ -127,7 +128,9 @@ Source source(const KernelSpec& spec, const DeviceTraits&) {
   source.text +=
       fmt::format("constexpr int kStrideH = {}, kStrideW = {}, kChannels = {}, kBlock = {};\ntypedef {} Element;\n",
                   checked.fold.stride_h, checked.fold.stride_w, filter_sizes(spec.inputs[1]).channels,
-                  checked.fold.block, checked.schedule.element_bytes() == 2 ? "u16" : "unsigned char");
+                  checked.fold.block, checked.schedule.element_bytes() == 4   ? "u32"
+                  : checked.schedule.element_bytes() == 2 ? "u16"
+                                                          : "unsigned char");
   source.text += kFoldText;
   return source;
 }

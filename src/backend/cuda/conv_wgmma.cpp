@@ -18,6 +18,7 @@ constexpr std::int64_t kMaxStride = 8, kMaxCorner = 127;
 std::optional<std::string> refuses(const Conv& conv, const std::vector<TensorType>& inputs,
                                    const std::vector<TensorType>& outputs) {
   if (auto refusal = refuses_conv(conv, inputs, outputs)) return refusal;
+  if (conv.group() != 1) return "grouped";
   if (auto refusal = refuses_elements(inputs[0].dtype, inputs[1].dtype, outputs[0].dtype)) return refusal;
   const FilterSizes sizes = filter_sizes(inputs[1]);
   if (sizes.channels * static_cast<std::int64_t>(size_of(inputs[0].dtype)) % kMapAlignment != 0) {

@@ -55,6 +55,7 @@ std::vector<std::byte> pack_columns(
       }
     }
   }
+  if (schedule.element == DType::float32) round_to_tf32(packed);
   return packed;
 }
 
@@ -81,13 +82,28 @@ std::optional<std::string> refuses_device(const DeviceTraits& traits) {
 std::optional<std::string> refuses_elements(DType a, DType b, DType result) {
   const auto is_half = [](DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; };
   const bool is_integer = (a == DType::int8 || a == DType::uint8) && b == DType::int8;
-  if (!is_integer && !(is_half(a) && a == b)) {
-    return fmt::format("tensor cores multiply float16, bfloat16 and 8-bit integers here, not {} by {}", to_string(a),
-                       to_string(b));
+  const bool is_tf32 = a == DType::float32 && b == DType::float32;
+  if (!is_integer && !is_tf32 && !(is_half(a) && a == b)) {
+    return fmt::format("tensor cores multiply float16, bfloat16, tf32 and 8-bit integers here, not {} by {}",
+                       to_string(a), to_string(b));
   }
-  if (is_half(result) || result == DType::float32) return std::nullopt;
+  if (result == DType::float32 || (is_half(result) && !is_tf32)) return std::nullopt;
   if (is_integer && (result == DType::int8 || result == DType::uint8)) return std::nullopt;
   return fmt::format("a product of {} is not stored as {} here", to_string(a), to_string(result));
+}
+
+void round_to_tf32(std::span<std::byte> floats) {
+  for (std::size_t i = 0; i + sizeof(float) <= floats.size(); i += sizeof(float)) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, floats.data() + i, sizeof bits);
+    bits = (bits + 0x1000U) & ~0x1fffU;
+    std::memcpy(floats.data() + i, &bits, sizeof bits);
+  }
+}
+
+std::optional<std::string> refuses_digits(const Problem& problem) {
+  if (problem.tf32 || problem.inputs[0].dtype != DType::float32) return std::nullopt;
+  return "tensor cores would round the operands to 11 bits, which needs --tf32";
 }
 
 MapType map_type(DType dtype) {

@@ -131,6 +131,7 @@ class ConstantKernel final : public Kernel {
 void constant_candidates(const Problem& problem, const DeviceTraits& traits, std::vector<Candidate>& out) {
   const MatMul& matmul = matmul_of(problem.op);
   auto refusal = refuses_device(traits);
+  if (!refusal) refusal = refuses_digits(problem);
   if (!refusal) refusal = constant_refuses(matmul, problem.inputs, problem.outputs);
   if (!refusal && problem.constants[1] == nullptr) refusal = "b is computed";
   std::string reason = refusal.value_or("");
@@ -239,6 +240,7 @@ class BatchedKernel final : public Kernel {
 void batched_candidates(const Problem& problem, const DeviceTraits& traits, std::vector<Candidate>& out) {
   const MatMul& matmul = matmul_of(problem.op);
   auto refusal = refuses_device(traits);
+  if (!refusal) refusal = refuses_digits(problem);
   if (!refusal) refusal = batched_refuses(matmul, problem.inputs, problem.outputs);
   if (!refusal && problem.constants[1] != nullptr && !constant_refuses(matmul, problem.inputs, problem.outputs)) {
     refusal = "b is constant, gemm.wgmma packs it";
