@@ -72,6 +72,8 @@ class Kernel {
   /// May input `index` / output `index` be a view with a pitch larger than its last dimension?
   virtual bool accepts_pitched_input(int index) const { (void)index; return false; }
   virtual bool accepts_pitched_output(int index) const { (void)index; return false; }
+  /// What the start and the pitch of a pitched input must be multiples of.
+  virtual std::int64_t pitched_input_alignment() const { return 1; }
   /// May output 0 share its memory with input `index` (same shape, last reader)?
   virtual bool can_run_in_place(int index) const { (void)index; return false; }
 };
@@ -125,6 +127,7 @@ struct StreamOptions {
 struct Abilities {
   bool norm_epilogues = false;    ///< GroupNormalization with an epilogue
   bool integer_products = false;  ///< Conv and MatMul of 8-bit integers with an epilogue
+  bool merged_products = false;   ///< GatedMatMul, FusedAttention of layout flat; it and products read parts of rows
 };
 
 class Backend {

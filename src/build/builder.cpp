@@ -148,6 +148,7 @@ class Builder {
     options.fp16 = options_.fp16 && !backend_.is_host();
     options.norm_epilogues = backend_.abilities().norm_epilogues;
     options.integer_products = backend_.abilities().integer_products;
+    options.merged_products = backend_.abilities().merged_products;
     options.conv_chains = backend_.is_host();  // only the CPU has such kernels
     options.dump_directory = options_.dump_directory;
     options.is_cancelled = options_.is_cancelled;
@@ -297,8 +298,10 @@ class Builder {
       });
     };
     PitchRules rules;
-    rules.input = [&](int step, int operand) {
-      return accepts(step, [&](const Kernel& kernel) { return kernel.accepts_pitched_input(operand); });
+    rules.input = [&](int step, int operand, std::int64_t alignment) {
+      return accepts(step, [&](const Kernel& kernel) {
+        return kernel.accepts_pitched_input(operand) && alignment % kernel.pitched_input_alignment() == 0;
+      });
     };
     rules.output = [&](int step, int operand) {
       return accepts(step, [&](const Kernel& kernel) { return kernel.accepts_pitched_output(operand); });

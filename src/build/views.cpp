@@ -1,6 +1,7 @@
 #include "build/views.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "ops/registry.hpp"
@@ -38,8 +39,12 @@ class ViewMaker {
         for (const std::int32_t value : block.outputs) in_block_[static_cast<std::size_t>(value)] = true;
       }
     });
-    for (const PlanValue& value : plan_.values) {
-      if (value.storage == Storage::view) viewed_.insert(value.view_of);
+    aliases_.resize(plan_.values.size());
+    for (std::size_t i = 0; i < plan_.values.size(); ++i) {
+      const PlanValue& value = plan_.values[i];
+      if (value.storage == Storage::view) {
+        aliases_[static_cast<std::size_t>(value.view_of)].push_back(static_cast<std::int32_t>(i));
+      }
     }
     removed_.resize(steps_.size(), false);
   }
@@ -97,19 +102,48 @@ class ViewMaker {
     const PlanValue& entry = value(id);
     return entry.storage == Storage::view ? entry.view_of : id;
   }
-  bool all_readers_accept(std::int32_t id, int except) {
-    return std::all_of(readers_[static_cast<std::size_t>(id)].begin(), readers_[static_cast<std::size_t>(id)].end(),
-                       [&](const Use& use) {
-                         return use.step == except ||
-                                (!removed_[static_cast<std::size_t>(use.step)] && rules_.input(use.step, use.operand));
-                       });
+  /// Bytes that the start and the pitch of a part are known to be multiples of; 1 where they depend on symbols.
+  static std::int64_t alignment_of(const Placement& placement, DType dtype) {
+    if (!placement.offset.is_constant() || !placement.pitch.is_constant()) return 1;
+    return std::gcd(placement.offset.constant(), placement.pitch.constant()) *
+           static_cast<std::int64_t>(size_of(dtype));
+  }
+  /// May the value and its reshaped aliases, whose rows must be the value's own, be read where they are placed?
+  bool all_readers_accept(std::int32_t id, const Placement& placement, int except) {
+    if (!placement.pitched) return true;
+    const std::int64_t alignment = alignment_of(placement, value(id).type.dtype);
+    const auto accept = [&](std::int32_t read) {
+      const std::vector<Use>& uses = readers_[static_cast<std::size_t>(read)];
+      return std::all_of(uses.begin(), uses.end(), [&](const Use& use) {
+        return use.step == except ||
+               (!removed_[static_cast<std::size_t>(use.step)] && rules_.input(use.step, use.operand, alignment));
+      });
+    };
+    const std::vector<std::int32_t>& aliases = aliases_[static_cast<std::size_t>(id)];
+    return accept(id) && std::all_of(aliases.begin(), aliases.end(), [&](std::int32_t alias) {
+             const std::vector<Dim>& dims = value(alias).type.dims;
+             return !dims.empty() && dims.back() == value(id).type.dims.back() && accept(alias);
+           });
+  }
+  /// Has neither views made here, which have places of their own in it, nor readers in other lists of steps.
+  bool can_be_placed(std::int32_t id) {
+    const std::vector<std::int32_t>& aliases = aliases_[static_cast<std::size_t>(id)];
+    return value(id).storage == Storage::arena && !viewed_.contains(id) && !in_block_[static_cast<std::size_t>(id)] &&
+           std::none_of(aliases.begin(), aliases.end(),
+                        [&](std::int32_t alias) { return in_block_[static_cast<std::size_t>(alias)]; });
   }
   void make_view(std::int32_t id, std::int32_t owner, const Placement& placement) {
-    PlanValue& entry = value(id);
-    entry.storage = Storage::view;
-    entry.view_of = owner;
-    entry.view_offset = placement.offset;
-    entry.pitch = placement.pitch;
+    const auto place_at = [&](std::int32_t view, const Dim& pitch) {
+      PlanValue& entry = value(view);
+      entry.storage = Storage::view;
+      entry.view_of = owner;
+      entry.view_offset = placement.offset;
+      entry.pitch = pitch;
+    };
+    place_at(id, placement.pitch);
+    for (const std::int32_t alias : aliases_[static_cast<std::size_t>(id)]) {
+      place_at(alias, placement.pitched ? placement.pitch : value(alias).pitch);
+    }
     viewed_.insert(owner);
   }
 
@@ -137,15 +171,13 @@ class ViewMaker {
       const std::optional<Placement> placement = place(whole, part, static_cast<int>(axis), before);
       before = before + part.type.dims[static_cast<std::size_t>(axis)];
       // Only a whole, arena-owned result of one kernel can be made somewhere else.
-      if (!placement || part.storage != Storage::arena || !writer.exists || viewed_.contains(id) ||
-          in_block_[static_cast<std::size_t>(id)]) {
-        return;
-      }
+      if (!placement || !writer.exists || !can_be_placed(id)) return;
       // A buffer that belongs to one pass through a loop cannot hold what was made outside.
       if (list_of_[static_cast<std::size_t>(writer.step)] != list_of_[static_cast<std::size_t>(index)]) return;
       const PlanStep& producer = *steps_[static_cast<std::size_t>(writer.step)];
       if (!producer.blocks.empty() || !producer.bindings.empty() || producer.op_type == "DimValues") return;
-      if (placement->pitched && (!rules_.output(writer.step, writer.operand) || !all_readers_accept(id, index))) return;
+      if (placement->pitched && !rules_.output(writer.step, writer.operand)) return;
+      if (!all_readers_accept(id, *placement, index)) return;
       placements.push_back(*placement);
     }
     const std::int32_t owner = owner_of(whole_id);
@@ -170,10 +202,7 @@ class ViewMaker {
       const PlanValue& part = value(id);
       const std::optional<Placement> placement = place(whole, part, static_cast<int>(axis), before);
       before = before + part.type.dims[static_cast<std::size_t>(axis)];
-      if (!placement || part.storage != Storage::arena || viewed_.contains(id) ||
-          in_block_[static_cast<std::size_t>(id)])
-        return;
-      if (placement->pitched && !all_readers_accept(id, index)) return;
+      if (!placement || !can_be_placed(id) || !all_readers_accept(id, *placement, index)) return;
       placements.push_back(*placement);
     }
     const std::int32_t owner = owner_of(whole_id);
@@ -200,11 +229,7 @@ class ViewMaker {
     if (!size.is_constant()) return;
     const SliceExtent extent = slice_extent(range, size.constant());
     const std::optional<Placement> placement = place(whole, part, axis, Dim(extent.first));
-    if (!placement || extent.count == 0 || part.storage != Storage::arena || viewed_.contains(id) ||
-        in_block_[static_cast<std::size_t>(id)]) {
-      return;
-    }
-    if (placement->pitched && !all_readers_accept(id, index)) return;
+    if (!placement || extent.count == 0 || !can_be_placed(id) || !all_readers_accept(id, *placement, index)) return;
     make_view(id, owner_of(whole_id), *placement);
     removed_[static_cast<std::size_t>(index)] = true;
   }
@@ -217,8 +242,9 @@ class ViewMaker {
   std::vector<std::vector<Use>> readers_;
   std::vector<Writer> writer_;
   std::vector<bool> in_block_;
-  std::set<std::int32_t> viewed_;
-  std::set<std::string> run_time_symbols_;  // that a step or a block decides
+  std::set<std::int32_t> viewed_;                   // have views made here
+  std::vector<std::vector<std::int32_t>> aliases_;  // by value: what lowering made views of it, from its first element
+  std::set<std::string> run_time_symbols_;          // that a step or a block decides
   std::vector<bool> removed_;
 };
 

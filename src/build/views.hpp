@@ -8,8 +8,9 @@
 namespace tenfold {
 
 /// Whether operand `operand` of the step with this index may be a pitched view, by the kernels chosen for all profiles.
+/// An input's start and pitch are multiples of `alignment`.
 struct PitchRules {
-  std::function<bool(int step, int operand)> input;
+  std::function<bool(int step, int operand, std::int64_t alignment)> input;
   std::function<bool(int step, int operand)> output;
 };
 

@@ -18,23 +18,25 @@ namespace {
 
 using Layout = FusedAttention::Layout;
 
-constexpr std::array<std::string_view, 2> kLayouts{"bhld", "blhd"};
-
-struct HeadAxes {
-  std::size_t head, row;
-};
-HeadAxes axes_of(Layout layout) { return layout == Layout::bhld ? HeadAxes{1, 2} : HeadAxes{2, 1}; }
+constexpr std::array<std::string_view, 3> kLayouts{"bhld", "blhd", "flat"};
 
 OpPtr make_attention(const Attributes& attributes) {
   const std::string layout = attributes.get_string("layout", kLayouts[0]);
   const auto* found = std::find(kLayouts.begin(), kLayouts.end(), layout);
-  require(found != kLayouts.end(), Code::invalid_model, "layout must be bhld or blhd, got '{}'", layout);
+  require(found != kLayouts.end(), Code::invalid_model, "layout must be bhld, blhd or flat, got '{}'", layout);
+  const bool is_flat = static_cast<Layout>(found - kLayouts.begin()) == Layout::flat;
+  const auto heads_from = [&](std::string_view name) {
+    const std::int64_t heads = attributes.get_int(name, is_flat ? 1 : 0);
+    require(is_flat ? heads >= 1 : heads == 0, Code::invalid_model, "{} is {} with layout {}", name, heads, layout);
+    return heads;
+  };
   const std::int64_t causal = attributes.get_int("causal", 0);
   require(causal == 0 || causal == 1, Code::invalid_model, "causal must be 0 or 1, got {}", causal);
   std::optional<double> scale;
   if (attributes.has("scale")) scale = attributes.get_float("scale");
   require(!scale || std::isfinite(*scale), Code::invalid_model, "scale must be a finite number");
-  return std::make_shared<const FusedAttention>(scale, causal == 1, static_cast<Layout>(found - kLayouts.begin()));
+  return std::make_shared<const FusedAttention>(scale, causal == 1, static_cast<Layout>(found - kLayouts.begin()),
+                                                heads_from("heads"), heads_from("key_heads"));
 }
 
 // --- Import ---------------------------------------------------------------------------------------------------------
@@ -109,15 +111,15 @@ void import_attention(ImportNode& node) {
     operands[static_cast<std::size_t>(i)] = value;
     if (i > 0 && node.wants_output(i)) node.set_output(i, value);
   }
-  const HeadAxes axes = axes_of(layout);
-  const Dim keys = type_of(node, operands[1]).dims[axes.row];
+  const std::size_t row = layout == Layout::bhld ? 2 : 1;
+  const Dim keys = type_of(node, operands[1]).dims[row];
   const bool causal = given.get_int("is_causal", 0) != 0;
   if (causal && !has_past) {
     // Without a cache, query i sees the keys up to i, whatever their number.
-    refuse(type_of(node, operands[0]).dims[axes.row] != keys, "is_causal with different numbers of queries and keys");
+    refuse(type_of(node, operands[0]).dims[row] != keys, "is_causal with different numbers of queries and keys");
   } else if (causal) {
     const Dim fresh = type_of(node, node.input(1)).dims[is_flat ? 1 : 2];
-    refuse(type_of(node, operands[0]).dims[axes.row] != fresh, "is_causal with different numbers of queries and keys");
+    refuse(type_of(node, operands[0]).dims[row] != fresh, "is_causal with different numbers of queries and keys");
   }
   std::vector<ValueId> inputs(operands.begin(), operands.end());
   if (node.has_input(3)) {
@@ -211,7 +213,23 @@ Attributes FusedAttention::attributes() const {
   Attributes attributes{{"causal", std::int64_t{causal_}},
                         {"layout", std::string(kLayouts[static_cast<std::size_t>(layout_)])}};
   if (scale_) attributes.set("scale", *scale_);
+  if (layout_ == Layout::flat) {
+    attributes.set("heads", heads_);
+    attributes.set("key_heads", key_heads_);
+  }
   return attributes;
+}
+
+std::vector<Dim> FusedAttention::with_heads(const std::vector<Dim>& dims, int index) const {
+  if (layout_ != Layout::flat) return dims;
+  const std::int64_t heads = index == 0 ? heads_ : key_heads_;
+  return {dims[0], dims[1], Dim(heads), Dim::floordiv(dims[2], heads)};
+}
+
+Shape FusedAttention::with_heads(std::span<const std::int64_t> dims, int index) const {
+  if (layout_ != Layout::flat) return {dims.begin(), dims.end()};
+  const std::int64_t heads = index == 0 ? heads_ : key_heads_;
+  return {dims[0], dims[1], heads, dims[2] / heads};
 }
 
 void FusedAttention::infer(InferContext& context) const {
@@ -222,12 +240,17 @@ void FusedAttention::infer(InferContext& context) const {
     const auto name = kNames[static_cast<std::size_t>(i)];
     check_float(context, i, name);
     check_same_dtype(context, i, name);
-    check_rank(context, i, 4, name);
+    check_rank(context, i, layout_ == Layout::flat ? 3 : 4, name);
+    const Dim& columns = context.input(i).dims.back();
+    require(
+        layout_ != Layout::flat || (columns.is_constant() && columns.constant() % (i == 0 ? heads_ : key_heads_) == 0),
+        Code::invalid_model, "{} of {} columns does not divide into {} heads", name, columns.to_string(),
+        i == 0 ? heads_ : key_heads_);
   }
-  const auto [head, row] = axes_of(layout_);
-  const std::vector<Dim>& q = context.input(0).dims;
-  const std::vector<Dim>& k = context.input(1).dims;
-  const std::vector<Dim>& v = context.input(2).dims;
+  const std::size_t head = head_axis(), row = row_axis();
+  const std::vector<Dim> q = with_heads(context.input(0).dims, 0);
+  const std::vector<Dim> k = with_heads(context.input(1).dims, 1);
+  const std::vector<Dim> v = with_heads(context.input(2).dims, 2);
   check_dim(k[0], q[0], "the key's batch");
   check_dim(v[0], q[0], "the value's batch");
   check_dim(k[3], q[3], "the key's depth");
@@ -241,16 +264,16 @@ void FusedAttention::infer(InferContext& context) const {
     check_same_dtype(context, kMask, "the mask");
     check_broadcasts_to(context.input(kMask).dims, {q[0], q[head], q[row], k[row]}, "the mask");
   }
-  std::vector<Dim> dims = q;
-  dims[3] = v[3];
+  std::vector<Dim> dims = context.input(0).dims;
+  dims.back() = layout_ == Layout::flat ? Dim(heads_) * v[3] : v[3];
   context.set_output(0, {context.input(0).dtype, std::move(dims)});
 }
 
 void FusedAttention::evaluate(EvalContext& context) const {
-  const auto [head, row] = axes_of(layout_);
-  const auto& q_dims = context.input(0).dims;
-  const auto& k_dims = context.input(1).dims;
-  const auto& v_dims = context.input(2).dims;
+  const std::size_t head = head_axis(), row = row_axis();
+  const Shape q_dims = with_heads(context.input(0).dims, 0);
+  const Shape k_dims = with_heads(context.input(1).dims, 1);
+  const Shape v_dims = with_heads(context.input(2).dims, 2);
   const std::int64_t batch = q_dims[0], heads = q_dims[head], queries = q_dims[row], depth = q_dims[3];
   const std::int64_t key_heads = k_dims[head], keys = k_dims[row], width = v_dims[3];
   require(key_heads > 0 && heads % key_heads == 0, Code::invalid_model,
@@ -268,7 +291,7 @@ void FusedAttention::evaluate(EvalContext& context) const {
     mask_strides = broadcast_strides(context.input(kMask).dims, Shape{batch, heads, queries, keys});
   }
   const Shape q_strides = strides_of(q_dims), k_strides = strides_of(k_dims), v_strides = strides_of(v_dims);
-  const Shape y_strides = strides_of(context.output(0).dims);
+  const Shape y_strides = strides_of(with_heads(context.output(0).dims, 0));
   const double scale = scale_.value_or(1 / std::sqrt(static_cast<double>(depth)));
   std::vector<double> y(static_cast<std::size_t>(context.output(0).num_elements()));
   std::vector<double> weights(static_cast<std::size_t>(keys));
@@ -312,11 +335,10 @@ void FusedAttention::evaluate(EvalContext& context) const {
 
 double FusedAttention::flops(std::span<const TensorType> inputs, std::span<const TensorType>) const {
   if (inputs.size() < 3 || !inputs[0].is_static() || !inputs[1].is_static() || !inputs[2].is_static()) return 0;
+  const std::vector<Dim> q = with_heads(inputs[0].dims, 0), v = with_heads(inputs[2].dims, 2);
   double flops = 2;
-  for (int a = 0; a < 3; ++a) flops *= static_cast<double>(inputs[0].dims[static_cast<std::size_t>(a)].constant());
-  const std::size_t row = axes_of(layout_).row;
-  return flops * static_cast<double>(inputs[1].dims[row].constant()) *
-         static_cast<double>(inputs[0].dims[3].constant() + inputs[2].dims[3].constant());
+  for (std::size_t a = 0; a < 3; ++a) flops *= static_cast<double>(q[a].constant());
+  return flops * static_cast<double>(v[row_axis()].constant()) * static_cast<double>(q[3].constant() + v[3].constant());
 }
 
 const OpDef kAttentionDef{"Attention", nullptr, import_attention};

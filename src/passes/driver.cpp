@@ -282,8 +282,10 @@ std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options) {
   }
   if (options.norm_epilogues) run_pass(graph, kNormFusionPass, options, report);
   if (options.integer_products) run_pass(graph, kIntegerEpiloguePass, options, report);
+  if (options.merged_products) run_pass(graph, kMergePass, options, report);
   if (options.conv_chains) run_pass(graph, kConvChainPass, options, report);
   if (options.fp16) run_pass(graph, kNarrowPass, options, report);
+  if (options.merged_products) run_pass(graph, kGatePass, options, report);
   graph.compact();
   if (options.on_progress) options.on_progress("done", 1);
   return report.take();

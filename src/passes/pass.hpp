@@ -36,11 +36,13 @@ std::span<const Pass> pipeline();
 /// Passes around the pipeline that PassOptions asks for. Before it, for fp16 and integer_products:
 extern const Pass kWidenPass;
 extern const Pass kIntegerProductPass;
-/// And behind it, for norm_epilogues, integer_products, conv_chains and fp16:
+/// And behind it, for norm_epilogues, integer_products, merged_products, conv_chains, fp16 and merged_products again:
 extern const Pass kNormFusionPass;
 extern const Pass kIntegerEpiloguePass;
+extern const Pass kMergePass;
 extern const Pass kConvChainPass;
 extern const Pass kNarrowPass;
+extern const Pass kGatePass;
 /// All of these.
 std::span<const Pass* const> optional_passes();
 
@@ -49,6 +51,7 @@ struct PassOptions {
   bool fp16 = false;                  ///< float32 becomes float16 where that is safe
   bool norm_epilogues = false;        ///< norms take the programs behind them
   bool integer_products = false;      ///< products of quantised tensors are computed with their integers
+  bool merged_products = false;       ///< products of one operand become one, attention reads parts of its rows
   bool conv_chains = false;           ///< convolutions around depthwise ones are joined
   bool verify = true;                 ///< Graph::verify after every pass
   std::string dump_directory;         ///< where a pass that throws leaves "<pass>.graph.txt"; empty: nowhere

@@ -18,6 +18,8 @@ extern const std::span<const Rewrite> kConvChainRewrites;        // conv_chain.c
 extern const std::span<const Rewrite> kIntegerProductRewrites;   // quantised.cpp
 extern const std::span<const Rewrite> kIntegerEpilogueRewrites;  // quantised.cpp
 extern const std::span<const Rewrite> kNormFusionRewrites;       // fusion.cpp
+extern const std::span<const Rewrite> kMergeRewrites;            // merge_products.cpp
+extern const std::span<const Rewrite> kGateRewrites;             // merge_products.cpp
 
 int remove_dead_code(Graph& graph);             // cse.cpp
 int merge_common_subexpressions(Graph& graph);  // cse.cpp

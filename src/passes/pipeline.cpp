@@ -35,13 +35,23 @@ const Pass kNormFusionPass{.name = "norm_fusion",
                            .rewrites = kNormFusionRewrites,
                            .reason = "Only where a backend has such kernels; behind fusion, which makes the programs."};
 
+const Pass kMergePass{
+    .name = "merged_products",
+    .rewrites = kMergeRewrites,
+    .reason = "Only where kernels read parts of rows; behind fusion, which makes the epilogues that are merged too."};
+
+const Pass kGatePass{.name = "gated_products",
+                     .rewrites = kGateRewrites,
+                     .reason = "Only where kernels compute them, which is in 16-bit floats; so behind narrow_float32."};
+
 const Pass kConvChainPass{.name = "conv_chain",
                           .rewrites = kConvChainRewrites,
                           .reason = "Only where a backend has such kernels; behind fusion, which makes the epilogues."};
 
 std::span<const Pass* const> optional_passes() {
-  static constexpr std::array<const Pass*, 6> kPasses = {&kWidenPass,           &kIntegerProductPass, &kNormFusionPass,
-                                                         &kIntegerEpiloguePass, &kConvChainPass,      &kNarrowPass};
+  static constexpr std::array<const Pass*, 8> kPasses = {
+      &kWidenPass,           &kIntegerProductPass, &kNormFusionPass, &kMergePass,
+      &kIntegerEpiloguePass, &kConvChainPass,      &kNarrowPass,     &kGatePass};
   return kPasses;
 }
 

@@ -241,7 +241,10 @@ inline int check_device_tactic(const KernelCase& c, const std::string& tactic, c
           inputs.emplace_back();
           continue;
         }
-        const bool pitched = made.kernel->accepts_pitched_input(static_cast<int>(i));
+        const std::int64_t pitch = (tensor.rank() > 0 ? tensor.shape().back() : 1) + extra_pitch;
+        const bool pitched =
+            made.kernel->accepts_pitched_input(static_cast<int>(i)) &&
+            pitch * static_cast<std::int64_t>(size_of(tensor.dtype())) % made.kernel->pitched_input_alignment() == 0;
         operands.push_back(std::make_unique<DeviceOperand>(tensor.dtype(), tensor.shape(), pitched ? extra_pitch : 0));
         operands.back()->fill_from(tensor);
         inputs.push_back(operands.back()->view());

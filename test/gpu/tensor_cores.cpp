@@ -61,6 +61,29 @@ TEST(GpuGemm, EpiloguesWithEveryBroadcast) {
   check_matmul({4, 768}, {768, 3072}, false, {"add 0 1; silu 3; mul 4 2", {{3072}, {4, 3072}}});
 }
 
+void check_gated(const Shape& a, const Shape& b, bool trans_b, const std::string& program,
+                 const std::vector<Shape>& operands = {}) {
+  KernelCase c{"GatedMatMul",
+               {{"trans_b", std::int64_t{trans_b}},
+                {"num_inputs", static_cast<std::int64_t>(2 + operands.size())},
+                {"program", program}},
+               {floats(a, 1), floats(b, 2)},
+               {false, true}};
+  std::uint32_t seed = 100;
+  for (const Shape& shape : operands) c.inputs.push_back(floats(shape, ++seed));
+  // The activation may be off by 2^-10 of its size, times the other factor.
+  const auto size = static_cast<double>(a.back()) / 9;
+  check_device_tactic(c, "gemm.wgmma_gated", {0x1p-10 * (1 + size), 0x1p-10});
+}
+
+TEST(GpuGemm, PairsOfColumnsMeet) {
+  TENFOLD_NEEDS_GPU();
+  check_gated({300, 128}, {128, 512}, false, "gelu 1; mul 0 2");
+  check_gated({2, 65, 72}, {400, 72}, true, "silu 0; mul 2 1");
+  check_gated({1024, 320}, {320, 2560}, false, "add 0 2; add 1 3; gelu 5; mul 4 6", {{1280}, {1280}});
+  check_gated({130, 64}, {64, 48}, false, "sub 0 1; add 3 2", {{130, 24}});
+}
+
 void check_batched(const Shape& a, const Shape& b, bool trans_a, bool trans_b, const Extra& extra = {}) {
   KernelCase c{
       "MatMul", {{"trans_a", std::int64_t{trans_a}}, {"trans_b", std::int64_t{trans_b}}}, {floats(a, 1), floats(b, 2)}};
@@ -227,12 +250,17 @@ void check_attention(const Heads& s, const std::string& layout, bool causal = fa
                      double size = 2) {
   const bool rows_first = layout == "blhd";
   const auto shape = [&](std::int64_t heads, std::int64_t rows) {
+    if (layout == "flat") return Shape{s.batch, rows, heads * s.size};
     return rows_first ? Shape{s.batch, rows, heads, s.size} : Shape{s.batch, heads, rows, s.size};
   };
   KernelCase c{"FusedAttention",
                {{"layout", layout}, {"causal", std::int64_t{causal}}},
                {floats(shape(s.heads, s.queries), 1, size), floats(shape(s.shared, s.keys), 2, size),
                 floats(shape(s.shared, s.keys), 3)}};
+  if (layout == "flat") {
+    c.attributes.set("heads", s.heads);
+    c.attributes.set("key_heads", s.shared);
+  }
   if (!mask.empty()) c.inputs.push_back(floats(mask, 9, 3));
   // Probabilities are rounded to 11 bits before they meet the values of size 1, and so is the result.
   check_device_tactic(c, "attention.wgmma", {3 * 0x1p-10, 0x1p-10});
@@ -247,6 +275,13 @@ TEST(GpuAttention, HeadSizesLayoutsAndLengths) {
   check_attention({1, 2, 2, 65, 1, 64}, "blhd");
   check_attention({1, 2, 2, 500, 513, 80}, "bhld");
   check_attention({2, 6, 2, 100, 90, 64}, "blhd");
+}
+
+TEST(GpuAttention, TokensWhole) {
+  TENFOLD_NEEDS_GPU();
+  check_attention({2, 3, 3, 130, 200, 40}, "flat");
+  check_attention({2, 6, 2, 100, 90, 64}, "flat", true);
+  check_attention({1, 2, 2, 65, 77, 80}, "flat", false, {1, 2, 1, 77});
 }
 
 TEST(GpuAttention, CausalAndMasked) {

@@ -98,7 +98,10 @@ inline std::vector<Tensor> run_on_device(const Backend& backend, const PreparedC
     input_views.emplace_back();
     host_inputs.push_back(prepared.problem.constants[i] != nullptr ? tensor.data() : nullptr);
     if (tensor.empty()) continue;
-    const bool pitched = tensor.rank() > 0 && kernel.accepts_pitched_input(static_cast<int>(i));
+    const std::int64_t pitch = tensor.rank() > 0 ? tensor.shape().back() + options.input_pitch : 0;
+    const bool pitched =
+        tensor.rank() > 0 && kernel.accepts_pitched_input(static_cast<int>(i)) &&
+        pitch * static_cast<std::int64_t>(size_of(tensor.dtype())) % kernel.pitched_input_alignment() == 0;
     inputs.back() = std::make_unique<DeviceTensor>(backend, *stream, tensor.dtype(), tensor.shape(),
                                                    pitched ? options.input_pitch : 0);
     inputs.back()->fill_from(tensor);

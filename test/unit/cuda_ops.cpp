@@ -182,15 +182,19 @@ TEST(CudaOps, GroupsOfImagesAreNormalised) {
 TEST(CudaOps, AttentionTakesAnyHeadSize) {
   for (const DType dtype : kFloats) {
     for (const auto& [depth, queries, keys] : {std::tuple(15, 7, 40), std::tuple(64, 33, 33), std::tuple(200, 5, 70)}) {
-      for (const char* layout : {"bhld", "blhd"}) {
-        const bool heads_first = std::string(layout) == "bhld";
+      for (const std::string layout : {"bhld", "blhd", "flat"}) {
         const auto shape = [&](std::int64_t heads, std::int64_t rows) {
-          return heads_first ? Shape{2, heads, rows, depth} : Shape{2, rows, heads, depth};
+          if (layout == "flat") return Shape{2, rows, heads * depth};
+          return layout == "bhld" ? Shape{2, heads, rows, depth} : Shape{2, rows, heads, depth};
         };
         const Tensor q = numbers(dtype, shape(4, queries), 1), k = numbers(dtype, shape(2, keys), 2);
         const Tensor v = numbers(dtype, shape(2, keys), 3), mask = numbers(dtype, {2, 1, 1, keys}, 4);
         for (const std::int64_t causal : {0, 1}) {
-          const Attributes attributes{{"layout", std::string(layout)}, {"causal", causal}};
+          Attributes attributes{{"layout", layout}, {"causal", causal}};
+          if (layout == "flat") {
+            attributes.set("heads", std::int64_t{4});
+            attributes.set("key_heads", std::int64_t{2});
+          }
           check_cuda({"FusedAttention", attributes, {q, k, v, mask}}, "attention.rows", tolerance_of(dtype));
           check_cuda({"FusedAttention", attributes, {q, k, v}}, "attention.rows", tolerance_of(dtype));
         }

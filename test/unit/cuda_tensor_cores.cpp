@@ -28,6 +28,8 @@ std::vector<GemmSchedule> schedules() {
       {.columns = ColumnSource::matrix, .tile_n = 128, .stages = 6},
       {.rows = RowSource::transposed, .columns = ColumnSource::transposed, .tile_n = 128, .stages = 6},
       {.element = DType::bfloat16, .output = DType::bfloat16, .tile_n = 128, .stages = 6},
+      {.tile_n = 256, .stages = 4, .gated = true},
+      {.tile_n = 128, .stages = 6, .ping_pong = true, .gated = true},
       {.element = DType::int8,
        .output = DType::int8,
        .rows = RowSource::image,
@@ -48,6 +50,16 @@ EpilogueSpec epilogue_for(const GemmSchedule& schedule) {
     spec.operands.push_back({EpilogueSpec::Kind::whole, schedule.output, true});
     spec.program.append(PointwiseCode::add, 0, 1);
     spec.program.append(PointwiseCode::relu, 2);
+  } else if (schedule.gated) {
+    spec.has_bias = false;
+    spec.gated = true;
+    spec.program.num_inputs = 4;
+    spec.operands = {{EpilogueSpec::Kind::column, schedule.output, true},
+                     {EpilogueSpec::Kind::column, schedule.output, true}};
+    spec.program.append(PointwiseCode::add, 0, 2);
+    spec.program.append(PointwiseCode::add, 1, 3);
+    spec.program.append(PointwiseCode::gelu, 5);
+    spec.program.append(PointwiseCode::mul, 4, 6);
   } else {
     spec.program.append(PointwiseCode::gelu, 0);
   }
@@ -216,6 +228,20 @@ TEST(CudaTensorCores, PackedColumnsHoldEveryWeightOnce) {
   std::memcpy(packed.data(), bytes.data(), bytes.size());
   std::multiset<std::uint16_t> values(packed.begin(), packed.end());
   for (const std::uint16_t w : weights) EXPECT_EQ(values.count(w), 1U);
+  // The same with 20 pairs: columns 0 .. 31 of a tile of 64 lie in front of their partners, 20 columns further.
+  GemmSchedule pairs = schedule;
+  pairs.tile_n = 64;
+  pairs.gated = true;
+  const auto paired =
+      pack_columns(pairs, n / 2, channels, positions, reinterpret_cast<const std::byte*>(weights.data()),
+                   [&](std::int64_t column, std::int64_t position, std::int64_t channel) {
+                     return (column * channels + channel) * positions + position;
+                   });
+  std::vector<std::uint16_t> halves(paired.size() / 2);
+  std::memcpy(halves.data(), paired.data(), paired.size());
+  const std::size_t pair_row = halves.size() / 64;
+  EXPECT_EQ(halves[2 * pair_row], weights[static_cast<std::size_t>(8 * channels * positions)]);
+  EXPECT_EQ(halves[34 * pair_row], weights[static_cast<std::size_t>(28 * channels * positions)]);
   // Row 2 of the first tile is column 8 (lane 1 of the first four columns in units of 8), at [position][channel].
   const std::size_t row = packed.size() / 64;
   EXPECT_EQ(packed[2 * row], weights[static_cast<std::size_t>(8 * channels * positions)]);

@@ -323,6 +323,35 @@ TEST(FusedAttention, AveragesTheValuesThatAQuerySees) {
   EXPECT_TRUE(evaluate("FusedAttention", {}, {q, k, v, mask}).equals(floats({1, 2, 2, 1}, {2, 0, 2, 0})));
 }
 
+TEST(FusedAttention, TokensWholeAreHeadsSideBySide) {
+  const Tensor x = floats({1, 2, 4}, {1, 2, 3, 4, 5, 6, 7, 8});
+  const Tensor k = floats({1, 3, 2}, {0.1F, 0.2F, 0.3F, 0.5F, 0.7F, 1.1F}), v = floats({1, 3, 1}, {1, 2, 6});
+  const auto as_heads = [](const Tensor& tensor, std::int64_t heads) {
+    Tensor result(DType::float32, {1, tensor.shape()[1], heads, tensor.shape()[2] / heads});
+    std::copy_n(tensor.data(), tensor.as<float>().size_bytes(), result.mutable_data());
+    return result;
+  };
+  const Tensor flat = evaluate(
+      "FusedAttention", {{"layout", std::string("flat")}, {"heads", std::int64_t{2}}, {"key_heads", std::int64_t{1}}},
+      {x, k, v});
+  const Tensor heads =
+      evaluate("FusedAttention", {{"layout", std::string("blhd")}}, {as_heads(x, 2), as_heads(k, 1), as_heads(v, 1)});
+  EXPECT_EQ(flat.shape(), (Shape{1, 2, 2}));
+  expect_near(flat, heads.to_double());
+  EXPECT_THROW(evaluate("FusedAttention", {{"heads", std::int64_t{2}}}, {x, k, v}), Error);
+  EXPECT_THROW(evaluate("FusedAttention", {{"layout", std::string("flat")}, {"heads", std::int64_t{3}}}, {x, k, v}),
+               Error);
+}
+
+TEST(GatedMatMul, HalvesOfTheColumnsMeet) {
+  const Tensor a = floats({1, 2}, {1, 2}), b = floats({2, 4}, {1, 0, 10, 0, 0, 1, 0, 10});
+  const Attributes attributes{{"num_inputs", std::int64_t{3}}, {"program", std::string("mul 0 1; add 3 2")}};
+  expect_near(evaluate("GatedMatMul", attributes, {a, b, floats({2}, {5, 6})}), {15, 46});
+  EXPECT_THROW(evaluate("GatedMatMul", attributes, {a, floats({2, 3}, {1, 2, 3, 4, 5, 6}), floats({2}, {5, 6})}),
+               Error);
+  EXPECT_THROW(evaluate("GatedMatMul", attributes, {a, b, floats({3}, {5, 6, 7})}), Error);
+}
+
 TEST(FusedAttention, CausalQueriesAreTheLastOnes) {
   const Tensor q = Tensor(DType::float32, {1, 1, 1, 1});
   const Tensor k = Tensor(DType::float32, {1, 1, 3, 1});

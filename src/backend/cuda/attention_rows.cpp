@@ -33,6 +33,10 @@ struct AttentionArguments {
   float scale = 1;
 };
 
+std::int64_t head_size(const FusedAttention& attention, const std::vector<TensorType>& inputs, int index) {
+  return attention.with_heads(inputs[static_cast<std::size_t>(index)].dims, index)[3].constant();
+}
+
 class AttentionRowsKernel final : public Kernel {
  public:
   static Refusal refuses(const Signature& signature) {
@@ -41,11 +45,14 @@ class AttentionRowsKernel final : public Kernel {
       if (signature.has_input(i) && !is_device_float(signature.inputs[i].dtype))
         return fmt::format("input {} is {}", i, to_string(signature.inputs[i].dtype));
     }
+    const FusedAttention& attention = attention_of(signature.op);
     for (std::size_t i = 0; i < 3; ++i) {
       const TensorType& type = signature.inputs[i];
-      if (type.rank() != 4 || !type.dims[3].is_constant()) return "the head size is not known";
-      if (type.dims[3].constant() < 1 || type.dims[3].constant() > kWidest)
-        return fmt::format("a head size of {}, at most {}", type.dims[3].constant(), kWidest);
+      if (type.rank() != (attention.layout() == FusedAttention::Layout::flat ? 3 : 4) ||
+          !type.dims.back().is_constant())
+        return "the head size is not known";
+      const std::int64_t size = head_size(attention, signature.inputs, static_cast<int>(i));
+      if (size < 1 || size > kWidest) return fmt::format("a head size of {}, at most {}", size, kWidest);
     }
     return std::nullopt;
   }
@@ -61,9 +68,8 @@ class AttentionRowsKernel final : public Kernel {
                   "query * a.mask.row + key * a.mask.column]);\n",
                   device_type(spec.inputs[FusedAttention::kMask].dtype))
             : "";
-    return {
-        fmt::format(
-            R"({prelude}
+    return {fmt::format(
+                R"({prelude}
 typedef {type} T;
 struct Operand {{ const void* data; long long batch, head, row, column; }};
 struct Arguments {{
@@ -136,42 +142,43 @@ extern "C" __global__ void __launch_bounds__(128) attend(const __grid_constant__
   }}
 }}
 )",
-            fmt::arg("prelude", device_prelude()), fmt::arg("type", device_type(dtype)),
-            fmt::arg("depth", spec.inputs[0].dims[3].constant()), fmt::arg("width", spec.inputs[2].dims[3].constant()),
-            fmt::arg("exp", is_fast ? "tf::math::exp(tf::fast(x)).v" : "expf(x)"),
-            fmt::arg("causal", attention_of(*spec.op).causal() ? "true" : "false"), fmt::arg("mask", mask)),
-        {"attend"}};
+                fmt::arg("prelude", device_prelude()), fmt::arg("type", device_type(dtype)),
+                fmt::arg("depth", head_size(attention_of(*spec.op), spec.inputs, 0)),
+                fmt::arg("width", head_size(attention_of(*spec.op), spec.inputs, 2)),
+                fmt::arg("exp", is_fast ? "tf::math::exp(tf::fast(x)).v" : "expf(x)"),
+                fmt::arg("causal", attention_of(*spec.op).causal() ? "true" : "false"), fmt::arg("mask", mask)),
+            {"attend"}};
   }
   AttentionRowsKernel(const KernelSpec& spec, const LoadedModule& module)
       : op_(spec.op), function_(module.function("attend")) {}
 
   void run(const Launch& launch) const override {
     const FusedAttention& attention = attention_of(*op_);
-    const bool heads_first = attention.layout() == FusedAttention::Layout::bhld;
-    const int head = heads_first ? 1 : 2, row = heads_first ? 2 : 1;
-    const TensorView& q = launch.inputs[0];
-    const TensorView& k = launch.inputs[1];
+    const std::size_t head = attention.head_axis(), row = attention.row_axis();
     const TensorView& y = launch.outputs[0];
     if (y.num_elements() == 0) return;
-    const auto operand = [&](const TensorView& view) {
+    const Shape q = attention.with_heads(launch.inputs[0].dims, 0), k = attention.with_heads(launch.inputs[1].dims, 1);
+    const auto operand = [&](const TensorView& view, int index) {
       const auto strides = view_strides(view);
-      return AttentionArguments::Operand{view.data, strides[0], strides[static_cast<std::size_t>(head)],
-                                         strides[static_cast<std::size_t>(row)], 1};
+      if (attention.layout() == FusedAttention::Layout::flat)
+        return AttentionArguments::Operand{view.data, strides[0], attention.with_heads(view.dims, index)[3], strides[1],
+                                           1};
+      return AttentionArguments::Operand{view.data, strides[0], strides[head], strides[row], 1};
     };
     AttentionArguments arguments;
-    arguments.q = operand(q);
-    arguments.k = operand(k);
-    arguments.v = operand(launch.inputs[2]);
-    arguments.y = operand(y);
-    arguments.heads = static_cast<std::int32_t>(q.dim(head));
-    arguments.key_heads = static_cast<std::int32_t>(k.dim(head));
-    arguments.queries = static_cast<std::int32_t>(q.dim(row));
-    arguments.keys = static_cast<std::int32_t>(k.dim(row));
-    arguments.rows = q.dim(0) * q.dim(head) * q.dim(row);
-    arguments.scale = static_cast<float>(attention.scale().value_or(1 / std::sqrt(static_cast<double>(q.dim(3)))));
+    arguments.q = operand(launch.inputs[0], 0);
+    arguments.k = operand(launch.inputs[1], 1);
+    arguments.v = operand(launch.inputs[2], 2);
+    arguments.y = operand(y, 0);
+    arguments.heads = static_cast<std::int32_t>(q[head]);
+    arguments.key_heads = static_cast<std::int32_t>(k[head]);
+    arguments.queries = static_cast<std::int32_t>(q[row]);
+    arguments.keys = static_cast<std::int32_t>(k[row]);
+    arguments.rows = q[0] * q[head] * q[row];
+    arguments.scale = static_cast<float>(attention.scale().value_or(1 / std::sqrt(static_cast<double>(q[3]))));
     const TensorView mask = operand_of(launch.inputs, FusedAttention::kMask);
     if (mask.data != nullptr) {
-      const std::array<std::int64_t, 4> dims{q.dim(0), q.dim(head), q.dim(row), k.dim(row)};
+      const std::array<std::int64_t, 4> dims{q[0], q[head], q[row], k[row]};
       const NestOperand broadcast = broadcast_operand(mask, dims);
       arguments.mask = {mask.data, broadcast.strides[0], broadcast.strides[1], broadcast.strides[2],
                         broadcast.strides[3]};

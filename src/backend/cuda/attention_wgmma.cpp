@@ -35,7 +35,9 @@ std::optional<std::string> refuses(const FusedAttention& attention, const std::v
   }
   if (outputs[0].dtype != inputs[0].dtype) return "the type of the result differs from the query's";
   for (std::size_t i = 0; i < 3; ++i) {
-    if (inputs[i].rank() != 4 || !inputs[i].dims[3].is_constant()) return "the head size is not known";
+    if (inputs[i].rank() != (attention.layout() == FusedAttention::Layout::flat ? 3 : 4) ||
+        !inputs[i].dims.back().is_constant())
+      return "the head size is not known";
   }
   if (attention.scale() && !(*attention.scale() > 0)) return "the scale is not positive";
   return std::nullopt;
@@ -43,9 +45,13 @@ std::optional<std::string> refuses(const FusedAttention& attention, const std::v
 
 /// The schedule's part that the operator decides.
 AttentionSchedule base_schedule(const FusedAttention& attention, const std::vector<TensorType>& inputs) {
+  const auto size_of_head = [&](int index) {
+    const std::int64_t size = attention.with_heads(inputs[static_cast<std::size_t>(index)].dims, index)[3].constant();
+    return static_cast<int>(std::min<std::int64_t>(size, 1024));
+  };
   AttentionSchedule schedule{.element = inputs[0].dtype,
-                             .head_size = static_cast<int>(std::min<std::int64_t>(inputs[0].dims[3].constant(), 1024)),
-                             .value_size = static_cast<int>(std::min<std::int64_t>(inputs[2].dims[3].constant(), 1024)),
+                             .head_size = size_of_head(0),
+                             .value_size = size_of_head(2),
                              .causal = attention.causal(),
                              .masked = has_mask(inputs)};
   if (schedule.masked) schedule.mask = inputs[FusedAttention::kMask].dtype;
@@ -66,19 +72,23 @@ AttentionSchedule check(const KernelSpec& spec) {
   return schedule;
 }
 
-/// [batch, head, row, element] of a tensor in either layout, as a tensor map wants it: innermost first.
+/// [batch, head, row, element] of operand `index` in any layout, as a tensor map wants it: innermost first.
 struct HeadView {
   std::int64_t batch, heads, rows, size;
   std::int64_t batch_step, head_step, row_step;  ///< elements
 };
-HeadView head_view(const TensorView& view, FusedAttention::Layout layout) {
-  const bool rows_inner = layout == FusedAttention::Layout::bhld;
-  const std::int64_t outer = view.dim(1), inner = view.dim(2);
-  HeadView heads{view.dim(0), rows_inner ? outer : inner, rows_inner ? inner : outer, view.dim(3), 0, 0, 0};
-  heads.row_step = rows_inner ? view.pitch : view.pitch * inner;
-  heads.head_step = rows_inner ? view.pitch * inner : view.pitch;
-  heads.batch_step = view.pitch * inner * outer;
-  return heads;
+HeadView head_view(const TensorView& view, const FusedAttention& attention, int index) {
+  const Shape dims = attention.with_heads(view.dims, index);
+  const std::int64_t heads = dims[attention.head_axis()], rows = dims[attention.row_axis()], size = dims[3];
+  switch (attention.layout()) {
+    case FusedAttention::Layout::bhld:
+      return {dims[0], heads, rows, size, view.pitch * rows * heads, view.pitch * rows, view.pitch};
+    case FusedAttention::Layout::blhd:
+      return {dims[0], heads, rows, size, view.pitch * heads * rows, view.pitch, view.pitch * heads};
+    case FusedAttention::Layout::flat:
+      break;
+  }
+  return {dims[0], heads, rows, size, view.pitch * rows, size, view.pitch};
 }
 
 TensorMap head_map(const HeadView& view, const void* data, DType dtype, int box_rows) {
@@ -94,7 +104,7 @@ TensorMap head_map(const HeadView& view, const void* data, DType dtype, int box_
 class AttentionKernel final : public Kernel {
  public:
   AttentionKernel(const KernelSpec& spec, const AttentionSchedule& schedule, const LoadedModule& module)
-      : layout_(attention_of(spec.op).layout()),
+      : op_(spec.op),
         schedule_(schedule),
         scale_(static_cast<float>(
             kLog2E * attention_of(spec.op).scale().value_or(1 / std::sqrt(static_cast<double>(schedule.head_size))))),
@@ -103,8 +113,9 @@ class AttentionKernel final : public Kernel {
   void run(const Launch& launch) const override {
     const TensorView& y = launch.outputs[0];
     if (y.num_elements() == 0) return;
-    const HeadView q = head_view(launch.inputs[0], layout_), k = head_view(launch.inputs[1], layout_);
-    const HeadView v = head_view(launch.inputs[2], layout_), out = head_view(y, layout_);
+    const FusedAttention& attention = attention_of(op_);
+    const HeadView q = head_view(launch.inputs[0], attention, 0), k = head_view(launch.inputs[1], attention, 1);
+    const HeadView v = head_view(launch.inputs[2], attention, 2), out = head_view(y, attention, 0);
     if (k.rows == 0) {
       cuda_stream(launch).fill(y.data, 0, static_cast<std::size_t>(y.num_elements()) * size_of(y.dtype));
       return;
@@ -132,6 +143,9 @@ class AttentionKernel final : public Kernel {
                                head_map(v, launch.inputs[2].data, schedule_.element, schedule_.tile_keys), arguments);
   }
 
+  bool accepts_pitched_input(int) const override { return true; }
+  std::int64_t pitched_input_alignment() const override { return 16; }  // of rows in a tensor map
+
  private:
   /// Broadcast to [batch, heads, queries, keys]; an axis of 1 stands still.
   static void bind_mask(const TensorView& mask, AttentionArguments& arguments) {
@@ -148,7 +162,7 @@ class AttentionKernel final : public Kernel {
     arguments.mask_key = steps[3];
   }
 
-  FusedAttention::Layout layout_;
+  OpPtr op_;
   AttentionSchedule schedule_;
   float scale_;
   Function function_;
@@ -161,10 +175,10 @@ double estimate_us(const AttentionSchedule& schedule, const Problem& problem, co
   constexpr std::array kTileClocks{243.0, 300.0, 122.0, 12.0};
   constexpr std::array kRegisters{160, 168, 128, 96};  // of a thread, by the number of warpgroups
   constexpr double kLaunchUs = 2.3, kClockEfficiency = 0.83;
-  const auto layout = attention_of(problem.op).layout();
-  const Shape& q = problem.input_shapes[0];
-  const Shape& k = problem.input_shapes[1];
-  const std::size_t row = layout == FusedAttention::Layout::bhld ? 2 : 1, head = 3 - row;
+  const FusedAttention& attention = attention_of(problem.op);
+  const Shape q = attention.with_heads(problem.input_shapes[0], 0),
+              k = attention.with_heads(problem.input_shapes[1], 1);
+  const std::size_t row = attention.row_axis(), head = attention.head_axis();
   const double queries = static_cast<double>(q[row]), keys = static_cast<double>(k[row]);
   double tiles = std::ceil(keys / schedule.tile_keys);
   if (schedule.causal) tiles = (tiles + 1) / 2;

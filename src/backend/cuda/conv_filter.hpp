@@ -63,7 +63,8 @@ inline std::optional<EpilogueSpec> epilogue_or_refusal(
   std::string reason = refusal.value_or("");
   std::optional<EpilogueSpec> epilogue;
   if (!refusal) {
-    epilogue = epilogue_spec(conv.epilogue(), problem.inputs, Conv::kFirstEpilogueInput, problem.outputs[0], reason);
+    epilogue =
+        epilogue_spec(conv.epilogue().program, problem.inputs, Conv::kFirstEpilogueInput, problem.outputs[0], reason);
   }
   if (!epilogue) offer_refusal(reason, out);
   return epilogue;

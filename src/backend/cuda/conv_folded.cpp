@@ -104,7 +104,7 @@ CheckedSpec check(const KernelSpec& spec) {
   std::string refusal = refuses(conv, spec.inputs, spec.outputs).value_or("");
   std::optional<EpilogueSpec> epilogue;
   if (refusal.empty()) {
-    epilogue = epilogue_spec(conv.epilogue(), spec.inputs, Conv::kFirstEpilogueInput, spec.outputs[0], refusal);
+    epilogue = epilogue_spec(conv.epilogue().program, spec.inputs, Conv::kFirstEpilogueInput, spec.outputs[0], refusal);
   }
   require(refusal.empty(), Code::incompatible_engine, "tactic '{}' cannot run this Conv: {}", spec.tactic, refusal);
   checked.fold = fold_of(conv, filter_sizes(spec.inputs[1]), spec.inputs[0].dtype);

@@ -1,6 +1,6 @@
-// Channels-last convolution over two axes by tiles: an implicit matrix product whose rows are output pixels; every thread
-// finds the pixels of its chunks itself. Channels of any number and groups: groups with few columns are computed together,
-// with zeros between them.
+// Channels-last convolution over two axes by tiles: an implicit matrix product whose rows are output pixels; every
+// thread finds the pixels of its chunks itself. Channels of any number and groups: groups with few columns are computed
+// together, with zeros between them.
 #include <algorithm>
 
 #include <fmt/format.h>
@@ -14,8 +14,8 @@ namespace {
 
 /// A convolution as a batch of products.
 struct Products {
-  std::int64_t groups, merged;     ///< products, and groups in each
-  std::int64_t n, channels;        ///< of one product
+  std::int64_t groups, merged;  ///< products, and groups in each
+  std::int64_t n, channels;     ///< of one product
   std::int64_t k;
 };
 Products products_of(const Conv& conv, const FilterSizes& sizes, bool is_exact) {
@@ -56,7 +56,7 @@ CheckedSpec check(const KernelSpec& spec) {
   std::string refusal = refuses(conv, spec.inputs, spec.outputs).value_or("");
   std::optional<EpilogueSpec> epilogue;
   if (refusal.empty())
-    epilogue = epilogue_spec(conv.epilogue(), spec.inputs, Conv::kFirstEpilogueInput, spec.outputs[0], refusal);
+    epilogue = epilogue_spec(conv.epilogue().program, spec.inputs, Conv::kFirstEpilogueInput, spec.outputs[0], refusal);
   require(refusal.empty(), Code::incompatible_engine, "tactic '{}' cannot run this Conv: {}", spec.tactic, refusal);
   const Products products = products_of(conv, filter_sizes(spec.inputs[1]), schedule.is_exact());
   require(schedule.columns == ColumnSource::packed && schedule.rows == RowSource::image &&
@@ -134,7 +134,8 @@ void candidates(const Problem& problem, const DeviceTraits& traits, std::vector<
   std::string reason = refusal.value_or("");
   std::optional<EpilogueSpec> epilogue;
   if (!refusal)
-    epilogue = epilogue_spec(conv.epilogue(), problem.inputs, Conv::kFirstEpilogueInput, problem.outputs[0], reason);
+    epilogue =
+        epilogue_spec(conv.epilogue().program, problem.inputs, Conv::kFirstEpilogueInput, problem.outputs[0], reason);
   if (!epilogue) return offer_refusal(reason, out);
   const Shape& y = problem.output_shapes[0];
   TileShape shape;

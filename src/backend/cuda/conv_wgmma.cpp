@@ -52,7 +52,7 @@ CheckedSpec check(const KernelSpec& spec) {
   std::string refusal = refuses(conv, spec.inputs, spec.outputs).value_or("");
   std::optional<EpilogueSpec> epilogue;
   if (refusal.empty()) {
-    epilogue = epilogue_spec(conv.epilogue(), spec.inputs, Conv::kFirstEpilogueInput, spec.outputs[0], refusal);
+    epilogue = epilogue_spec(conv.epilogue().program, spec.inputs, Conv::kFirstEpilogueInput, spec.outputs[0], refusal);
   }
   require(refusal.empty(), Code::incompatible_engine, "tactic '{}' cannot run this Conv: {}", spec.tactic, refusal);
   const FilterSizes sizes = filter_sizes(spec.inputs[1]);
@@ -125,7 +125,9 @@ class ConvKernel final : public Kernel {
     }
     launcher_.run(launch, arguments, a, b_, loads_k_, launch.inputs, Conv::kFirstEpilogueInput, y);
   }
+  bool accepts_pitched_input(int) const override { return true; }
   bool accepts_pitched_output(int) const override { return true; }
+  std::int64_t pitched_input_alignment() const override { return kMapAlignment; }
 
  private:
   OpPtr op_;

@@ -192,7 +192,10 @@ class CudaBackend final : public Backend {
   CudaBackend(CUcontext context, DeviceTraits traits) : context_(context), traits_(std::move(traits)) {}
 
   std::string_view name() const override { return "cuda"; }
-  Abilities abilities() const override { return {.norm_epilogues = true, .integer_products = true}; }
+  Abilities abilities() const override {
+    // Without tensor cores for them nothing is gained by merging, and gated products have no kernel.
+    return {.norm_epilogues = true, .integer_products = true, .merged_products = traits_.sm == 90};
+  }
   std::string target() const override { return target_name(traits_.sm); }
   std::optional<std::string> refuses_target(std::string_view target) const override {
     if (target == this->target()) return std::nullopt;

@@ -157,11 +157,12 @@ int EpilogueSpec::num_whole() const {
   }));
 }
 
-std::optional<EpilogueSpec> epilogue_spec(const Epilogue& epilogue, std::span<const TensorType> inputs, int first_input,
-                                          const TensorType& output, std::string& refusal) {
+std::optional<EpilogueSpec> epilogue_spec(const PointwiseProgram& program, std::span<const TensorType> inputs,
+                                          int first_input, const TensorType& output, std::string& refusal, bool gated) {
   EpilogueSpec spec;
-  spec.program = epilogue.program;
-  const int count = epilogue.num_extra_inputs();
+  spec.gated = gated;
+  spec.program = program;
+  const int count = program.empty() ? 0 : program.num_inputs - (gated ? 2 : 1);
   if (count > kMaxEpilogueOperands) {
     refusal = fmt::format("the epilogue has {} operands, at most {} are supported", count, kMaxEpilogueOperands);
     return std::nullopt;
@@ -193,6 +194,7 @@ std::string emit_epilogue(const EpilogueSpec& spec, DType output, int unit, bool
 
   std::string channels, load_channels, rows, load_rows, finish;
   std::vector<std::string> names{"x"};
+  if (spec.gated) names.emplace_back("gate[i]");
   if (spec.has_bias) {
     channels += "  Packed<float> bias;\n";
     load_channels += "  load_vector(args.bias + channel, values.bias);\n";
@@ -275,7 +277,8 @@ TF_FN void load_channels(const GemmArguments& args, int channel, ChannelValues& 
 TF_FN void load_rows(const GemmArguments& args, long long row, int channel, const char* staged, RowValues& values) {{
 {}}}
 // Finishes columns channel .. channel + kUnit - 1 of one row and stores them.
-TF_FN void finish(const float (&v)[kUnit], const ChannelValues& columns, const RowValues& rows, const GemmArguments& args, long long row, int channel) {{
+// `gate`: of the other columns, where there are such.
+TF_FN void finish(const float (&v)[kUnit], const float (&gate)[kUnit], const ChannelValues& columns, const RowValues& rows, const GemmArguments& args, long long row, int channel) {{
 {}  float y[kUnit];
 #pragma unroll
   for (int i = 0; i < kUnit; ++i) {{

@@ -27,8 +27,9 @@ struct EpilogueSpec {
     bool has_columns = false;  ///< broadcast: varies along the last axis
   };
   bool has_bias = false;
+  bool gated = false;  ///< register 1 of the program is the result of another column; see GemmSchedule::gated
   PointwiseProgram program;
-  std::vector<Operand> operands;  ///< register i + 1 of the program
+  std::vector<Operand> operands;  ///< the program's registers behind its own results
 
   /// The first whole operand of type `output`, which a schedule may stage; -1: none.
   int stageable(DType output) const;
@@ -36,10 +37,11 @@ struct EpilogueSpec {
   int num_whole() const;
 };
 
-/// `inputs[first_input ...]` are the program's operands, `output` the result. nullopt and a reason in `refusal` when
-/// the kernels cannot do it.
-std::optional<EpilogueSpec> epilogue_spec(const Epilogue& epilogue, std::span<const TensorType> inputs, int first_input,
-                                          const TensorType& output, std::string& refusal);
+/// `inputs[first_input ...]` are the operands of the program (which may be empty), `output` the result. nullopt and a
+/// reason in `refusal` when the kernels cannot do it.
+std::optional<EpilogueSpec> epilogue_spec(const PointwiseProgram& program, std::span<const TensorType> inputs,
+                                          int first_input, const TensorType& output, std::string& refusal,
+                                          bool gated = false);
 
 /// Defines kUnit, Out, ChannelValues, RowValues, load_channels, load_rows and finish; see the text's own comments.
 /// `unit`: neighbouring columns finished at a time. `is_staged`: the first stageable operand is read from shared

@@ -29,7 +29,8 @@ double estimate_us(const GemmSchedule& schedule, const GemmShape& shape, const D
   const double k = loads * schedule.row_elements();
   const double tile_m = schedule.tile_m(), tile_n = schedule.tile_n;
   const double rate = kHalfMultiplies * 2.0 / schedule.element_bytes() * kMmaEfficiency;
-  const std::int64_t tiles_m = ceil_div(shape.m, schedule.tile_m()), tiles_n = ceil_div(shape.n, schedule.tile_n);
+  const std::int64_t tiles_m = ceil_div(shape.m, schedule.tile_m()),
+                     tiles_n = ceil_div(shape.n, schedule.result_columns());
   const std::int64_t tiles = tiles_m * tiles_n * shape.batches;
   const double split = std::max(schedule.split_k, 1);
   const double multiply = tile_m * tile_n * k / split / rate;
@@ -57,7 +58,7 @@ double estimate_us(const GemmSchedule& schedule, const GemmShape& shape, const D
   }
   const double results = static_cast<double>(shape.m * shape.batches) * static_cast<double>(shape.n);
   double bytes = shape.input_bytes + results * schedule.output_bytes() * (1 + operands) +
-                 static_cast<double>(shape.n) * k * schedule.element_bytes() *
+                 static_cast<double>(shape.n) * (shape.gated ? 2 : 1) * k * schedule.element_bytes() *
                      (shape.columns == ColumnSource::packed ? 1.0 : static_cast<double>(shape.batches));
   const double compute_us = clocks / (traits.clock_ghz * 1000 * kClockEfficiency);
   const double memory_us = bytes / (traits.bandwidth_gb_s * 1000 * kStreamEfficiency);
@@ -121,7 +122,7 @@ std::vector<RankedSchedule> rank_schedules(const GemmShape& shape, const DeviceT
       return;
     }
     if (!fit_stages(schedule, loads) || schedule.refuses()) return;
-    if (schedule.resident && ceil_div(shape.n, schedule.tile_n) * 4 > traits.num_sms) return;
+    if (schedule.resident && ceil_div(shape.n, schedule.result_columns()) * 4 > traits.num_sms) return;
     if (schedule.resident && schedule.stages < 3) return;
     ranked.push_back({schedule, estimate_us(schedule, shape, traits)});
   };
@@ -130,7 +131,8 @@ std::vector<RankedSchedule> rank_schedules(const GemmShape& shape, const DeviceT
                           .rows = shape.rows,
                           .columns = shape.columns,
                           .row_bytes = row_bytes,
-                          .loads_per_stage = 1};
+                          .loads_per_stage = 1,
+                          .gated = shape.gated};
   for (const Tile& tile : kTiles) {
     // A tile much wider than the product only wastes.
     if (tile.tile_n > 64 && tile.tile_n >= 2 * shape.n) continue;
@@ -152,7 +154,7 @@ std::vector<RankedSchedule> rank_schedules(const GemmShape& shape, const DeviceT
       }
     }
   }
-  if (shape.columns == ColumnSource::packed && shape.batches == 1) {
+  if (shape.columns == ColumnSource::packed && shape.batches == 1 && !shape.gated) {
     for (const SplitTile& tile : kSplitTiles) {
       for (const int split : kSplits) {
         for (const int loads : {1, 2, 4}) {

@@ -18,6 +18,7 @@ struct GemmShape {
   double input_bytes = 0;  ///< of A in memory, before any gathering
   int num_whole = 0;       ///< epilogue operands of the output's size
   bool can_stage = false;  ///< the first of them can be staged
+  bool gated = false;      ///< b has 2 n columns; see GemmSchedule::gated
   RowSource rows = RowSource::matrix;
   ColumnSource columns = ColumnSource::packed;
   DType element = DType::float16;

@@ -19,10 +19,22 @@ constexpr int kGroupM = 8;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+/// The column of b that lies in `row` of the packed b, for `n` columns of the result; nullopt: none, the row is
+/// padding.
+std::optional<std::int64_t> column_at(const GemmSchedule& schedule, std::int64_t n, std::int64_t row) {
+  const std::int64_t group = 4 * schedule.unit(), tile = row / schedule.tile_n;
+  const std::int64_t inside = column_of(static_cast<int>(row % schedule.tile_n), schedule.unit());
+  // Of pairs, groups of first ones and of second ones take turns.
+  const std::int64_t half = schedule.gated ? inside / group % 2 : 0;
+  const std::int64_t column =
+      tile * schedule.result_columns() + (schedule.gated ? inside / (2 * group) * group + inside % group : inside);
+  return column < n ? std::optional(column + half * n) : std::nullopt;
+}
+
 }  // namespace
 
 std::int64_t padded_columns(const GemmSchedule& schedule, std::int64_t n) {
-  return ceil_div(n, schedule.tile_n) * schedule.tile_n;
+  return ceil_div(n, schedule.result_columns()) * schedule.tile_n;
 }
 
 std::int64_t packed_columns_bytes(const GemmSchedule& schedule, std::int64_t n, std::int64_t channels,
@@ -40,12 +52,11 @@ std::vector<std::byte> pack_columns(
   std::vector<std::byte> packed(static_cast<std::size_t>(packed_columns_bytes(schedule, n, channels, positions)));
   const std::int64_t step = channels > 1 ? index_of(0, 0, 1) - index_of(0, 0, 0) : 1;
   for (std::int64_t f = 0; f < padded_columns(schedule, n); ++f) {
-    const std::int64_t inside = f % schedule.tile_n;
-    const std::int64_t column = f - inside + column_of(static_cast<int>(inside), schedule.unit());
-    if (column >= n) continue;
+    const std::optional<std::int64_t> column = column_at(schedule, n, f);
+    if (!column) continue;
     for (std::int64_t position = 0; position < positions; ++position) {
       std::byte* to = packed.data() + static_cast<std::size_t>(f * row + position * padded_channels) * size;
-      const std::byte* from = data + static_cast<std::size_t>(index_of(column, position, 0)) * size;
+      const std::byte* from = data + static_cast<std::size_t>(index_of(*column, position, 0)) * size;
       if (step == 1) {
         std::memcpy(to, from, static_cast<std::size_t>(channels) * size);
         continue;
@@ -183,7 +194,7 @@ void GemmLauncher::run(const Launch& launch, GemmArguments& arguments, const Ten
   }
   bind_operands(epilogue_, inputs, first_input, output, arguments);
   arguments.tiles_m = static_cast<int>(ceil_div(arguments.m, schedule_.tile_m()));
-  arguments.tiles_n = static_cast<int>(ceil_div(arguments.n, schedule_.tile_n));
+  arguments.tiles_n = static_cast<int>(ceil_div(arguments.n, schedule_.result_columns()));
   arguments.group_m = kGroupM;
   arguments.steps_k = static_cast<int>(loads_k / schedule_.loads_per_stage);
   TensorMap residual = b;

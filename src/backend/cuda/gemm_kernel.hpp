@@ -15,6 +15,7 @@
 namespace tenfold::cuda {
 
 /// Constant b as the kernels want it: [columns padded to tile_n][loads * row_elements], rows permuted by column_of.
+/// `n`: columns of the result.
 /// `index_of(column, position, channel)` is the element's place in `data`.
 std::vector<std::byte> pack_columns(
     const GemmSchedule& schedule, std::int64_t n, std::int64_t channels, std::int64_t positions, const std::byte* data,

@@ -11,7 +11,7 @@
 namespace tenfold::cuda {
 namespace {
 
-constexpr std::size_t kNumParameters = 14;
+constexpr std::size_t kNumParameters = 15;
 
 constexpr std::array kElements{DType::float16, DType::bfloat16, DType::int8, DType::uint8, DType::float32};
 
@@ -59,16 +59,20 @@ std::optional<std::string> GemmSchedule::refuses() const {
   }
   if (ping_pong && (consumers < 2 || split_k != 0)) return "taking turns needs two warpgroups or more";
   if (split_k != 0 && (resident || staged_residuals != 0)) return "a split product keeps nothing";
+  if (gated && (columns != ColumnSource::packed || split_k != 0 || staged_residuals != 0 || is_integer() ||
+                tile_n % (8 * unit()) != 0)) {
+    return "pairs of columns go with packed floats and whole k only";
+  }
   if (staged_residuals != 0 && staged_residuals < (ping_pong ? consumers : 2)) return "too few staged residuals";
   if (shared_bytes(0) > kMaxSharedBytes) return "the stages do not fit in shared memory";
   return std::nullopt;
 }
 
 std::string GemmSchedule::describe() const {
-  return fmt::format("{} {}x{} {} warpgroups, {} stages of {}x{} bytes{}{}{}{}", to_string(element), tile_m(), tile_n,
+  return fmt::format("{} {}x{} {} warpgroups, {} stages of {}x{} bytes{}{}{}{}{}", to_string(element), tile_m(), tile_n,
                      consumers, stages, loads_per_stage, row_bytes, resident ? ", resident weights" : "",
                      ping_pong ? ", ping-pong" : "", staged_residuals > 0 ? ", staged residual" : "",
-                     split_k > 0 ? fmt::format(", k over {} blocks", split_k) : "");
+                     split_k > 0 ? fmt::format(", k over {} blocks", split_k) : "", gated ? ", gated" : "");
 }
 
 std::vector<std::int64_t> GemmSchedule::encode() const {
@@ -85,13 +89,15 @@ std::vector<std::int64_t> GemmSchedule::encode() const {
           resident,
           ping_pong,
           staged_residuals,
-          split_k};
+          split_k,
+          gated};
 }
 
 GemmSchedule GemmSchedule::decode(std::span<const std::int64_t> parameters) {
   require(parameters.size() == kNumParameters &&
               std::all_of(parameters.begin(), parameters.end(), [](std::int64_t v) { return 0 <= v && v <= 256; }) &&
-              parameters[2] <= 2 && parameters[3] <= 2 && parameters[10] <= 1 && parameters[11] <= 1,
+              parameters[2] <= 2 && parameters[3] <= 2 && parameters[10] <= 1 && parameters[11] <= 1 &&
+              parameters[14] <= 1,
           Code::incompatible_engine, "the parameters of a tensor-core product are no schedule");
   const auto number = [&](std::size_t i) { return static_cast<int>(parameters[i]); };
   const GemmSchedule schedule{.element = static_cast<DType>(number(0)),
@@ -107,7 +113,8 @@ GemmSchedule GemmSchedule::decode(std::span<const std::int64_t> parameters) {
                               .resident = number(10) == 1,
                               .ping_pong = number(11) == 1,
                               .staged_residuals = number(12),
-                              .split_k = number(13)};
+                              .split_k = number(13),
+                              .gated = number(14) == 1};
   const auto refusal = schedule.refuses();
   require(!refusal, Code::incompatible_engine, "the schedule of a tensor-core product cannot be built: {}",
           refusal.value_or(""));

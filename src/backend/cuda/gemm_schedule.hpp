@@ -46,12 +46,15 @@ struct GemmSchedule {
   bool ping_pong = false;    ///< every warpgroup has its own tile; they take turns at the tensor cores
   int staged_residuals = 0;  ///< tiles of the epilogue's first whole operand, loaded ahead; 0: read where it is used
   int split_k = 0;           ///< blocks of a cluster that share one tile's k, 1 to 8; 0: persistent blocks
+  bool gated = false;        ///< two columns of b make one of the result: groups of them lie side by side in a tile
 
   int element_bytes() const;
   int output_bytes() const;
   bool is_integer() const { return element == DType::int8 || element == DType::uint8; }
   int row_elements() const { return row_bytes / element_bytes(); }
   int tile_m() const { return (ping_pong ? 1 : consumers) * blocks_m * 64; }
+  /// Columns of the result that a tile makes.
+  int result_columns() const { return gated ? tile_n / 2 : tile_n; }
   int threads() const { return (consumers + 1) * 128; }
   /// Neighbouring columns that one thread finishes at a time.
   int unit() const;

@@ -124,7 +124,7 @@ tenfold_gemm(const __grid_constant__ TensorMap map_a, const __grid_constant__ Te
       }
       ChannelValues columns;
       load_channels(args, channel, columns);
-      if (wanted) finish(v, columns, rows, args, row, channel);
+      if (wanted) finish(v, v, columns, rows, args, row, channel);
     }
   }
   __syncwarp();

@@ -19,6 +19,7 @@ constexpr int kBytesA = kTileM * kRow, kBytesB = kTileN * kRow;
 constexpr int kRowElements = kRow / kElementBytes;
 constexpr int kGroup = 4 * kUnit;       // columns that four lanes finish together
 constexpr int kGroups = kTileN / kGroup;
+constexpr int kHalves = kGated ? 2 : 1;  // neighbouring groups of sums that meet in one group of results
 typedef Mma::Value Sum;
 
 // One load of A: rows m0 .. m0 + kTileM - 1, k from `load` * kRowElements.
@@ -221,28 +222,30 @@ tenfold_gemm(const __grid_constant__ TensorMap map_a, const __grid_constant__ Te
         const int m0 = tile.m * kTileM + row0;
         const long long first_row = (long long)tile.batch * args.m + m0;
         constexpr int kAtOnce = kGroups % 2 == 0 ? 2 : 1;
+        auto channel_of = [&](int group) { return tile.n * (kTileN / kHalves) + group / kHalves * kGroup + kUnit * (lane % 4); };
 #pragma unroll
         for (int group0 = 0; group0 < kGroups; group0 += kAtOnce) {
           RowValues rows[kAtOnce][2];
 #pragma unroll
-          for (int i = 0; i < kAtOnce; ++i) {
+          for (int i = 0; i < kAtOnce; i += kHalves) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-              const int channel = tile.n * kTileN + (group0 + i) * kGroup + kUnit * (lane % 4);
+              const int channel = channel_of(group0 + i);
               const char* staged = memory + (residual - shared_address(memory)) + (slot % kResiduals) * kResidualBytes + ((group0 + i) * kTileM + row0 + 8 * half) * 64 + 16 * (lane % 4);
               if (m0 + 8 * half < args.m && channel < args.n) load_rows(args, first_row + 8 * half, channel, staged, rows[i][half]);
             }
           }
 #pragma unroll
-          for (int i = 0; i < kAtOnce; ++i) {
-            const int channel = tile.n * kTileN + (group0 + i) * kGroup + kUnit * (lane % 4);
+          for (int i = 0; i < kAtOnce; i += kHalves) {
+            const int channel = channel_of(group0 + i);
             ChannelValues columns;
             load_channels(args, channel, columns);
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-              float v[kUnit];
+              float v[kUnit], gate[kUnit];
               gather_unit(sums[block], group0 + i, half, v);
-              if (m0 + 8 * half < args.m && channel < args.n) finish(v, columns, rows[i][half], args, first_row + 8 * half, channel);
+              gather_unit(sums[block], group0 + i + kHalves - 1, half, gate);
+              if (m0 + 8 * half < args.m && channel < args.n) finish(v, gate, columns, rows[i][half], args, first_row + 8 * half, channel);
             }
           }
         }
@@ -274,10 +277,10 @@ std::string gemm_text(const GemmSchedule& schedule, const EpilogueSpec& epilogue
   text += fmt::format(
       "constexpr int kRows = {}, kColumns = {}, kConsumers = {}, kBlocksM = {}, kTileN = {}, kRow = {}, kLoads = {};\n"
       "constexpr int kStages = {}, kStagedResiduals = {}, kSplit = {}, kElementBytes = {};\n"
-      "constexpr bool kResident = {}, kPingPong = {};\n",
+      "constexpr bool kResident = {}, kPingPong = {}, kGated = {};\n",
       static_cast<int>(schedule.rows), static_cast<int>(schedule.columns), schedule.consumers, schedule.blocks_m,
       schedule.tile_n, schedule.row_bytes, schedule.loads_per_stage, schedule.stages, schedule.staged_residuals,
-      std::max(schedule.split_k, 1), schedule.element_bytes(), schedule.resident, schedule.ping_pong);
+      std::max(schedule.split_k, 1), schedule.element_bytes(), schedule.resident, schedule.ping_pong, schedule.gated);
   text += emit_wgmma("Mma", {.element = schedule.element,
                              .n = schedule.tile_n,
                              .a_m_major = schedule.rows == RowSource::transposed,

@@ -18,7 +18,8 @@ namespace tenfold::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kMostColumns = 32;  // of 16 bytes in a pixel of a slab
+constexpr std::int64_t kColumnBytes = 16;
+constexpr std::int64_t kMostColumns = 32;  // in a pixel of a slab
 constexpr std::int64_t kMostClusterBlocks = 8;
 constexpr std::int64_t kMostSharedBytes = std::int64_t{200} << 10;
 constexpr std::int64_t kLeastPixels = 16;  // of a block
@@ -86,7 +87,7 @@ class ClusterGroupNorm final : public Kernel {
       pixels *= size.constant();
     }
     const std::int64_t bytes =
-        divide_up(pixels, kMostClusterBlocks) * slab->columns() * 16 + slab->bytes_besides_pixels();
+        divide_up(pixels, kMostClusterBlocks) * slab->columns() * kColumnBytes + slab->bytes_besides_pixels();
     if (bytes > kMostSharedBytes)
       return fmt::format("{} bytes of an image do not fit in the shared memory of a block ({})", bytes,
                          kMostSharedBytes);
@@ -272,7 +273,7 @@ extern "C" __global__ void __launch_bounds__({threads}) normalize(const __grid_c
     // More blocks until all processors have one, as long as each has enough to do; and as many as the memory asks for.
     std::int64_t blocks = 1;
     const auto shared_bytes = [&] {
-      return divide_up(pixels, blocks) * slab_.columns() * 16 + slab_.bytes_besides_pixels();
+      return divide_up(pixels, blocks) * slab_.columns() * kColumnBytes + slab_.bytes_besides_pixels();
     };
     while (blocks < kMostClusterBlocks &&
            (shared_bytes() > kMostSharedBytes ||
@@ -289,6 +290,8 @@ extern "C" __global__ void __launch_bounds__({threads}) normalize(const __grid_c
     config.pdl = true;
     cuda_stream(launch).launch(config, arguments);
   }
+  bool accepts_pitched_input(int index) const override { return index == 0; }
+  std::int64_t pitched_input_alignment() const override { return kColumnBytes; }
   bool can_run_in_place(int index) const override { return index == 0; }
 
  private:

@@ -80,17 +80,19 @@ struct CheckedSpec {
 CheckedSpec check(const KernelSpec& spec, bool is_constant) {
   const MatMul& matmul = matmul_of(spec.op);
   CheckedSpec checked{.schedule = TileSchedule::decode(spec.parameters), .epilogue = {}};
-  std::string refusal = (is_constant ? constant_refuses : batched_refuses)(matmul, spec.inputs, spec.outputs).value_or("");
+  std::string refusal =
+      (is_constant ? constant_refuses : batched_refuses)(matmul, spec.inputs, spec.outputs).value_or("");
   std::optional<EpilogueSpec> epilogue;
   if (refusal.empty())
-    epilogue = epilogue_spec(matmul.epilogue(), spec.inputs, MatMul::kFirstEpilogueInput, spec.outputs[0], refusal);
+    epilogue =
+        epilogue_spec(matmul.epilogue().program, spec.inputs, MatMul::kFirstEpilogueInput, spec.outputs[0], refusal);
   require(refusal.empty(), Code::incompatible_engine, "tactic '{}' cannot run this MatMul: {}", spec.tactic, refusal);
   const TileSchedule& schedule = checked.schedule;
   const ColumnSource columns = is_constant        ? ColumnSource::packed
                                : matmul.trans_b() ? ColumnSource::matrix
                                                   : ColumnSource::transposed;
-  require(schedule.columns == columns && schedule.rows == RowSource::matrix && schedule.element == spec.inputs[0].dtype &&
-              schedule.output == spec.outputs[0].dtype &&
+  require(schedule.columns == columns && schedule.rows == RowSource::matrix &&
+              schedule.element == spec.inputs[0].dtype && schedule.output == spec.outputs[0].dtype &&
               vector_bytes(spec.inputs, columns) % schedule.vector_bytes == 0,
           Code::incompatible_engine, "tactic '{}': the schedule does not fit the operator", spec.tactic);
   checked.epilogue = std::move(*epilogue);
@@ -181,7 +183,8 @@ void candidates(const Problem& problem, const DeviceTraits& traits, std::vector<
   std::string reason = refusal.value_or("");
   std::optional<EpilogueSpec> epilogue;
   if (!refusal)
-    epilogue = epilogue_spec(matmul.epilogue(), problem.inputs, MatMul::kFirstEpilogueInput, problem.outputs[0], reason);
+    epilogue = epilogue_spec(matmul.epilogue().program, problem.inputs, MatMul::kFirstEpilogueInput, problem.outputs[0],
+                             reason);
   if (!epilogue) return offer_refusal(reason, out);
   const Shape& a = problem.input_shapes[0];
   const Shape& c = problem.output_shapes[0];
@@ -233,7 +236,7 @@ std::unique_ptr<Kernel> batched_make(const KernelSpec& spec, const LoadedModule&
 }  // namespace
 
 const CudaTactic kGemmTiles{"gemm.tiles", "MatMul", candidates<true>, constant_pack, source<true>, constant_make};
-const CudaTactic kGemmTilesBatched{
-    "gemm.tiles_batched", "MatMul", candidates<false>, nullptr, source<false>, batched_make};
+const CudaTactic kGemmTilesBatched{"gemm.tiles_batched", "MatMul",    candidates<false>, nullptr,
+                                   source<false>,        batched_make};
 
 }  // namespace tenfold::cuda

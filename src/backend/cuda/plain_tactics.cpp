@@ -60,7 +60,7 @@ void offer(const Problem& problem, const DeviceTraits& traits, Refusal refusal, 
 EpilogueSpec checked_epilogue(const KernelSpec& spec, const Epilogue& epilogue, int first, Refusal refusal) {
   std::string reason = refusal.value_or("");
   std::optional<EpilogueSpec> result;
-  if (!refusal) result = epilogue_spec(epilogue, spec.inputs, first, spec.outputs[0], reason);
+  if (!refusal) result = epilogue_spec(epilogue.program, spec.inputs, first, spec.outputs[0], reason);
   require(result.has_value(), Code::incompatible_engine, "tactic '{}' cannot run this {}: {}", spec.tactic,
           spec.op->type(), reason);
   require(spec.parameters.empty() && spec.weights.empty(), Code::incompatible_engine,
@@ -70,7 +70,7 @@ EpilogueSpec checked_epilogue(const KernelSpec& spec, const Epilogue& epilogue, 
 
 Refusal refuses_epilogue(const Epilogue& epilogue, const Types& inputs, int first, const Types& outputs) {
   std::string reason;
-  if (epilogue_spec(epilogue, inputs, first, outputs[0], reason)) return std::nullopt;
+  if (epilogue_spec(epilogue.program, inputs, first, outputs[0], reason)) return std::nullopt;
   return reason;
 }
 

@@ -157,7 +157,7 @@ extern "C" __global__ void __launch_bounds__(256) tenfold_plain(const __grid_con
     float v[kUnit];
 #pragma unroll
     for (int j = 0; j < kUnit; ++j) v[j] = (float)sums[i][j] + bias_of(from, channel + j, args.n);
-    finish(v, columns, values, args, Rows::first_row(all) + row, channel);
+    finish(v, v, columns, values, args, Rows::first_row(all) + row, channel);
   }
 }
 )";

@@ -323,7 +323,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks) tenfold_tiles(co
         float v[kUnit];
 #pragma unroll
         for (int e = 0; e < kUnit; ++e) v[e] = (float)sums[i][kUnit / 2 * group + e / 2][2 * half + e % 2];
-        if (row + 8 * half < all.m) finish(v, columns, values[half], args, first_row + row + 8 * half, channel);
+        if (row + 8 * half < all.m) finish(v, v, columns, values[half], args, first_row + row + 8 * half, channel);
       }
     }
   }
