@@ -31,17 +31,16 @@ TF_FN u32 pack_pair(float low, float high) {
   return r;
 }
 
-TF_FN void multiply_scores(float (&scores)[kScores], u32 q, u32 k) {
+// A descriptor of what lies `bytes` further. The address is in the low word, and shared memory is too small to carry.
+TF_FN u64 further(u64 descriptor, u32 bytes) { return (descriptor & 0xffffffff00000000ull) | ((u32)descriptor + bytes / 16); }
+// `q`, `k`, `v`: descriptors.
+TF_FN void multiply_scores(float (&scores)[kScores], u64 q, u64 k) {
 #pragma unroll
-  for (int step = 0; step < kStepsK; ++step) {
-    const u64 a = k_major<128>(q + step / 4 * kQueries * 128) + 2 * (step % 4);
-    const u64 b = k_major<128>(k + step / 4 * kKeys * 128) + 2 * (step % 4);
-    ScoreMma::run(scores, a, b, step != 0);
-  }
+  for (int step = 0; step < kStepsK; ++step) ScoreMma::run(scores, further(q, step / 4 * kQueries * 128 + step % 4 * 32), further(k, step / 4 * kKeys * 128 + step % 4 * 32), step != 0);
 }
-TF_FN void multiply_values(float (&results)[kResults], const u32 (&p)[kKeys / 16][4], u32 v, bool first) {
+TF_FN void multiply_values(float (&results)[kResults], const u32 (&p)[kKeys / 16][4], u64 v, bool first) {
 #pragma unroll
-  for (int step = 0; step < kKeys / 16; ++step) ValueMma::run(results, p[step], mn_major<kKeys * 128>(v + step * 2048), !(first && step == 0));
+  for (int step = 0; step < kKeys / 16; ++step) ValueMma::run(results, p[step], further(v, step * 2048), !(first && step == 0));
 }
 
 // Scores of keys that are not there, or not visible, or masked. `row`: the query of half 0; half 1 is 8 further.
@@ -155,7 +154,7 @@ tenfold_attention(const __grid_constant__ TensorMap map_q, const __grid_constant
     if (kConsumers == 4) registers_up<112>();
     const int consumer = warpgroup - 1, lane = thread % 32, warp = thread / 32;
     const int row = query0 + consumer * 64 + warp * 16 + lane / 4;
-    const u32 q = at_q + consumer * 64 * 128;
+    const u64 q = k_major<128>(at_q + consumer * 64 * 128), k = k_major<128>(at_k), v = mn_major<kKeys * 128>(at_v);
     wait_for_predecessor();
     const Mask* mask = (const Mask*)args.mask + batch * args.mask_batch + head * args.mask_head;
     const float scale = kMasked ? 1.0f : args.scale;
@@ -171,7 +170,7 @@ tenfold_attention(const __grid_constant__ TensorMap map_q, const __grid_constant
       barrier_wait(q_full, 0);
       barrier_wait(k_full, 0);
       wgmma_fence();
-      multiply_scores(scores, q, at_k);
+      multiply_scores(scores, q, k);
       wgmma_commit();
       wgmma_wait<0>();
       pin(scores);
@@ -179,21 +178,25 @@ tenfold_attention(const __grid_constant__ TensorMap map_q, const __grid_constant
       if (kMasked || first_cut <= 0) mask_scores(scores, args, mask, 0, row, lane, first_cut <= 0);
       exponentiate(scores, running, shrink, scale);
       pack_probabilities(scores, p);
-      for (int tile = 1; tile < tiles; ++tile) {
-        const u32 stage = tile % kStages, before = (tile - 1) % kStages;
-        barrier_wait(k_full + 8 * stage, tile / kStages & 1);
+      if (tiles > 1) barrier_wait(k_full + 8, 0);
+      for (u32 tile = 1; tile < (u32)tiles; ++tile) {
+        const u32 stage = tile % kStages, before = stage ^ 1;
         wgmma_fence();
-        multiply_scores(scores, q, at_k + stage * kBytesK);
+        multiply_scores(scores, q, further(k, stage * kBytesK));
         wgmma_commit();
         barrier_wait(v_full + 8 * before, (tile - 1) / kStages & 1);
         wgmma_fence();
-        multiply_values(results, p, at_v + before * kBytesV, tile == 1);
+        multiply_values(results, p, further(v, before * kBytesV), tile == 1);
         wgmma_commit();
         wgmma_wait<1>();
         pin(scores);
         if (lane == 0) barrier_arrive(k_empty + 8 * stage);
-        if (kMasked || tile >= first_cut) mask_scores(scores, args, mask, tile * kKeys, row, lane, tile >= first_cut);
+        if (kMasked || (int)tile >= first_cut) mask_scores(scores, args, mask, tile * kKeys, row, lane, (int)tile >= first_cut);
         exponentiate(scores, running, shrink, scale);
+        // The next keys are awaited here because ptxas moves no exponential behind the loop in that wait: it would put
+        // them all behind wgmma_wait, and nothing would be exponentiated while values are multiplied.
+        pin(scores);
+        if (tile + 1 < (u32)tiles) barrier_wait(k_full + 8 * before, (tile + 1) / kStages & 1);
         wgmma_wait<0>();
         pin(results);
         if (lane == 0) barrier_arrive(v_empty + 8 * before);
@@ -204,7 +207,7 @@ tenfold_attention(const __grid_constant__ TensorMap map_q, const __grid_constant
       const u32 last = (tiles - 1) % kStages;
       barrier_wait(v_full + 8 * last, (tiles - 1) / kStages & 1);
       wgmma_fence();
-      multiply_values(results, p, at_v + last * kBytesV, tiles == 1);
+      multiply_values(results, p, further(v, last * kBytesV), tiles == 1);
       wgmma_commit();
       wgmma_wait<0>();
       pin(results);
