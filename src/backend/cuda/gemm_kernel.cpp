@@ -225,8 +225,8 @@ void GemmLauncher::run(const Launch& launch, GemmArguments& arguments, const Ten
     config.cluster.x = static_cast<unsigned>(schedule_.split_k);
   }
   config.grid.x = static_cast<unsigned>(blocks);
-  // In a short kernel the start, and the weights' way to the multiprocessors, hides behind the kernel before.
-  config.pdl = schedule_.split_k > 0 || tiles <= 2 * num_sms_;
+  // The start, and the weights' way to the multiprocessors, hides behind the kernel before.
+  config.pdl = true;
   cuda_stream(launch).launch(config, a, b, residual, arguments);
 }
 

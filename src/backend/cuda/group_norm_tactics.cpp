@@ -99,6 +99,7 @@ TF_FN Moments joined_warp(Moments m) {{
 }}
 template <int V>
 TF_FN void statistics_of(const Arguments& a) {{
+  tf::begin_early();
   typedef tf::Vector<{x}, V> In;
   extern __shared__ float shared[];  // [lines, channels, 2]: means and squares of what each line of threads saw
   const int columns = a.channels / V;
@@ -161,6 +162,7 @@ TF_FN void statistics_of(const Arguments& a) {{
 }}
 template <int V>
 TF_FN void apply_to(const Arguments& a) {{
+  tf::begin_early();
   typedef tf::Vector<{x}, V> In;
   typedef tf::Vector<{y}, V> Out;
   extern __shared__ float shared[];  // factors, shifts; then of each group mean and factor
@@ -278,6 +280,7 @@ extern "C" __global__ void __launch_bounds__({threads}) apply_elements(const __g
     config.grid = {static_cast<unsigned>(chunks), static_cast<unsigned>(batch), 1};
     config.block.x = kThreads;
     config.smem_bytes = static_cast<unsigned>(static_cast<std::size_t>(2 * lines * channels_) * sizeof(float));
+    config.pdl = true;
     const std::int64_t apply_blocks = std::clamp<std::int64_t>(std::min(2 * wanted, most), 1, pixels);
     arguments.apply_pixels = static_cast<std::int32_t>(divide_up(pixels, apply_blocks));
     cuda_stream(launch).launch(config, arguments);
@@ -365,6 +368,7 @@ typedef {x} T;
 typedef {y} Out;
 template <int V>
 TF_FN void normalise(const Arguments& a) {{
+  tf::begin_early();
   extern __shared__ float shared[];  // factors, shifts, then the group's elements
   const int size = a.channels / a.groups, columns = size / V, first = blockIdx.x * size;
   float* factors = shared;
@@ -476,6 +480,7 @@ extern "C" __global__ void __launch_bounds__(kBlock) elements(const __grid_const
     config.block.x = kBlock;
     const std::int64_t size = channels_ / groups_;
     config.smem_bytes = static_cast<unsigned>(bytes_of(arguments.pixels * size, size, x.dtype));
+    config.pdl = true;
     cuda_stream(launch).launch(config, arguments);
   }
   bool accepts_pitched_input(int index) const override { return index == 0; }
