@@ -1,6 +1,8 @@
 // How near the memory-bound CUDA kernels come to the speed of device memory: each case is captured as a graph of
 // launches over rotating buffers larger than the second-level cache, replayed, and the median taken. Prints a table in
 // Markdown.
+//
+//   bench_gpu_ops [part of a case's name]
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -285,8 +287,9 @@ std::vector<Case> cases() {
   }
   all.push_back({"softmax: fp16 [98304, 512]", "Softmax", {}, {half({98304, 512})}, "rows.softmax"});
   all.push_back({"softmax: fp32 [8192, 4096]", "Softmax", {}, {single({8192, 4096})}, "rows.softmax"});
-  for (const Shape& shape : {Shape{2, 64, 64, 320}, Shape{2, 16, 16, 1280}, Shape{16, 64, 64, 640}}) {
-    for (const char* tactic : {"images.normalize", "groups.normalize"}) {
+  for (const Shape& shape : {Shape{2, 64, 64, 320}, Shape{2, 64, 64, 960}, Shape{2, 32, 32, 640},
+                             Shape{2, 16, 16, 1280}, Shape{2, 8, 8, 1280}, Shape{16, 64, 64, 640}}) {
+    for (const char* tactic : {"images.normalize", "groups.normalize", "images.normalize_cluster"}) {
       all.push_back({fmt::format("group norm, silu: fp16 {}", to_string(shape)),
                      "GroupNormalization",
                      nhwc({{"num_groups", std::int64_t{32}}, {"epilogue", std::string("silu 0")}}),
@@ -343,11 +346,12 @@ std::vector<Case> cases() {
 }  // namespace
 }  // namespace tenfold::cuda
 
-int main() {
+int main(int argc, char** argv) {
   try {
     const auto backend = tenfold::cuda::make_cuda_backend(0);
     tenfold::cuda::Bench bench(*backend);
     for (const auto& c : tenfold::cuda::cases()) {
+      if (argc > 1 && c.what.find(argv[1]) == std::string::npos) continue;
       try {
         bench.measure(c);
       } catch (const tenfold::Error& error) {
