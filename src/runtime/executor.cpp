@@ -103,7 +103,11 @@ void Executor::set_profile(int profile) {
   const PlanProfile& chosen = plan.profiles[static_cast<std::size_t>(profile)];
   if (!arena_ || arena_->size_bytes() < chosen.arena_bytes) {
     arena_.reset();  // the old one first: both may not fit
-    arena_ = backend_.allocate(std::max<std::size_t>(chosen.arena_bytes, 64));
+    try {
+      arena_ = backend_.allocate(std::max<std::size_t>(chosen.arena_bytes, 64));
+    } catch (const Error& error) {
+      throw error.in_context(fmt::format("profile {}: its activations{}", profile, smaller_profiles(profile)));
+    }
   }
   auto* arena = static_cast<std::byte*>(arena_->data());
   for (std::size_t i = 0; i < plan.values.size(); ++i) {
@@ -128,6 +132,17 @@ void Executor::set_profile(int profile) {
   for (StepState& state : states_) state.is_checked = false;
   must_bind_ = true;
   ++epoch_;
+}
+
+std::string Executor::smaller_profiles(int profile) const {
+  const std::vector<PlanProfile>& profiles = program_->plan().profiles;
+  const auto index = static_cast<std::size_t>(profile);
+  std::string text;
+  for (std::size_t i = 0; i < profiles.size(); ++i) {
+    if (profiles[i].arena_bytes >= profiles[index].arena_bytes) continue;
+    text += fmt::format("{}profile {} needs {} bytes", text.empty() ? " (" : ", ", i, profiles[i].arena_bytes);
+  }
+  return text + (text.empty() ? " (an engine for smaller shapes needs less)" : ")");
 }
 
 // --- Shapes ---------------------------------------------------------------------------------------------------------

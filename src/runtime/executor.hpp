@@ -80,6 +80,7 @@ class Executor {
   void check_inputs();
 
   // --- Memory
+  std::string smaller_profiles(int profile) const;
   void place(std::int32_t id, void* data);  ///< and the views that lie in it
   void update_view(std::int32_t id);
   /// Does the value, with the dimensions it has now, lie in its place, or in its owner? Its symbols must be known.

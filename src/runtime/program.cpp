@@ -89,7 +89,11 @@ void Program::place_weights() {
   if (backend_.is_host()) {
     weights_ = weights.data;
   } else {
-    device_weights_ = backend_.allocate(std::max<std::size_t>(weights.size, 1));
+    try {
+      device_weights_ = backend_.allocate(std::max<std::size_t>(weights.size, 1));
+    } catch (const Error& error) {
+      throw error.in_context("the engine's weights");
+    }
     const std::unique_ptr<Stream> stream = backend_.make_stream({.num_threads = 1});
     backend_.copy_to_device(device_weights_->data(), weights.data, weights.size, *stream);
     stream->synchronize();

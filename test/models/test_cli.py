@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -266,3 +267,51 @@ def test_the_same_build_gives_the_same_bytes(model, folder):
     run("build", model, "-o", folder / "2.engine", *options)
     run("build", model, "-o", folder / "3.engine", *options)
     assert (folder / "2.engine").read_bytes() == (folder / "3.engine").read_bytes()
+
+
+# A driver that says what a test wants: every function exists and succeeds, a few answer.
+STUB_DRIVER = r"""
+int cuInit(unsigned flags) { return %(init)d; }
+int cuDriverGetVersion(int* version) { *version = %(version)d; return 0; }
+int cuDeviceGetCount(int* count) { *count = %(count)d; return 0; }
+int cuDeviceGet(int* device, int index) { *device = index; return 0; }
+int cuDeviceGetName(char* name, int length, int device) { __builtin_strcpy(name, "Old GPU"); return 0; }
+int cuDeviceTotalMem_v2(unsigned long* bytes, int device) { *bytes = 1ul << 30; return 0; }
+int cuDeviceGetAttribute(int* value, int attribute, int device) { *value = attribute == 75 ? 7 : attribute == 76 ? 5 : 1; return 0; }
+int cuGetErrorString(int result, const char** words) { *words = "no CUDA-capable device is detected"; return 0; }
+int cuGetErrorName(int result, const char** name) { *name = "CUDA_ERROR_NO_DEVICE"; return 0; }
+"""
+
+
+def stub_driver(folder, init=0, version=12040, count=1):
+    """:returns: an environment whose NVIDIA driver is a stub."""
+    functions = pathlib.Path(__file__).resolve().parents[2] / "src/backend/cuda/driver_functions.inc"
+    text = STUB_DRIVER % {"init": init, "version": version, "count": count}
+    for symbol in re.findall(r"TENFOLD_DRIVER\(\w+, (\w+),", functions.read_text()):
+        if f" {symbol}(" not in text:
+            text += f"int {symbol}(void) {{ return 0; }}\n"
+    (folder / "stub.c").write_text(text)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", folder / "stub.c"], check=True)
+    return {**os.environ, "LD_LIBRARY_PATH": str(folder)}
+
+
+@pytest.mark.parametrize("driver, sentence", [
+    ({"version": 11080}, "the NVIDIA driver supports CUDA 11.8, but 12.0 is needed; update it"),
+    ({"init": 100}, "the NVIDIA driver does not start: no CUDA-capable device is detected"),
+    ({"count": 0}, "the NVIDIA driver sees no GPU; is one visible to this process (CUDA_VISIBLE_DEVICES)?"),
+    ({}, "GPU 0 (Old GPU) is sm_75; kernels exist from sm_80 on"),
+])
+def test_a_gpu_that_is_not_usable_is_one_sentence(engine, model, tmp_path, driver, sentence):
+    environment = stub_driver(tmp_path, **driver)
+    shapes = ["--min-shapes", "x:1x3x8x4", "--opt-shapes", "x:1x3x8x16", "--max-shapes", "x:1x3x8x16"]
+    result = run("build", model, "-o", tmp_path / "gpu.engine", *shapes, "--device", "cuda", "--quiet", env=environment, code=8)
+    assert sentence in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    run("inspect", engine, env=environment)  # engines for the CPU do not notice
+
+
+def test_without_a_driver_a_gpu_is_refused_in_one_sentence(model, tmp_path):
+    shapes = ["--min-shapes", "x:1x3x8x4", "--opt-shapes", "x:1x3x8x16", "--max-shapes", "x:1x3x8x16"]
+    (tmp_path / "libcuda.so.1").write_text("no library")
+    result = run("build", model, "-o", tmp_path / "gpu.engine", *shapes, "--device", "cuda", code=8,
+                 env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)})
+    assert "there is no NVIDIA driver here" in result.stderr and "use --device cpu" in result.stderr

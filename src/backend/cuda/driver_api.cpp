@@ -12,6 +12,13 @@ constexpr int kInterleaveNone = 0;
 constexpr int kPromote256Bytes = 3;
 constexpr int kFillZeros = 0;
 
+/// Errors after which the process's context refuses all further work. Source: CUDA Driver API, CUresult.
+bool stays(CUresult result) {
+  constexpr CUresult kIllegalAddress = 700, kTimeout = 702, kAssert = 710, kFirstFault = 714, kLastFault = 719;
+  return result == kIllegalAddress || result == kTimeout || result == kAssert ||
+         (kFirstFault <= result && result <= kLastFault);
+}
+
 std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
 /// Never closed: streams and modules may live until the process ends.
@@ -31,7 +38,8 @@ DriverApi open_driver() {
 #include "backend/cuda/driver_functions.inc"
 #undef TENFOLD_DRIVER
   int version = 0;
-  require(api.driver_version(&version) == kSuccess && version >= kOldestDriver, Code::device_failure,
+  const bool answers = api.driver_version(&version) == kSuccess;
+  require(answers && version >= kOldestDriver, Code::device_failure,
           "the NVIDIA driver supports CUDA {}, but {} is needed; update it", version_text(version),
           version_text(kOldestDriver));
   const CUresult result = api.init(0);
@@ -65,7 +73,8 @@ void check(CUresult result, std::string_view what) {
   if (result == kSuccess) [[likely]]
     return;
   throw Error(result == kErrorOutOfMemory ? Code::out_of_memory : Code::device_failure,
-              fmt::format("{}: {}", what, describe(result)));
+              fmt::format("{}: {}{}", what, describe(result),
+                          stays(result) ? "; nothing runs on this GPU any more in this process: start it anew" : ""));
 }
 
 TensorMap encode_tiled(MapType type, int rank, const void* data, const std::uint64_t* dims,
