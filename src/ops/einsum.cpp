@@ -3,6 +3,8 @@
 // Source: ONNX operator set 12, Einsum; NumPy's einsum.
 //
 // Import turns two inputs that contract at least one letter into Transpose, Reshape and MatMul.
+#include "ops/einsum.hpp"
+
 #include <algorithm>
 #include <array>
 #include <map>
@@ -148,48 +150,19 @@ class Einsum final : public Op {
   }
 
   void evaluate(EvalContext& context) const override {
-    std::vector<int> ranks;
-    for (int i = 0; i < context.num_inputs(); ++i) ranks.push_back(context.input(i).rank());
-    const Resolved resolved = resolve(equation_, ranks);
-    // All labels, those of the result first; then one loop nest over all of them.
-    Labels order = resolved.output;
-    std::map<int, std::int64_t> sizes;
-    for (int i = 0; i < context.num_inputs(); ++i) {
-      const Labels& labels = resolved.inputs[static_cast<std::size_t>(i)];
-      for (std::size_t a = 0; a < labels.size(); ++a) {
-        if (std::find(order.begin(), order.end(), labels[a]) == order.end()) order.push_back(labels[a]);
-        std::int64_t& size = sizes.emplace(labels[a], 1).first->second;
-        const std::int64_t dim = context.input(i).dims[a];
-        require(size == 1 || dim == 1 || size == dim, Code::invalid_model, "an axis has sizes {} and {}", size, dim);
-        if (dim != 1) size = dim;
-      }
-    }
-    Shape outer, inner;
-    for (std::size_t i = 0; i < order.size(); ++i) {
-      (i < resolved.output.size() ? outer : inner).push_back(sizes.at(order[i]));
-    }
-    check_output(context, 0, outer);
+    std::vector<Shape> dims;
     std::vector<std::vector<double>> operands;
-    std::vector<Shape> outer_strides, inner_strides;
     for (int i = 0; i < context.num_inputs(); ++i) {
+      dims.emplace_back(context.input(i).dims.begin(), context.input(i).dims.end());
       operands.push_back(load_doubles(context.input(i)));
-      const Shape own = strides_of(context.input(i).dims);
-      const Labels& labels = resolved.inputs[static_cast<std::size_t>(i)];
-      Shape strides(order.size(), 0);
-      for (std::size_t a = 0; a < labels.size(); ++a) {
-        // A letter that a term repeats walks along the diagonal.
-        if (context.input(i).dims[a] == 1) continue;
-        strides[static_cast<std::size_t>(std::find(order.begin(), order.end(), labels[a]) - order.begin())] += own[a];
-      }
-      const auto split = strides.begin() + static_cast<std::ptrdiff_t>(outer.size());
-      outer_strides.emplace_back(strides.begin(), split);
-      inner_strides.emplace_back(split, strides.end());
     }
+    const EinsumLoops loops = einsum_loops(text_, dims);
+    check_output(context, 0, loops.outer);
     std::vector<double> result;
-    result.reserve(static_cast<std::size_t>(num_elements(outer)));
-    for_each_index(outer, outer_strides, [&](std::span<const std::int64_t> first) {
+    result.reserve(static_cast<std::size_t>(num_elements(loops.outer)));
+    for_each_index(loops.outer, loops.outer_strides, [&](std::span<const std::int64_t> first) {
       double sum = 0;
-      for_each_index(inner, inner_strides, [&](std::span<const std::int64_t> offsets) {
+      for_each_index(loops.inner, loops.inner_strides, [&](std::span<const std::int64_t> offsets) {
         double product = 1;
         for (std::size_t i = 0; i < operands.size(); ++i) {
           product *= operands[i][static_cast<std::size_t>(first[i] + offsets[i])];
@@ -339,6 +312,43 @@ void import_einsum(ImportNode& node) {
 }
 
 }  // namespace
+
+EinsumLoops einsum_loops(const std::string& equation, const std::vector<Shape>& dims) {
+  std::vector<int> ranks;
+  for (const Shape& shape : dims) ranks.push_back(static_cast<int>(shape.size()));
+  const Resolved resolved = resolve(parse_equation(equation), ranks);
+  // All labels, those of the result first; then one loop nest over all of them.
+  Labels order = resolved.output;
+  std::map<int, std::int64_t> sizes;
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    const Labels& labels = resolved.inputs[i];
+    for (std::size_t a = 0; a < labels.size(); ++a) {
+      if (std::find(order.begin(), order.end(), labels[a]) == order.end()) order.push_back(labels[a]);
+      std::int64_t& size = sizes.emplace(labels[a], 1).first->second;
+      const std::int64_t dim = dims[i][a];
+      require(size == 1 || dim == 1 || size == dim, Code::invalid_model, "an axis has sizes {} and {}", size, dim);
+      if (dim != 1) size = dim;
+    }
+  }
+  EinsumLoops loops;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    (i < resolved.output.size() ? loops.outer : loops.inner).push_back(sizes.at(order[i]));
+  }
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    const Shape own = strides_of(dims[i]);
+    const Labels& labels = resolved.inputs[i];
+    Shape strides(order.size(), 0);
+    for (std::size_t a = 0; a < labels.size(); ++a) {
+      // A letter that a term repeats walks along the diagonal.
+      if (dims[i][a] == 1) continue;
+      strides[static_cast<std::size_t>(std::find(order.begin(), order.end(), labels[a]) - order.begin())] += own[a];
+    }
+    const auto split = strides.begin() + static_cast<std::ptrdiff_t>(loops.outer.size());
+    loops.outer_strides.emplace_back(strides.begin(), split);
+    loops.inner_strides.emplace_back(split, strides.end());
+  }
+  return loops;
+}
 
 const OpDef kEinsumDef{"Einsum", make_einsum, import_einsum};
 
