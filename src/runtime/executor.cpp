@@ -508,6 +508,8 @@ void Executor::run_kernel(const RunStep& step) {
   for (std::size_t i = 0; i < num_inputs; ++i) {
     operands_[i] = step.inputs[i] < 0 ? TensorView{} : view(step.inputs[i]);
     host_operands_[i] = step.inputs[i] < 0 ? nullptr : host_of_[static_cast<std::size_t>(step.inputs[i])];
+    if (host_operands_[i] == nullptr && step.infer_at_run_time)
+      host_operands_[i] = states_[static_cast<std::size_t>(step.index)].shape_data[i];
   }
   for (std::size_t i = 0; i < step.outputs.size(); ++i) {
     operands_[num_inputs + i] = step.outputs[i] < 0 ? TensorView{} : view(step.outputs[i]);
@@ -603,6 +605,8 @@ void Executor::infer_outputs(const RunStep& step) {
   };
   constexpr std::size_t kMaxRemembered = 1024;
   infer_key_.clear();
+  state.shape_data.assign(step.inputs.size(), nullptr);
+  state.shape_copies.resize(step.inputs.size());
   bool can_remember = true;
   for (std::size_t i = 0; i < step.inputs.size(); ++i) {
     if (step.inputs[i] < 0) continue;
@@ -610,22 +614,22 @@ void Executor::infer_outputs(const RunStep& step) {
     infer_key_.insert(infer_key_.end(), input.dims.begin(), input.dims.end());
     if (!is_shape_input(i)) continue;
     const std::size_t bytes = bytes_of(step.inputs[i]);
+    state.shape_data[i] = host_data(step.inputs[i], state.shape_copies[i]);
     can_remember = can_remember && bytes <= kMaxRemembered;
     if (!can_remember || bytes == 0) continue;
     const std::size_t at = infer_key_.size();
     infer_key_.resize(at + (bytes + sizeof(std::int64_t) - 1) / sizeof(std::int64_t), 0);
-    std::memcpy(infer_key_.data() + at, host_data(step.inputs[i], scratch_), bytes);
+    std::memcpy(infer_key_.data() + at, state.shape_data[i], bytes);
   }
   for (const int slot : step.symbols) infer_key_.push_back(symbols_[static_cast<std::size_t>(slot)]);
   const bool is_remembered = can_remember && !state.inferred.empty() && state.inferred_from == infer_key_;
   if (!is_remembered) {
     std::vector<TensorView> inputs;
-    std::vector<std::vector<std::byte>> copies(step.inputs.size());
     for (std::size_t i = 0; i < step.inputs.size(); ++i) {
       inputs.push_back(step.inputs[i] < 0 ? TensorView{} : view(step.inputs[i]));
       if (step.inputs[i] < 0) continue;
       inputs.back().data = is_shape_input(i)
-                               ? const_cast<void*>(host_data(step.inputs[i], copies[i]))
+                               ? const_cast<void*>(state.shape_data[i])
                                : (backend_.is_host() && step.has_known_contents[i] != 0
                                       ? inputs.back().data
                                       : const_cast<void*>(host_of_[static_cast<std::size_t>(step.inputs[i])]));

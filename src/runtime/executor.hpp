@@ -134,6 +134,9 @@ class Executor {
     // Of a step that infers its shapes when it runs: what it found for these operands.
     std::vector<std::int64_t> inferred_from;
     std::vector<Shape> inferred;
+    // By input: those that decide shapes, as the host sees them in this run, and copies from a device.
+    std::vector<const void*> shape_data;
+    std::vector<std::vector<std::byte>> shape_copies;
   };
   struct LoopState {
     std::vector<Accumulator> accumulators;
