@@ -340,18 +340,38 @@ std::vector<Case> cases() {
                  {300}});
   all.push_back(
       {"argmax: fp16 [8192, 6625]", "ArgMax", {{"axis", std::int64_t{1}}}, {half({8192, 6625})}, "reduce.position"});
+  all.push_back({"softmax of 16 along axis 1: fp16 [64, 16, 33600]",
+                 "Softmax",
+                 {{"axis", std::int64_t{1}}},
+                 {half({64, 16, 33600})},
+                 "columns.softmax"});
+  all.push_back({"running sum: fp32 [4096, 3072]",
+                 "CumSum",
+                 {},
+                 {type_of(DType::float32, {4096, 3072}), type_of(int64, {1})},
+                 "scan.columns",
+                 {false, true},
+                 1,
+                 {1}});
+  all.push_back({"lstm of 256: fp32, 160 steps of 1",
+                 "LSTM",
+                 {},
+                 {type_of(DType::float32, {160, 1, 256}), type_of(DType::float32, {1, 1024, 256}),
+                  type_of(DType::float32, {1, 1024, 256})},
+                 "recurrent.steps"});
   return all;
 }
 
 }  // namespace
 }  // namespace tenfold::cuda
 
+/// The argument, if there is one, is a part of the names of the cases to measure.
 int main(int argc, char** argv) {
   try {
     const auto backend = tenfold::cuda::make_cuda_backend(0);
     tenfold::cuda::Bench bench(*backend);
     for (const auto& c : tenfold::cuda::cases()) {
-      if (argc > 1 && c.what.find(argv[1]) == std::string::npos) continue;
+      if (argc > 1 && std::string_view(c.what).find(argv[1]) == std::string_view::npos) continue;
       try {
         bench.measure(c);
       } catch (const tenfold::Error& error) {

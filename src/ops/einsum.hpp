@@ -9,7 +9,8 @@
 
 namespace tenfold {
 
-/// The result is the sum over `inner` of the product of all operands; strides are in elements, one list for each operand.
+/// The result is the sum over `inner` of the product of all operands; strides are in elements, one list for each
+/// operand.
 struct EinsumLoops {
   Shape outer, inner;
   std::vector<Shape> outer_strides, inner_strides;

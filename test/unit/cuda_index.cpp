@@ -43,14 +43,14 @@ TEST(CudaIndex, ElementsAndTuplesAreGathered) {
   for (const DType dtype : kElements) {
     for (const DType index : {DType::int32, DType::int64}) {
       const Tensor x = numbers(dtype, {4, 9, 7}, 1, -99, 99);
-      check_cuda({"GatherElements", {{"axis", std::int64_t{1}}}, {x, indices(index, {4, 20, 5}, 2, 9)}}, "gather.places",
-                 {});
+      check_cuda({"GatherElements", {{"axis", std::int64_t{1}}}, {x, indices(index, {4, 20, 5}, 2, 9)}},
+                 "gather.places", {});
       check_cuda({"GatherElements", {{"axis", std::int64_t{-1}}}, {x, indices(index, {3, 9, 40}, 2, 7)}},
                  "gather.places", {});
       check_cuda({"GatherND", {}, {x, indices(index, {6, 5, 2}, 2, 4)}}, "gather.places", {});
       check_cuda({"GatherND", {}, {x, indices(index, {30, 3}, 2, 4)}}, "gather.places", {});
-      check_cuda({"GatherND", {{"batch_dims", std::int64_t{1}}}, {x, indices(index, {4, 11, 1}, 2, 7)}}, "gather.places",
-                 {});
+      check_cuda({"GatherND", {{"batch_dims", std::int64_t{1}}}, {x, indices(index, {4, 11, 1}, 2, 7)}},
+                 "gather.places", {});
     }
   }
   note_what_is_missing();
@@ -62,15 +62,14 @@ TEST(CudaIndex, UpdatesAreScatteredInTheirOrder) {
       const Attributes how{{"reduction", std::string(reduction)}};
       // Small integers: sums and products are exact in every type, so the order does not show in their rounding.
       const Tensor x = numbers(dtype, {4, 9, 7}, 1, -2, 3);
-      const auto updates = [&](const Shape& shape) {
-        return whole_numbers(numbers(dtype, shape, 3, 1, 3));
-      };
+      const auto updates = [&](const Shape& shape) { return whole_numbers(numbers(dtype, shape, 3, 1, 3)); };
       const Tensor data = whole_numbers(x);
       Attributes elements = how;
       elements.set("axis", std::int64_t{1});
       check_cuda({"ScatterElements", elements, {data, indices(DType::int64, {4, 8, 5}, 2, 9), updates({4, 8, 5})}},
                  "scatter.places", {});
-      check_cuda({"ScatterND", how, {data, indices(DType::int64, {8, 2}, 2, 4), updates({8, 7})}}, "scatter.places", {});
+      check_cuda({"ScatterND", how, {data, indices(DType::int64, {8, 2}, 2, 4), updates({8, 7})}}, "scatter.places",
+                 {});
       check_cuda({"ScatterND", how, {data, indices(DType::int32, {3, 5, 3}, 2, 4), updates({3, 5})}}, "scatter.places",
                  {});
     }
@@ -152,8 +151,9 @@ TEST(CudaIndex, OverlappingBoxesAreDropped) {
       check_cuda({"NonMaxSuppression", how, {boxes, scores, most}}, "boxes.suppress", {});
       check_cuda({"NonMaxSuppression", how, {boxes, scores}}, "boxes.suppress", {});
       // All scores equal: the order of the boxes decides.
-      check_cuda({"NonMaxSuppression", how, {boxes, numbers(DType::float32, {2, 3, count}, 2, 1, 1), most, number(0.5F)}},
-                 "boxes.suppress", {});
+      check_cuda(
+          {"NonMaxSuppression", how, {boxes, numbers(DType::float32, {2, 3, count}, 2, 1, 1), most, number(0.5F)}},
+          "boxes.suppress", {});
     }
   }
   note_what_is_missing();
@@ -161,9 +161,8 @@ TEST(CudaIndex, OverlappingBoxesAreDropped) {
 
 TEST(CudaIndex, PoolingsOfAnyLayoutAndRank) {
   for (const DType dtype : {DType::float32, DType::float16, DType::float64, DType::uint8}) {
-    for (const auto& [shape, kernel] :
-         {std::pair(Shape{2, 3, 40}, Ints{3}), std::pair(Shape{2, 5, 9, 11}, Ints{3, 2}),
-          std::pair(Shape{1, 2, 6, 7, 8}, Ints{2, 3, 3})}) {
+    for (const auto& [shape, kernel] : {std::pair(Shape{2, 3, 40}, Ints{3}), std::pair(Shape{2, 5, 9, 11}, Ints{3, 2}),
+                                        std::pair(Shape{1, 2, 6, 7, 8}, Ints{2, 3, 3})}) {
       const Ints ones(kernel.size(), 1), twos(kernel.size(), 2);
       Ints pads(2 * kernel.size(), 1);
       for (const std::int64_t ceil : {0, 1}) {
@@ -178,7 +177,8 @@ TEST(CudaIndex, PoolingsOfAnyLayoutAndRank) {
         Attributes norm = how;
         norm.set("p", std::int64_t{3});
         // A power of a number of magnitude 9, and sums of 18 of them, in the accuracy of pow.
-        check_cuda({"LpPool", norm, {x}}, "pool.plain", {tolerance_of(dtype).absolute, 4 * tolerance_of(dtype).relative});
+        check_cuda({"LpPool", norm, {x}}, "pool.plain",
+                   {tolerance_of(dtype).absolute, 4 * tolerance_of(dtype).relative});
       }
     }
   }
@@ -191,7 +191,8 @@ TEST(CudaIndex, PositionsThatAreComputed) {
     const Tensor x = numbers(dtype, {4, 9, 7}, 1, -99, 99);
     // The shapes are known here because the positions are constants; the kernels read them on the device all the same.
     const std::vector<bool> known{false, true, true, true, true};
-    check_cuda({"Slice", {}, {x, list({1, -3}), list({4, 100}), list({0, 2}), list({2, 1})}, known}, "slice.computed", {});
+    check_cuda({"Slice", {}, {x, list({1, -3}), list({4, 100}), list({0, 2}), list({2, 1})}, known}, "slice.computed",
+               {});
     check_cuda({"Slice", {}, {x, list({-1, 100}), list({-100, 0}), list({1, -1}), list({-2, -1})}, known},
                "slice.computed", {});
     check_cuda({"Slice", {}, {x, list({0, 2, 3}), list({4, 5, 6})}, known}, "slice.computed", {});
@@ -211,14 +212,11 @@ TEST(CudaIndex, ImagesAreSampledAtPlacesAndRegions) {
         for (const std::int64_t align : {0, 1}) {
           const Attributes how{
               {"mode", std::string(mode)}, {"padding_mode", std::string(padding)}, {"align_corners", align}};
-          check_cuda({"GridSample",
-                      how,
-                      {numbers(dtype, {2, 3, 9, 7}, 1), numbers(dtype, {2, 5, 6, 2}, 2, -1.5, 1.5)}},
+          check_cuda({"GridSample", how, {numbers(dtype, {2, 3, 9, 7}, 1), numbers(dtype, {2, 5, 6, 2}, 2, -1.5, 1.5)}},
                      "sample.grid", tolerance_of(dtype));
-          check_cuda({"GridSample",
-                      how,
-                      {numbers(dtype, {2, 3, 4, 5, 6}, 1), numbers(dtype, {2, 3, 4, 5, 3}, 2, -1.5, 1.5)}},
-                     "sample.grid", tolerance_of(dtype));
+          check_cuda(
+              {"GridSample", how, {numbers(dtype, {2, 3, 4, 5, 6}, 1), numbers(dtype, {2, 3, 4, 5, 3}, 2, -1.5, 1.5)}},
+              "sample.grid", tolerance_of(dtype));
         }
       }
     }

@@ -1,5 +1,6 @@
-// Softmax, LogSoftmax and Hardmax along any axis: a thread makes one column, whose elements lie `inner` apart, so
-// neighbouring threads read neighbours. Softmax and LogSoftmax along the innermost axis have faster tactics.
+// Softmax, LogSoftmax, Hardmax and LpNormalization along any axis: a thread makes one column, whose elements lie
+// `inner` apart, so neighbouring threads read neighbours. Softmax and LogSoftmax along the innermost axis have faster
+// tactics.
 #include "backend/cuda/element_text.hpp"
 #include "backend/cuda/pointwise_text.hpp"
 
@@ -22,7 +23,8 @@ class ColumnKernel final : public Kernel {
     const auto axis = axis_of(signature.op, signature.inputs[0].rank());
     if (!axis) return "no such axis";
     const bool is_innermost = *axis + 1 == signature.inputs[0].rank();
-    if (is_innermost && is_device_float(dtype) && signature.op.type() != "Hardmax")
+    if (is_innermost && is_device_float(dtype) && signature.op.type() != "Hardmax" &&
+        signature.op.type() != "LpNormalization")
       return "the axis is the innermost, which whole rows are for";
     return std::nullopt;
   }
@@ -38,6 +40,16 @@ class ColumnKernel final : public Kernel {
       if (value > largest) best = i, largest = value;
     }
     for (long long i = 0; i < a.length; ++i) y[i * a.inner] = E::put(i == best ? C(1) : C(0));)";
+    } else if (type == "LpNormalization") {
+      body = spec.op->attributes().get_int("p", 2) == 2 ? R"(
+    C norm = 0;
+    for (long long i = 0; i < a.length; ++i) norm += E::get(x[i * a.inner]) * E::get(x[i * a.inner]);
+    norm = sqrt(norm);
+    for (long long i = 0; i < a.length; ++i) y[i * a.inner] = E::put(norm == 0 ? C(0) : E::get(x[i * a.inner]) / norm);)"
+                                                        : R"(
+    C norm = 0;
+    for (long long i = 0; i < a.length; ++i) norm += fabs(E::get(x[i * a.inner]));
+    for (long long i = 0; i < a.length; ++i) y[i * a.inner] = E::put(norm == 0 ? C(0) : E::get(x[i * a.inner]) / norm);)";
     } else if (type == "LogSoftmax") {
       body = R"(
     C largest = E::get(x[0]), sum = 0;
@@ -103,6 +115,7 @@ extern "C" __global__ void __launch_bounds__(256) columns(const __grid_constant_
 
 const CudaTactic kSoftmaxColumns = plain_tactic<ColumnKernel>("columns.softmax", "Softmax");
 const CudaTactic kLogSoftmaxColumns = plain_tactic<ColumnKernel>("columns.softmax", "LogSoftmax");
+const CudaTactic kLpNormalizationColumns = plain_tactic<ColumnKernel>("columns.normalize", "LpNormalization");
 const CudaTactic kHardmaxColumns = plain_tactic<ColumnKernel>("columns.softmax", "Hardmax");
 
 }  // namespace tenfold::cuda

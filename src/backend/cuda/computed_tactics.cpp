@@ -172,12 +172,11 @@ extern "C" __global__ void __launch_bounds__(256) pad(const T* x, T* y, const In
     if (y.num_elements() == 0) return;
     LaunchConfig config = one_thread_each(pad_, y.num_elements());
     config.pdl = true;
-    cuda_stream(launch).launch(config, static_cast<const void*>(x.data), y.data,
-                               static_cast<const void*>(launch.inputs[1].data),
-                               static_cast<const void*>(operand_of(launch.inputs, 2).data),
-                               static_cast<const void*>(operand_of(launch.inputs, 3).data),
-                               launch.inputs[1].num_elements() / 2, y.num_elements(), sizes_of(x.dims),
-                               sizes_of(y.dims));
+    cuda_stream(launch).launch(
+        config, static_cast<const void*>(x.data), y.data, static_cast<const void*>(launch.inputs[1].data),
+        static_cast<const void*>(operand_of(launch.inputs, 2).data),
+        static_cast<const void*>(operand_of(launch.inputs, 3).data), launch.inputs[1].num_elements() / 2,
+        y.num_elements(), sizes_of(x.dims), sizes_of(y.dims));
   }
 
  private:

@@ -64,10 +64,11 @@ class CheckedCopyKernel final : public Kernel {
   explicit CheckedCopyKernel(std::size_t axis) : axis_(axis) {}
   void run(const Launch& launch) const override {
     const TensorView& x = launch.inputs[0];
-    require(x.dims[axis_] == 1, Code::invalid_argument,
-            "the model goes on without axis {} if its size is 1; with a size of {} it is not supported. Give the inputs "
-            "the sizes that the model is made for",
-            axis_, x.dims[axis_]);
+    require(
+        x.dims[axis_] == 1, Code::invalid_argument,
+        "the model goes on without axis {} if its size is 1; with a size of {} it is not supported. Give the inputs "
+        "the sizes that the model is made for",
+        axis_, x.dims[axis_]);
     cuda_stream(launch).copy(launch.outputs[0].data, x.data,
                              static_cast<std::size_t>(x.num_elements()) * size_of(x.dtype));
   }

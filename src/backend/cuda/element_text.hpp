@@ -27,7 +27,8 @@ std::string_view element_prelude();
 /// As many threads as there are elements, in blocks of `block`, at most as many blocks as a grid has.
 LaunchConfig one_thread_each(const Function& function, std::int64_t threads, int block = 256);
 
-/// Dims of a tensor as kernels get them (`struct Sizes` in element_prelude), and strides in elements of a contiguous one.
+/// Dims of a tensor as kernels get them (`struct Sizes` in element_prelude), and strides in elements of a contiguous
+/// one.
 struct Sizes {
   std::int32_t rank = 0;
   std::int32_t padding = 0;

@@ -1,4 +1,4 @@
-// Tactic "elementwise.vectors": pointwise programs, arithmetic, comparisons and logic of every type, Where, Cast,
+// Tactic "elementwise.vectors": pointwise programs, arithmetic, comparisons and logic of every type, Clip, Where, Cast,
 // QuantizeLinear and DequantizeLinear, with any broadcast. Works in place; operands and result may be pitched views.
 #include <algorithm>
 
@@ -65,8 +65,8 @@ constexpr std::array kExpressions = {
     NamedExpression{"Add", "a + b"},
     NamedExpression{"Sub", "a - b"},
     NamedExpression{"Mul", "a * b"},
-    NamedExpression{"Max", "a > b ? a : b"},
-    NamedExpression{"Min", "a < b ? a : b"},
+    NamedExpression{"Max", "a > b || a != a ? a : b"},
+    NamedExpression{"Min", "a < b || a != a ? a : b"},
     NamedExpression{"Equal", "a == b"},
     NamedExpression{"Greater", "a > b"},
     NamedExpression{"GreaterOrEqual", "a >= b"},
@@ -82,14 +82,129 @@ constexpr std::array kExpressions = {
     NamedExpression{"BitwiseNot", "~a"},
     NamedExpression{"Neg", "-a"},
     NamedExpression{"Abs", "a < 0 ? -a : a"},
+    NamedExpression{"Div", "typed::divide(a, b)"},
+    NamedExpression{"Mod", "typed::modulo(a, b, {fmod})"},
+    NamedExpression{"BitShift", "typed::shift(a, b, {left})"},
+    NamedExpression{"Pow", "typed::power(a, b)"},
+    NamedExpression{"PRelu", "a < 0 ? a * b : a"},
+    NamedExpression{"Sign", "a > 0 ? 1 : a < 0 ? -1 : a"},
+    NamedExpression{"Relu", "a < 0 ? 0 : a"},
+    NamedExpression{"IsNaN", "a != a"},
+    NamedExpression{"IsInf", "isinf(a) && (a > 0 ? {positive} : {negative})"},
+    NamedExpression{"Shrink", "a < {lower} ? a + {bias} : a > {upper} ? a - {bias} : 0"},
 };
+/// Of floats; with `pointwise` before them, these of float64 or of no program.
+constexpr std::array kRealExpressions = {
+    NamedExpression{"Acos", "acos(a)"},
+    NamedExpression{"Acosh", "acosh(a)"},
+    NamedExpression{"Asin", "asin(a)"},
+    NamedExpression{"Asinh", "asinh(a)"},
+    NamedExpression{"Atan", "atan(a)"},
+    NamedExpression{"Atanh", "atanh(a)"},
+    NamedExpression{"Ceil", "ceil(a)"},
+    NamedExpression{"Celu", "a >= 0 ? a : {alpha} * expm1(a / {alpha})"},
+    NamedExpression{"Cos", "cos(a)"},
+    NamedExpression{"Cosh", "cosh(a)"},
+    NamedExpression{"Erf", "erf(a)"},
+    NamedExpression{"Exp", "exp(a)"},
+    NamedExpression{"Floor", "floor(a)"},
+    NamedExpression{"Log", "log(a)"},
+    NamedExpression{"Reciprocal", "1 / a"},
+    NamedExpression{"Round", "rint(a)"},
+    NamedExpression{"Sigmoid", "1 / (1 + exp(-a))"},
+    NamedExpression{"Sin", "sin(a)"},
+    NamedExpression{"Sinh", "sinh(a)"},
+    NamedExpression{"Sqrt", "sqrt(a)"},
+    NamedExpression{"Tan", "tan(a)"},
+    NamedExpression{"Tanh", "tanh(a)"},
+};
+
+/// Arithmetic whose result the language leaves open, as ops/arithmetic.cpp and ops/logical.cpp define it.
+constexpr std::string_view kTypedHelpers = R"(
+namespace typed {
+template <typename T> constexpr bool kReal = (T)0.5 != (T)0;
+template <typename T> constexpr bool kSigned = (T)-1 < (T)0;
+template <typename T>
+TF_FN T divide(T a, T b) {
+  if constexpr (kReal<T>) return a / b;
+  else if (b == 0) return 0;
+  else if (kSigned<T> && b == (T)-1) return (T)(0ull - (unsigned long long)a);
+  else return (T)(a / b);
+}
+template <typename T>
+TF_FN T modulo(T a, T b, bool c_rule) {
+  T rest;
+  if constexpr (kReal<T>) rest = fmod(a, b);
+  else if (b == 0 || (kSigned<T> && b == (T)-1)) return 0;
+  else rest = (T)(a % b);
+  return !c_rule && rest != 0 && (rest < 0) != (b < 0) ? (T)(rest + b) : rest;
+}
+template <typename T>
+TF_FN T shift(T a, T b, bool left) {
+  const unsigned long long by = (unsigned long long)b;
+  if (by >= 8 * sizeof(T)) return (T)(!left && a < 0 ? -1 : 0);
+  return left ? (T)((unsigned long long)a << by) : (T)(a >> by);
+}
+template <typename A, typename E>
+TF_FN auto power(A base, E exponent) {
+  if constexpr (!kReal<A> && !kReal<E>) {
+    if (kSigned<E> && exponent < 0) return base == (A)1 ? (A)1 : kSigned<A> && base == (A)-1 ? (A)(exponent % 2 == 0 ? 1 : -1) : (A)0;
+    unsigned long long result = 1, factor = (unsigned long long)base;
+    for (unsigned long long rest = (unsigned long long)exponent; rest != 0; rest >>= 1) {
+      if (rest & 1) result *= factor;
+      factor *= factor;
+    }
+    return (A)result;
+  } else {
+    const double value = pow((double)base, (double)exponent);
+    if constexpr (kReal<A>) {
+      return value;
+    } else {
+      // Towards zero and inside the type; NaN gives 0.
+      const A highest = kSigned<A> ? (A)((1ull << (8 * sizeof(A) - 1)) - 1) : (A)-1, lowest = kSigned<A> ? (A)(-highest - 1) : (A)0;
+      return value != value ? (A)0 : value <= (double)lowest ? lowest : value >= (double)highest ? highest : (A)value;
+    }
+  }
+}
+}  // namespace typed
+)";
+
+/// Attributes in place of their names in braces.
+std::string with_attributes(std::string_view expression, const Signature& signature) {
+  const Attributes attributes = signature.op.attributes();
+  std::string text(expression);
+  const auto put = [&](std::string_view name, const std::string& value) {
+    for (std::size_t at = text.find(name); at != std::string::npos; at = text.find(name, at)) {
+      text.replace(at, name.size(), value);
+    }
+  };
+  const auto number = [&](std::string_view name, double otherwise) {
+    const double value = attributes.get_float(name, otherwise);
+    return signature.inputs[0].dtype == DType::float64 ? fmt::format("({:a})", value)
+                                                       : fmt::format("({:a}f)", static_cast<float>(value));
+  };
+  put("{fmod}", attributes.get_int("fmod", 0) != 0 ? "true" : "false");
+  put("{left}", attributes.get_string("direction", "LEFT") == "LEFT" ? "true" : "false");
+  put("{positive}", attributes.get_int("detect_positive", 1) != 0 ? "true" : "false");
+  put("{negative}", attributes.get_int("detect_negative", 1) != 0 ? "true" : "false");
+  put("{alpha}", number("alpha", 1));
+  put("{bias}", number("bias", 0));
+  put("{lower}", fmt::format("-{}", number("lambd", 0.5)));
+  put("{upper}", number("lambd", 0.5));
+  return text;
+}
 
 /// Arithmetic in the operands' own type.
 std::optional<Form> typed(const Signature& signature) {
-  const auto* found = std::find_if(kExpressions.begin(), kExpressions.end(),
-                                   [&](const NamedExpression& entry) { return entry.type == signature.op.type(); });
-  if (found == kExpressions.end() || signature.inputs.empty() || signature.inputs.size() > 2) return std::nullopt;
+  const auto is_it = [&](const NamedExpression& entry) { return entry.type == signature.op.type(); };
+  if (signature.inputs.empty() || signature.inputs.size() > 2) return std::nullopt;
+  const NamedExpression* found = std::find_if(kExpressions.begin(), kExpressions.end(), is_it);
+  if (found == kExpressions.end()) {
+    found = std::find_if(kRealExpressions.begin(), kRealExpressions.end(), is_it);
+    if (found == kRealExpressions.end() || !is_float(signature.inputs[0].dtype)) return std::nullopt;
+  }
   Form form;
+  form.text.helpers = kTypedHelpers;
   form.text.output = signature.outputs[0].dtype;
   for (std::size_t k = 0; k < signature.inputs.size(); ++k) {
     form.inputs.push_back(static_cast<int>(k));
@@ -97,8 +212,29 @@ std::optional<Form> typed(const Signature& signature) {
     form.text.body += fmt::format("    const auto {} = {};\n", k == 0 ? "a" : "b",
                                   value_of(signature.inputs[k].dtype, fmt::format("x{}", k)));
   }
+  form.text.body += fmt::format("    const {} y = {};\n", device_type(form.text.output),
+                                stored(form.text.output, with_attributes(found->expression, signature)));
+  return form;
+}
+
+/// Clip of types that are no pointwise program's. Limits may be missing.
+std::optional<Form> clip(const Signature& signature) {
+  if (signature.op.type() != "Clip") return std::nullopt;
+  Form form;
+  form.text.output = signature.outputs[0].dtype;
+  form.text.body = fmt::format("    auto value = {};\n", value_of(signature.inputs[0].dtype, "x0"));
+  for (std::size_t i = 0; i < signature.inputs.size(); ++i) {
+    if (!signature.has_input(i)) continue;
+    if (signature.inputs[i].dtype != form.text.output) return std::nullopt;
+    const std::size_t k = form.inputs.size();
+    form.inputs.push_back(static_cast<int>(i));
+    form.text.operands.push_back(signature.inputs[i].dtype);
+    if (i == 0) continue;
+    form.text.body += fmt::format("    const auto limit{0} = {1};\n    if (value {2} limit{0}) value = limit{0};\n", i,
+                                  value_of(form.text.output, fmt::format("x{}", k)), i == 1 ? "<" : ">");
+  }
   form.text.body +=
-      fmt::format("    const {} y = {};\n", device_type(form.text.output), stored(form.text.output, found->expression));
+      fmt::format("    const {} y = {};\n", device_type(form.text.output), stored(form.text.output, "value"));
   return form;
 }
 
@@ -170,7 +306,7 @@ std::optional<Form> quantize(const Signature& signature) {
 }
 
 std::optional<Form> form_of(const Signature& signature) {
-  for (const auto find : {pointwise, typed, where, cast, quantize}) {
+  for (const auto find : {pointwise, typed, clip, where, cast, quantize}) {
     if (std::optional<Form> form = find(signature)) return form;
   }
   return std::nullopt;

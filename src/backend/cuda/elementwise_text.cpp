@@ -36,7 +36,7 @@ Source elementwise_source(const ElementwiseSpec& spec) {
   }
   Source source;
   source.entries = {"vectors", "elements"};
-  source.text = fmt::format(R"({prelude}{nest}
+  source.text = fmt::format(R"({prelude}{nest}{helpers}
 // Each thread makes V neighbouring elements of the output. All operands are loaded before the first is used.
 template <int V>
 TF_FN void make(const Nest<{num_nest}>& nest) {{
@@ -56,6 +56,7 @@ extern "C" __global__ void __launch_bounds__(256) vectors(const __grid_constant_
 extern "C" __global__ void __launch_bounds__(256) elements(const __grid_constant__ Nest<{num_nest}> nest) {{ make<1>(nest); }}
 )",
                             fmt::arg("prelude", device_prelude()), fmt::arg("nest", nest_prelude()),
+                            fmt::arg("helpers", spec.helpers),
                             fmt::arg("num_nest", count + 1), fmt::arg("loads", loads), fmt::arg("output", output),
                             fmt::arg("names", names), fmt::arg("body", spec.body), fmt::arg("count", count),
                             fmt::arg("vector", elementwise_vector(spec)));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/cuda/cuda_tactic.hpp"
@@ -14,6 +15,7 @@ struct ElementwiseSpec {
   DType output = DType::undefined;
   /// Statements that define `y`, of the output's type in the text, from `x0`, `x1` ...
   std::string body;
+  std::string_view helpers;  ///< functions that the body calls
 };
 /// Elements that one thread moves in entry "vectors".
 int elementwise_vector(const ElementwiseSpec& spec);

@@ -27,19 +27,24 @@ class RangeKernel final : public Kernel {
     for (const TensorType& input : signature.inputs) {
       if (input.dtype != dtype) return "its inputs are of other types";
     }
-    if (dtype != DType::int64 && dtype != DType::int32 && dtype != DType::float32 && dtype != DType::float64)
-      return fmt::format("no kernel for {}", to_string(dtype));
+    if (dtype == DType::boolean) return "no kernel for bool";
     return std::nullopt;
   }
   static Source source(const KernelSpec& spec, const DeviceTraits&) {
     const DType dtype = spec.outputs[0].dtype;
-    return {fmt::format(R"(
+    // 16-bit floats are computed in float32.
+    const bool is_half = dtype == DType::float16 || dtype == DType::bfloat16;
+    return {fmt::format(R"({2}
 extern "C" __global__ void __launch_bounds__(256) sequence(const {0}* start, const {0}* delta, {0}* y, long long count) {{
   const long long i = blockIdx.x * 256LL + threadIdx.x;
-  if (i < count) y[i] = ({0})(({1})*start + ({1})i * ({1})*delta);
+  if (i < count) y[i] = {5}(({1}){3} + ({1})i * ({1}){4});
 }}
 )",
-                        device_type(dtype), is_float(dtype) ? "double" : "long long"),
+                        device_type(dtype), is_float(dtype) ? "double" : "long long",
+                        is_half ? device_prelude() : std::string_view(), is_half ? "tf::to_float(*start)" : "*start",
+                        is_half ? "tf::to_float(*delta)" : "*delta",
+                        is_half ? fmt::format("tf::from_float<{}>", device_type(dtype))
+                                : fmt::format("({})", device_type(dtype))),
             {"sequence"}};
   }
   RangeKernel(const KernelSpec&, const LoadedModule& module) : function_(module.function("sequence")) {}

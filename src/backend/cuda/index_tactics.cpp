@@ -1,10 +1,10 @@
-// Places that come as data, or follow from an element's own place: GatherElements, GatherND, ScatterElements, ScatterND,
-// OneHot, Trilu, EyeLike, ReverseSequence. One thread for each element, of any type.
+// Places that come as data, or follow from an element's own place: GatherElements, GatherND, ScatterElements,
+// ScatterND, OneHot, Trilu, EyeLike, ReverseSequence. One thread for each element, of any type.
 //
 // Several updates of one element: without a reduction the last in row-major order wins, found by a maximum over their
-// numbers; with one, a thread applies the updates of its column (elements that no other column's updates reach) in their
-// order. Either way the result is the same in every run. An index outside its axis is the caller's mistake; kernels stay
-// inside their memory all the same.
+// numbers; with one, a thread applies the updates of its column (elements that no other column's updates reach) in
+// their order. Either way the result is the same in every run. An index outside its axis is the caller's mistake;
+// kernels stay inside their memory all the same.
 #include <algorithm>
 
 #include "backend/cuda/element_text.hpp"
@@ -121,8 +121,7 @@ class GatherPlacesKernel final : public Kernel {
       arguments.depth = places.dims.back();
       arguments.inner = product_of_dims(x.dims, batch + depth, x.dims.size());
       arguments.batch_stride = product_of_dims(x.dims, batch, x.dims.size());
-      arguments.per_batch =
-          std::max<std::int64_t>(1, product_of_dims(places.dims, batch, places.dims.size() - 1));
+      arguments.per_batch = std::max<std::int64_t>(1, product_of_dims(places.dims, batch, places.dims.size() - 1));
       for (std::size_t d = 0; d < depth; ++d) {
         arguments.dims.at[d] = x.dims[batch + d];
         arguments.strides.at[d] = strides.at[batch + d];
@@ -143,9 +142,9 @@ struct ScatterArguments {
   const void* indices = nullptr;
   const void* updates = nullptr;
   void* y = nullptr;
-  void* winner = nullptr;                     ///< for each place one more than the last update's number, 0: none
+  void* winner = nullptr;                        ///< for each place one more than the last update's number, 0: none
   std::int64_t count = 0, inner = 1, depth = 0;  ///< updates of `inner` elements each
-  Sizes dims;                                 ///< of the indices; ND: of the axes that an index names
+  Sizes dims;                                    ///< of the indices; ND: of the axes that an index names
   Sizes strides;
   std::int64_t axis = 0, size = 0, along = 0, length = 0, columns = 0;
 };
@@ -382,7 +381,8 @@ class DiagonalKernel final : public Kernel {
     const DType dtype = spec.outputs[0].dtype;
     const std::string type(is_trilu ? bits_type(size_of(dtype)) : device_type(dtype));
     std::string value = fmt::format("column - row == k ? tf::from_float<T>(1.0f) : tf::from_float<T>(0.0f)");
-    if (is_trilu) value = fmt::format("column - row {} k ? x[i] : T(0)", attributes.get_int("upper", 1) != 0 ? ">=" : "<=");
+    if (is_trilu)
+      value = fmt::format("column - row {} k ? x[i] : T(0)", attributes.get_int("upper", 1) != 0 ? ">=" : "<=");
     Source source;
     source.entries = {"diagonal"};
     source.text = fmt::format(R"({}{}

@@ -2,6 +2,7 @@
 // by score, and walks down: each box that is still alive is kept, and all threads strike out what it covers, a bit for
 // each box in shared memory. When the host has read how many each class kept, it makes room and they are written.
 // Overlaps are computed in double, as the reference does: the answer is a list of numbers, which is right or wrong.
+#include <algorithm>
 #include <bit>
 
 #include "backend/cuda/element_text.hpp"
@@ -181,8 +182,9 @@ class NonMaxSuppressionKernel final : public Kernel {
       config.function = suppress_;
       config.grid.x = static_cast<unsigned>(rows);
       config.block.x = kThreads;
-      config.smem_bytes = static_cast<unsigned>(static_cast<std::size_t>(arguments.shared_pairs) * sizeof(std::int64_t) +
-                                                static_cast<std::size_t>(divide_up(count, 32)) * sizeof(std::int32_t));
+      config.smem_bytes =
+          static_cast<unsigned>(static_cast<std::size_t>(arguments.shared_pairs) * sizeof(std::int64_t) +
+                                static_cast<std::size_t>(divide_up(count, 32)) * sizeof(std::int32_t));
       require(config.smem_bytes <= smem_bytes_, Code::unsupported, "{} boxes are more than a block can mark", count);
       stream.launch(config, arguments);
       stream.read(kept.data(), counts, kept.size() * sizeof(std::int32_t));

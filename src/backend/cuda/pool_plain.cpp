@@ -1,5 +1,7 @@
 // Poolings in any layout, of one to three spatial axes and any type: one thread for each result. Channels-last images
 // have a faster tactic (pool_tactics.cpp); this one also hands out positions, and computes LpPool.
+#include <algorithm>
+
 #include "backend/cuda/element_text.hpp"
 #include "backend/cuda/pointwise_text.hpp"
 #include "ops/pool.hpp"
@@ -135,7 +137,7 @@ extern "C" __global__ void __launch_bounds__(256) pool(const __grid_constant__ A
     arguments.positions = positions.data;
     arguments.count = any.num_elements();
     arguments.channels = x.dim(channel_axis(layout_, x.rank()));
-    const auto copy = [](const std::array<std::int64_t, 3>& from, std::int64_t (&to)[3]) {
+    const auto copy = [](const std::array<std::int64_t, 3>& from, std::int64_t(&to)[3]) {
       std::copy(from.begin(), from.end(), to);
     };
     copy(spatial_volume(x, layout_).size, arguments.in);
@@ -173,10 +175,18 @@ struct LastResort : PlainTactic<K> {
 
 }  // namespace
 
-const CudaTactic kMaxPoolPlain = {"pool.plain", "MaxPool", LastResort<PlainPoolKernel>::candidates, nullptr,
-                                  PlainTactic<PlainPoolKernel>::source, PlainTactic<PlainPoolKernel>::make};
-const CudaTactic kAveragePoolPlain = {"pool.plain", "AveragePool", LastResort<PlainPoolKernel>::candidates, nullptr,
-                                      PlainTactic<PlainPoolKernel>::source, PlainTactic<PlainPoolKernel>::make};
+const CudaTactic kMaxPoolPlain = {"pool.plain",
+                                  "MaxPool",
+                                  LastResort<PlainPoolKernel>::candidates,
+                                  nullptr,
+                                  PlainTactic<PlainPoolKernel>::source,
+                                  PlainTactic<PlainPoolKernel>::make};
+const CudaTactic kAveragePoolPlain = {"pool.plain",
+                                      "AveragePool",
+                                      LastResort<PlainPoolKernel>::candidates,
+                                      nullptr,
+                                      PlainTactic<PlainPoolKernel>::source,
+                                      PlainTactic<PlainPoolKernel>::make};
 const CudaTactic kLpPoolPlain = plain_tactic<PlainPoolKernel>("pool.plain", "LpPool");
 
 }  // namespace tenfold::cuda

@@ -1,5 +1,5 @@
-// Sampling between pixels: GridSample and RoiAlign. One thread for each result; places in double, so that a sample falls
-// on the side of a border where the reference sees it.
+// Sampling between pixels: GridSample and RoiAlign. One thread for each result; places in double, so that a sample
+// falls on the side of a border where the reference sees it.
 #include "backend/cuda/element_text.hpp"
 #include "backend/cuda/pointwise_text.hpp"
 
@@ -116,10 +116,16 @@ class GridSampleKernel final : public Kernel {
     Source source;
     source.entries = {"sample"};
     source.text = fmt::format(
-        "{}{}typedef {} T;\ntypedef {} G;\ntypedef tf::Element<T> E;\ntypedef E::C C;\nconstexpr int kMode = {}, kPadding "
+        "{}{}typedef {} T;\ntypedef {} G;\ntypedef tf::Element<T> E;\ntypedef E::C C;\nconstexpr int kMode = {}, "
+        "kPadding "
         "= {};\nconstexpr bool kAlignCorners = {};\n{}",
         device_prelude(), element_prelude(), device_type(spec.inputs[0].dtype), device_type(spec.inputs[1].dtype),
-        mode == "linear" ? 0 : mode == "nearest" ? 1 : 2, padding == "zeros" ? 0 : padding == "border" ? 1 : 2,
+        mode == "linear"    ? 0
+        : mode == "nearest" ? 1
+                            : 2,
+        padding == "zeros"    ? 0
+        : padding == "border" ? 1
+                              : 2,
         attributes.get_int("align_corners", 0) != 0, kGridText);
     return source;
   }
@@ -230,9 +236,8 @@ class RoiAlignKernel final : public Kernel {
     std::string body(kRoiText);
     const std::string_view mark = "{finish}";
     body.replace(body.find(mark), mark.size(),
-                 attributes.get_string("mode") == "max"
-                     ? "rows * columns == 0 ? 0.0 : largest"
-                     : "rows * columns == 0 ? 0.0 : sum / ((double)rows * columns)");
+                 attributes.get_string("mode") == "max" ? "rows * columns == 0 ? 0.0 : largest"
+                                                        : "rows * columns == 0 ? 0.0 : sum / ((double)rows * columns)");
     Source source;
     source.entries = {"pool"};
     source.text = fmt::format(

@@ -1,5 +1,7 @@
 // CumSum and CumProd, in double or in integers that wrap, as the reference. Which axis is an operand, so the kernel
 // finds its columns itself: where neighbours in a column are neighbours in memory a block scans it, else a thread does.
+#include <algorithm>
+
 #include "backend/cuda/element_text.hpp"
 #include "backend/cuda/pointwise_text.hpp"
 
@@ -82,8 +84,9 @@ extern "C" __global__ void __launch_bounds__(256) scan(const T* x, const Index* 
     constexpr std::int64_t kMostThreads = std::int64_t{1} << 20;  // blocks and threads walk over several columns
     LaunchConfig config = one_thread_each(scan_, std::min(x.num_elements(), kMostThreads));
     config.pdl = true;
-    cuda_stream(launch).launch(config, static_cast<const void*>(x.data), static_cast<const void*>(launch.inputs[1].data),
-                               launch.outputs[0].data, sizes_of(x.dims));
+    cuda_stream(launch).launch(config, static_cast<const void*>(x.data),
+                               static_cast<const void*>(launch.inputs[1].data), launch.outputs[0].data,
+                               sizes_of(x.dims));
   }
 
  private:

@@ -1,5 +1,7 @@
 // Results as long as the data says: NonZero and Compress. Blocks count what they keep, one block turns the counts into
 // places, and when the host has read the sum, and made room for the result, the kept elements are written in order.
+#include <algorithm>
+
 #include "backend/cuda/element_text.hpp"
 #include "backend/cuda/pointwise_text.hpp"
 
@@ -116,8 +118,9 @@ extern "C" __global__ void __launch_bounds__(256) write_kept(const T* data, cons
     config.function = write_;
     config.grid.x = static_cast<unsigned>(num_blocks(x.num_elements()));
     config.block.x = kThreads;
-    cuda_stream(launch).launch(config, static_cast<const void*>(x.data), static_cast<const void*>(launch.workspace.data()),
-                               y.data, x.num_elements(), kept, sizes_of(x.dims));
+    cuda_stream(launch).launch(config, static_cast<const void*>(x.data),
+                               static_cast<const void*>(launch.workspace.data()), y.data, x.num_elements(), kept,
+                               sizes_of(x.dims));
   }
 
  private:
@@ -136,7 +139,8 @@ class CompressKernel final : public Kernel {
   static Source source(const KernelSpec& spec, const DeviceTraits&) {
     Source source;
     source.entries = {"count_kept", "place_blocks", "write_places", "copy_kept"};
-    source.text = fmt::format(R"({}{}
+    source.text =
+        fmt::format(R"({}{}
 typedef bool T;
 typedef {} Item;
 TF_FN bool is_kept(T x) {{ return x; }}
@@ -151,8 +155,7 @@ extern "C" __global__ void __launch_bounds__(256) copy_kept(const Item* x, const
   }});
 }}
 )",
-                              device_prelude(), element_prelude(), bits_type(size_of(spec.inputs[0].dtype)),
-                              select_text());
+                    device_prelude(), element_prelude(), bits_type(size_of(spec.inputs[0].dtype)), select_text());
     return source;
   }
   CompressKernel(const KernelSpec& spec, const LoadedModule& module)

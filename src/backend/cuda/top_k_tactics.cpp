@@ -1,7 +1,7 @@
 // TopK along any axis. A block takes one line: by one digit of 8 bits after the other it finds the key of the k-th
 // element (radix selection), gathers what comes before it and, in their order, as many elements equal to it as are
-// wanted, and sorts those. Keys are unsigned integers in the order of the values, NaN above all numbers; equal values come
-// in the order of their positions.
+// wanted, and sorts those. Keys are unsigned integers in the order of the values, NaN above all numbers; equal values
+// come in the order of their positions.
 #include <algorithm>
 #include <bit>
 
@@ -135,9 +135,9 @@ class TopKKernel final : public Kernel {
   static Source source(const KernelSpec& spec, const DeviceTraits&) {
     Source source;
     source.entries = {"select"};
-    source.text = fmt::format("{}{}typedef {} T;\nconstexpr bool kLargest = {};\n{}", device_prelude(),
-                              element_prelude(), device_type(spec.inputs[0].dtype),
-                              spec.op->attributes().get_int("largest", 1) != 0, kText);
+    source.text =
+        fmt::format("{}{}typedef {} T;\nconstexpr bool kLargest = {};\n{}", device_prelude(), element_prelude(),
+                    device_type(spec.inputs[0].dtype), spec.op->attributes().get_int("largest", 1) != 0, kText);
     return source;
   }
   TopKKernel(const KernelSpec& spec, const LoadedModule& module)
