@@ -1,8 +1,9 @@
 // Runs conformance cases of the onnx package: imports each model for the inputs' shapes, runs it, compares.
 //   tenfold_conformance FOLDER [--engine | --device DEVICE | --check DEVICE] [--dynamic] < CASES
-// CASES has a line "NAME RTOL ATOL" for each case; FOLDER/NAME holds model.onnx and test_data_set_*/{input,output}_*.pb.
-// --engine also builds an engine and compares what it answers, --device one for that device, which runs three times (one
-// by one, recorded, replayed); --check only asks which operators have a kernel there and needs no such device
+// CASES has a line "NAME RTOL ATOL" for each case; FOLDER/NAME holds model.onnx and
+// test_data_set_*/{input,output}_*.pb.
+// --engine also builds an engine and compares what it answers, --device one for that device, which runs three times
+// (one by one, recorded, replayed); --check only asks which operators have a kernel there and needs no such device
 // (cuda:h100); --dynamic imports without the inputs' shapes.
 // Prints a line for each case, "NAME<tab>STATUS<tab>detail":
 //   pass      every output of every data set agrees
@@ -205,7 +206,8 @@ int run_cases(const std::filesystem::path& folder, Mode mode) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fputs("usage: tenfold_conformance FOLDER [--engine | --device DEVICE | --check DEVICE] [--dynamic] < CASES\n", stderr);
+    std::fputs("usage: tenfold_conformance FOLDER [--engine | --device DEVICE | --check DEVICE] [--dynamic] < CASES\n",
+               stderr);
     return 2;
   }
   tenfold::Mode mode;

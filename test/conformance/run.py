@@ -6,8 +6,9 @@ Needs the packages onnx and numpy. The package generates its cases in Python; th
     test/conformance/run.py --driver build/dev/bin/tenfold_conformance [--cases build/conformance] [--only SUBSTRING]
         [--engine | --device cuda | --check cuda:h100] [--json RESULTS] [--report docs/conformance.md [--device-results RESULTS]]
 
-``--device`` runs engines for that device, ``--check`` only says what has no kernel there; ``--json`` keeps what came out, which ``--device-results`` puts beside the
-results of the CPU. Exit code: 1 if a case crashes, fails for another reason than "unsupported", or gives a wrong answer.
+``--device`` runs engines for that device, ``--check`` only says what has no kernel there; ``--json`` keeps what came
+out, which ``--device-results`` puts beside the results of the CPU. Exit code: 1 if a case crashes, fails for another
+reason than "unsupported", or gives a wrong answer.
 """
 
 import argparse
@@ -132,21 +133,45 @@ def write_report(path, index, results, engine, on_device):
         "- *differs*: another answer than the case's, on purpose; listed below.",
         "- *wrong*: an output differs. *failed*: another error. *crashed*: the process died. These are defects.",
         "",
-        "| opset | cases | passed | fixed | refused | differs | wrong | failed | crashed |",
-        "|---|---|---|---|---|---|---|---|---|",
     ]
+    shown = [status for status in STATUSES if status != "host"]
+    titles = ["opset", "cases", *("passed" if status == "pass" else status for status in shown)]
+    device_by_opset = collections.defaultdict(collections.Counter)
+    for name, (status, _) in on_device.items():
+        device_by_opset[index[name]["opset"]][status] += 1
+    device_total = collections.Counter(status for status, _ in on_device.values())
+    if on_device:
+        titles += ["GPU: equal", "no kernel", "not equal"]
+        lines[-1:] = [
+            "- *GPU*: an engine for the GPU gives the same answers, three times (one by one, recorded, replayed); *no kernel*: "
+            "the same, but an operator ran on the host; listed below.",
+            "",
+        ]
+    lines += ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
 
-    def row(label, counts):
-        cells = [label, sum(counts.values())] + [counts[status] for status in STATUSES]
+    def row(label, counts, device):
+        cells = [label, sum(counts.values())] + [counts[status] for status in shown]
+        if on_device:
+            cells += [device["pass"] + device["fixed"], device["host"], device["wrong"] + device["failed"] + device["crashed"]]
         return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
-    lines += [row(str(opset) if opset else "other domain", by_opset[opset]) for opset in sorted(by_opset)]
-    lines.append(row("**all**", total))
+    lines += [row(str(opset) if opset else "other domain", by_opset[opset], device_by_opset[opset]) for opset in sorted(by_opset)]
+    lines.append(row("**all**", total, device_total))
     for status, title in (("differs", "Different on purpose"), ("wrong", "Wrong"), ("failed", "Failed"), ("crashed", "Crashed")):
         found = {name: detail for name, (kind, detail) in sorted(results.items()) if kind == status}
         if found:
             lines += ["", f"## {title}", ""]
             lines += [f"- `{name}`: {reason_of(detail)}" for name, detail in found.items()]
+    without_kernel = collections.defaultdict(set)
+    for name, (status, detail) in sorted(on_device.items()):
+        if status == "host":
+            for reason in detail.split(" | "):
+                without_kernel[reason.replace(" has no kernel for cuda", "").replace(";", ":", 1)].add(name)
+    if without_kernel:
+        lines += ["", "## Without a kernel on the GPU", "", "| operator, and why its tactics refuse | cases |", "|---|---|"]
+        for reason, names in sorted(without_kernel.items(), key=lambda item: (-len(item[1]), item[0])):
+            first = ", ".join(sorted(names)[:3]) + (" ..." if len(names) > 3 else "")
+            lines.append(f"| {reason[:200]} | {len(names)}: {first} |")
     refused = collections.defaultdict(list)
     for name, (status, detail) in sorted(results.items()):
         if status == "refused":
