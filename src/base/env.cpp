@@ -6,7 +6,8 @@
 namespace tenfold {
 
 std::span<const EnvironmentVariable* const> environment_variables() {
-  static constexpr std::array kAll = {&kCpuTierVariable, &kBackendPathVariable, &kNvrtcVariable, &kCacheVariable};
+  static constexpr std::array kAll = {&kCpuTierVariable, &kCpuExtensionsVariable, &kBackendPathVariable,
+                                      &kNvrtcVariable, &kCacheVariable};
   return kAll;
 }
 

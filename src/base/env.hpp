@@ -17,10 +17,14 @@ inline constexpr EnvironmentVariable kCpuTierVariable{
     "TENFOLD_CPU_TIER", "avx512 | avx2 | none",
     "Highest instruction set that CPU kernels may use; engines are built for it and must be run with the same one."};
 
+inline constexpr EnvironmentVariable kCpuExtensionsVariable{
+    "TENFOLD_CPU_EXTENSIONS", "none",
+    "CPU kernels leave out instructions beyond their set, such as those for 8-bit integers; results are the same."};
 inline constexpr EnvironmentVariable kBackendPathVariable{
     "TENFOLD_BACKEND_PATH", "a folder", "Where libtenfold_cuda.so lies, if not beside the program or libtenfold."};
 inline constexpr EnvironmentVariable kNvrtcVariable{
-    "TENFOLD_NVRTC", "a file", "CUDA's run-time compiler libnvrtc.so, if the loader does not find it; needed to build."};
+    "TENFOLD_NVRTC", "a file",
+    "CUDA's run-time compiler libnvrtc.so, if the loader does not find it; needed to build."};
 inline constexpr EnvironmentVariable kCacheVariable{
     "TENFOLD_CACHE_DIR", "a folder", "Where compiled GPU kernels are kept; ~/.cache/tenfold if not set."};
 

@@ -148,6 +148,7 @@ class Builder {
     options.fp16 = options_.fp16 && !backend_.is_host();
     options.norm_epilogues = backend_.abilities().norm_epilogues;
     options.integer_products = backend_.abilities().integer_products;
+    options.zero_points = backend_.abilities().zero_points;
     options.merged_products = backend_.abilities().merged_products;
     options.conv_chains = backend_.is_host();  // only the CPU has such kernels
     options.dump_directory = options_.dump_directory;

@@ -32,6 +32,8 @@ ValueId NodeBuilder::fold(NodeId id) {
   const ValueId output = node.outputs.front();
   const TensorType type = graph_.value(output).type;
   if (!type.is_static() || num_elements(type.static_shape()) > kMaxFoldedElements) return output;
+  // Quantised weights stay as they are: products may take the integers.
+  if (node.op->type() == "DequantizeLinear" && type.rank() >= 2) return output;
 
   std::optional<Tensor> known;
   const std::optional<std::vector<Dim>>& integers = graph_.value(output).integers;

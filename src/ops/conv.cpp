@@ -7,6 +7,7 @@
 
 #include "ops/checks.hpp"
 #include "ops/numbers.hpp"
+#include "ops/quantized.hpp"
 
 namespace tenfold {
 namespace {
@@ -273,7 +274,8 @@ Conv::Spec Conv::spec_from(const Attributes& attributes) {
   return {.window = Window::from(attributes),
           .group = group_from(attributes),
           .layout = layout_from(attributes),
-          .epilogue = Epilogue::from(attributes)};
+          .epilogue = Epilogue::from(attributes),
+          .zero_point = attributes.get_int("zero_point", 0)};
 }
 
 Attributes Conv::attributes() const {
@@ -282,6 +284,7 @@ Attributes Conv::attributes() const {
   attributes.set("group", spec_.group);
   attributes.set("layout", std::string(to_string(spec_.layout)));
   spec_.epilogue.store(attributes);
+  if (spec_.zero_point != 0) attributes.set("zero_point", spec_.zero_point);
   return attributes;
 }
 
@@ -291,6 +294,7 @@ void Conv::infer(InferContext& context) const {
   check_operands(context, spec_.epilogue);
   const TensorType& x = context.input(0);
   const TensorType& weights = context.input(1);
+  check_zero_point(spec_.zero_point, x.dtype);
   TensorType result{x.dtype, conv_output_dims(spec_.window, spec_.layout, spec_.group, x, weights)};
   context.set_output(
       0, check_bias_and_epilogue(context, weights.dims[0], spec_.epilogue, kFirstEpilogueInput, std::move(result)));
@@ -302,7 +306,9 @@ void Conv::evaluate(EvalContext& context) const {
   const TensorView& output = context.output(0);
   const PlainConv conv = plain_conv(spec_.window, spec_.layout, spec_.group, x, weights, output);
   const std::vector<double> bias = context.has_input(2) ? load_doubles(context.input(2)) : std::vector<double>{};
-  std::vector<double> sums = conv.run(load_image(x, spec_.layout), load_doubles(weights), bias);
+  std::vector<double> image = load_image(x, spec_.layout);
+  for (double& value : image) value -= static_cast<double>(spec_.zero_point);
+  std::vector<double> sums = conv.run(image, load_doubles(weights), bias);
   finish(spec_.epilogue, in_image_order(std::move(sums), output, spec_.layout), output, context, kFirstEpilogueInput);
 }
 

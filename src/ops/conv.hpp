@@ -12,7 +12,7 @@ namespace tenfold {
 
 /// Inputs: x, weights [O, C/group, kernel...], optional bias [O], then the epilogue's inputs.
 /// x is [N, C, spatial...] or, with layout nhwc, [N, spatial..., C]; so is the output. Weights never change their
-/// order.
+/// order. Of 8-bit integers `zero_point` is subtracted, so padding means it: sum of (x - zero_point) * weights.
 class Conv final : public Op {
  public:
   struct Spec {
@@ -20,6 +20,7 @@ class Conv final : public Op {
     std::int64_t group = 1;
     ImageLayout layout = ImageLayout::nchw;
     Epilogue epilogue;
+    std::int64_t zero_point = 0;  ///< of an input of 8-bit integers
   };
   static constexpr int kFirstEpilogueInput = 3;
 
@@ -31,6 +32,7 @@ class Conv final : public Op {
   std::int64_t group() const { return spec_.group; }
   ImageLayout layout() const { return spec_.layout; }
   const Epilogue& epilogue() const { return spec_.epilogue; }
+  std::int64_t zero_point() const { return spec_.zero_point; }
   int spatial_rank() const { return spec_.window.spatial_rank(); }
 
   std::string_view type() const override { return "Conv"; }

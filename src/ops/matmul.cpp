@@ -7,6 +7,7 @@
 
 #include "ops/checks.hpp"
 #include "ops/numbers.hpp"
+#include "ops/quantized.hpp"
 #include "ops/registry.hpp"
 
 namespace tenfold {
@@ -20,7 +21,7 @@ bool flag_from(const Attributes& attributes, std::string_view name) {
 
 OpPtr make_matmul(const Attributes& attributes) {
   return std::make_shared<const MatMul>(flag_from(attributes, "trans_a"), flag_from(attributes, "trans_b"),
-                                        Epilogue::from(attributes));
+                                        Epilogue::from(attributes), attributes.get_int("zero_point", 0));
 }
 
 /// A scalar of the given type, for alpha and beta.
@@ -108,6 +109,7 @@ MatMulPlan plan_matmul(std::span<const std::int64_t> a, std::span<const std::int
 Attributes MatMul::attributes() const {
   Attributes attributes{{"trans_a", std::int64_t{trans_a_}}, {"trans_b", std::int64_t{trans_b_}}};
   epilogue_.store(attributes);
+  if (zero_point_ != 0) attributes.set("zero_point", zero_point_);
   return attributes;
 }
 
@@ -122,6 +124,7 @@ void MatMul::infer(InferContext& context) const {
   } else {
     check_same_dtype(context, 1, "the second matrix");
   }
+  check_zero_point(zero_point_, epilogue_.output == DType::undefined ? DType::undefined : a.dtype);
   TensorType result{a.dtype, matmul_output_dims(a.dims, context.input(1).dims, trans_a_, trans_b_)};
   context.set_output(0, check_epilogue(epilogue_, std::move(result), context, kFirstEpilogueInput));
 }
@@ -132,7 +135,9 @@ void MatMul::evaluate(EvalContext& context) const {
   const TensorView& output = context.output(0);
   const MatMulPlan plan = plan_matmul(a.dims, b.dims, trans_a_, trans_b_);
   if (is_float(a.dtype) || epilogue_.output != DType::undefined) {
-    finish(epilogue_, multiply<double>(plan, load_doubles(a), load_doubles(b), trans_a_, trans_b_), output, context,
+    std::vector<double> left = load_doubles(a);
+    for (double& value : left) value -= static_cast<double>(zero_point_);
+    finish(epilogue_, multiply<double>(plan, left, load_doubles(b), trans_a_, trans_b_), output, context,
            kFirstEpilogueInput);
   } else {
     const auto as_words = [](const std::vector<std::int64_t>& values) {

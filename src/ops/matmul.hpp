@@ -9,16 +9,18 @@ namespace tenfold {
 
 /// Inputs: a [..., M, K], b [..., K, N], then the epilogue's inputs. With trans_a / trans_b the last two axes of that
 /// input are stored swapped. An input of rank 1 is a row (a) or a column (b), which the result lacks.
-/// Integer products wrap; with a type for the epilogue's output (8-bit operands only) the sums are exact.
+/// Integer products wrap; with a type for the epilogue's output (8-bit operands only) the sums are exact, and
+/// `zero_point` is subtracted from a.
 class MatMul final : public Op {
  public:
   static constexpr int kFirstEpilogueInput = 2;
 
-  explicit MatMul(bool trans_a = false, bool trans_b = false, Epilogue epilogue = {})
-      : trans_a_(trans_a), trans_b_(trans_b), epilogue_(std::move(epilogue)) {}
+  explicit MatMul(bool trans_a = false, bool trans_b = false, Epilogue epilogue = {}, std::int64_t zero_point = 0)
+      : trans_a_(trans_a), trans_b_(trans_b), epilogue_(std::move(epilogue)), zero_point_(zero_point) {}
   bool trans_a() const { return trans_a_; }
   bool trans_b() const { return trans_b_; }
   const Epilogue& epilogue() const { return epilogue_; }
+  std::int64_t zero_point() const { return zero_point_; }
 
   std::string_view type() const override { return "MatMul"; }
   Attributes attributes() const override;
@@ -30,6 +32,7 @@ class MatMul final : public Op {
   bool trans_a_;
   bool trans_b_;
   Epilogue epilogue_;
+  std::int64_t zero_point_;
 };
 
 /// Output dims of a product of these two, checked. Shared by the quantised products.

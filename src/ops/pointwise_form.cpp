@@ -97,14 +97,17 @@ bool append_activation(const Op& op, PointwiseProgram& program) {
 
 std::optional<PointwiseForm> pointwise_form(const Op& op, const std::vector<TensorType>& input_types,
                                             const TensorType& output_type) {
-  if (output_type.dtype != DType::float32) return std::nullopt;
   const std::string_view type = op.type();
+  const bool may_be_byte = type == "Pointwise";
+  const auto is_byte = [](DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; };
+  if (output_type.dtype != DType::float32 && !(may_be_byte && is_byte(output_type.dtype))) return std::nullopt;
   PointwiseForm form;
   for (int i = 0; i < static_cast<int>(input_types.size()); ++i) {
     const DType dtype = input_types[static_cast<std::size_t>(i)].dtype;
     if (dtype == DType::undefined) continue;
     const bool may_be_bool = (type == "Where" && i == 0) || type == "Cast" || type == "Pointwise";
-    if (dtype != DType::float32 && !(dtype == DType::boolean && may_be_bool)) return std::nullopt;
+    if (dtype != DType::float32 && !(dtype == DType::boolean && may_be_bool) && !(may_be_byte && is_byte(dtype)))
+      return std::nullopt;
     form.inputs.push_back(i);
   }
   const int count = static_cast<int>(form.inputs.size());

@@ -15,7 +15,8 @@ struct PointwiseForm {
 };
 
 /// `input_types` as on the node; dtype undefined means omitted. Needs float32 results and float32 operands, except that
-/// operands of Pointwise, the condition of Where and the input of Cast may be bool (read as 0 or 1).
+/// operands of Pointwise, the condition of Where and the input of Cast may be bool (read as 0 or 1), and operands and
+/// result of Pointwise 8-bit integers (the result rounded to nearest even, saturated).
 /// nullopt when the operator is no elementwise arithmetic, or on other types.
 std::optional<PointwiseForm> pointwise_form(const Op& op, const std::vector<TensorType>& input_types,
                                             const TensorType& output_type);

@@ -201,6 +201,13 @@ void import_quantized_conv(ImportNode& node) {
 
 }  // namespace
 
+void check_zero_point(std::int64_t zero_point, DType dtype) {
+  const std::int64_t low = dtype == DType::int8 ? -128 : 0;
+  const std::int64_t high = dtype == DType::int8 ? 127 : dtype == DType::uint8 ? 255 : 0;
+  require(low <= zero_point && zero_point <= high, Code::invalid_model, "zero_point must be {} to {} for {}, got {}",
+          low, high, to_string(dtype), zero_point);
+}
+
 Attributes QLinearConv::attributes() const { return attributes_of(window_, group_); }
 
 void QLinearConv::infer(InferContext& context) const {

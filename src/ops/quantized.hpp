@@ -80,4 +80,7 @@ class ConvInteger final : public Op {
   std::int64_t group_;
 };
 
+/// Of the first operand of a Conv or MatMul of 8-bit integers: a number of its type; 0 for operands of other types.
+void check_zero_point(std::int64_t zero_point, DType dtype);
+
 }  // namespace tenfold

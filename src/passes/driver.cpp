@@ -275,7 +275,10 @@ std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options) {
   Report report;
   const std::span<const Pass> passes = pipeline();
   if (options.fp16) run_pass(graph, kWidenPass, options, report);
-  if (options.integer_products) run_pass(graph, kIntegerProductPass, options, report);
+  if (options.integer_products) {
+    run_pass(graph, kQuantisedFormPass, options, report);
+    run_pass(graph, options.zero_points ? kZeroPointPass : kIntegerProductPass, options, report);
+  }
   for (std::size_t i = 0; i < passes.size(); ++i) {
     if (options.on_progress) options.on_progress(passes[i].name, static_cast<double>(i) / passes.size());
     run_pass(graph, passes[i], options, report);

@@ -196,9 +196,8 @@ class Narrowing {
   void keep(NodeId id) {
     const Node& node = graph_.node(id);
     // Programs read any type, and compute in float32; so do the epilogues of integer products.
-    const bool is_integer_product =
-        is_one_of(node, {"Conv", "MatMul"}) &&
-        (dtype(node.inputs[0]) == DType::int8 || dtype(node.inputs[0]) == DType::uint8);
+    const bool is_integer_product = is_one_of(node, {"Conv", "MatMul"}) &&
+                                    (dtype(node.inputs[0]) == DType::int8 || dtype(node.inputs[0]) == DType::uint8);
     if (is(node, "Pointwise") || is_integer_product) return;
     std::vector<ValueId> inputs = graph_.node(id).inputs;
     for (ValueId& input : inputs) {

@@ -33,9 +33,11 @@ struct Pass {
 };
 /// In the order they run (pipeline.cpp).
 std::span<const Pass> pipeline();
-/// Passes around the pipeline that PassOptions asks for. Before it, for fp16 and integer_products:
+/// Passes around the pipeline that PassOptions asks for. Before it, for fp16, integer_products and zero_points:
 extern const Pass kWidenPass;
+extern const Pass kQuantisedFormPass;
 extern const Pass kIntegerProductPass;
+extern const Pass kZeroPointPass;
 /// And behind it, for norm_epilogues, integer_products, merged_products, conv_chains, fp16 and merged_products again:
 extern const Pass kNormFusionPass;
 extern const Pass kIntegerEpiloguePass;
@@ -51,6 +53,7 @@ struct PassOptions {
   bool fp16 = false;                  ///< float32 becomes float16 where that is safe
   bool norm_epilogues = false;        ///< norms take the programs behind them
   bool integer_products = false;      ///< products of quantised tensors are computed with their integers
+  bool zero_points = false;           ///< and these know their input's zero point
   bool merged_products = false;       ///< products of one operand become one, attention reads parts of its rows
   bool conv_chains = false;           ///< convolutions around depthwise ones are joined
   bool verify = true;                 ///< Graph::verify after every pass

@@ -15,7 +15,9 @@ extern const std::span<const Rewrite> kRecogniseRewrites;        // recognise.cp
 extern const std::span<const Rewrite> kAttentionRewrites;        // attention.cpp
 extern const std::span<const Rewrite> kFusionRewrites;           // fusion.cpp
 extern const std::span<const Rewrite> kConvChainRewrites;        // conv_chain.cpp
+extern const std::span<const Rewrite> kQuantisedFormRewrites;    // quantised.cpp
 extern const std::span<const Rewrite> kIntegerProductRewrites;   // quantised.cpp
+extern const std::span<const Rewrite> kZeroPointRewrites;        // quantised.cpp
 extern const std::span<const Rewrite> kIntegerEpilogueRewrites;  // quantised.cpp
 extern const std::span<const Rewrite> kNormFusionRewrites;       // fusion.cpp
 extern const std::span<const Rewrite> kMergeRewrites;            // merge_products.cpp

@@ -24,10 +24,18 @@ const Pass kNarrowPass{.name = "narrow_float32",
                        .whole = narrow_float32,
                        .reason = "Behind all others: what they joined is judged as a whole."};
 
+const Pass kQuantisedFormPass{
+    .name = "quantised_forms",
+    .rewrites = kQuantisedFormRewrites,
+    .reason = "First of those before constants are folded: products are found between their dequantised operands."};
 const Pass kIntegerProductPass{
     .name = "integer_products",
     .rewrites = kIntegerProductRewrites,
     .reason = "Before constants are folded, which would turn quantised weights into floats."};
+const Pass kZeroPointPass{
+    .name = "zero_points",
+    .rewrites = kZeroPointRewrites,
+    .reason = "In its place where a backend has kernels that subtract zero points and round within epilogues."};
 const Pass kIntegerEpiloguePass{.name = "integer_epilogues",
                                 .rewrites = kIntegerEpilogueRewrites,
                                 .reason = "Behind fusion, which makes the programs that take integers."};
@@ -49,9 +57,9 @@ const Pass kConvChainPass{.name = "conv_chain",
                           .reason = "Only where a backend has such kernels; behind fusion, which makes the epilogues."};
 
 std::span<const Pass* const> optional_passes() {
-  static constexpr std::array<const Pass*, 8> kPasses = {
-      &kWidenPass,           &kIntegerProductPass, &kNormFusionPass, &kMergePass,
-      &kIntegerEpiloguePass, &kConvChainPass,      &kNarrowPass,     &kGatePass};
+  static constexpr std::array<const Pass*, 10> kPasses = {
+      &kWidenPass, &kQuantisedFormPass,   &kIntegerProductPass, &kZeroPointPass, &kNormFusionPass,
+      &kMergePass, &kIntegerEpiloguePass, &kConvChainPass,      &kNarrowPass,    &kGatePass};
   return kPasses;
 }
 

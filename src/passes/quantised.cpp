@@ -1,8 +1,11 @@
 // Quantised models: QuantizeLinear and DequantizeLinear around float operators become integer arithmetic, for backends
 // that have kernels for it. With q the quantised tensors, s their scales, z the zero point of x (that of w is 0):
-//   Conv(s_x (q_x - z), s_w[o] q_w) + b  =  (s_x s_w[o]) (Conv(q_x, q_w) - z sum(q_w[o])) + b
-// The sums of the right side are exact. Where x has padding, q_x is padded with z.
-// Two passes. The first stands before constant folding, which would turn quantised weights into floats: products take
+//   Conv(s_x (q_x - z), s_w[o] q_w) + b  =  (s_x s_w[o]) Conv(q_x - z, q_w) + b
+//                                        =  (s_x s_w[o]) (Conv(q_x, q_w) - z sum(q_w[o])) + b
+// The sums of the right sides are exact. Backends whose products know zero points get the first form; for others x is
+// padded with z, where it has padding, and the second form is a shift per channel.
+// Models that name the operators on integers themselves (QLinearConv, QLinearMatMul) are first brought into this form.
+// Three passes. Two stand before constant folding, which would turn quantised weights into floats: products take
 // the integers, and DequantizeLinear moves down through operators that only move or choose elements. The second stands
 // behind fusion: scales, biases, residuals and activations are in the epilogue by then, which takes the QuantizeLinear
 // behind it and reads quantised residuals as they are. Multiplying by 1 / s instead of dividing by s may round a tie
@@ -14,6 +17,7 @@
 #include "ops/matmul.hpp"
 #include "ops/pad.hpp"
 #include "ops/pool.hpp"
+#include "ops/quantized.hpp"
 #include "ops/registry.hpp"
 #include "passes/match.hpp"
 #include "passes/passes.hpp"
@@ -108,6 +112,7 @@ Tensor zero_point_shift(const Tensor& weights, const Tensor& scale, float zero_p
 }
 
 /// Conv of dequantised input and weights: the integers' convolution, then scale and bias.
+template <bool kKeepsZeroPoint>
 std::optional<Patch> integer_conv(const GraphView& graph, const Node& node) {
   const auto* conv = op_cast<Conv>(&node);
   if (conv == nullptr || conv->layout() != ImageLayout::nchw || !conv->epilogue().program.empty()) return std::nullopt;
@@ -119,13 +124,15 @@ std::optional<Patch> integer_conv(const GraphView& graph, const Node& node) {
   const float zero_point = quantisation_of(graph, *x)->zero_point;
   const Tensor* numbers = graph.constant(weights->inputs[0]);
   Conv::Spec spec = conv->spec();
-  if (zero_point != 0 && (numbers == nullptr || spec.window.auto_pad != AutoPad::notset)) return std::nullopt;
+  const bool moves_zero_point = !kKeepsZeroPoint && zero_point != 0;
+  if (moves_zero_point && (numbers == nullptr || spec.window.auto_pad != AutoPad::notset)) return std::nullopt;
   Patch patch(graph, node);
   patch.absorb(*x).absorb(*weights);
   spec.epilogue.output = DType::float32;
+  if (kKeepsZeroPoint) spec.zero_point = static_cast<std::int64_t>(zero_point);
   const Shape shape = scale->shape();
   ValueId image = x->inputs[0];
-  if (zero_point != 0 && spec.window.has_padding()) {
+  if (moves_zero_point && spec.window.has_padding()) {
     const auto axes = static_cast<std::size_t>(conv->spatial_rank());
     std::vector<std::int64_t> pads(2 * axes + 4, 0);
     for (std::size_t a = 0; a < axes; ++a) {
@@ -136,7 +143,7 @@ std::optional<Patch> integer_conv(const GraphView& graph, const Node& node) {
     spec.window.pads.assign(2 * axes, 0);
   }
   std::optional<Tensor> shift;
-  if (zero_point != 0 && shape[0] > 0) {
+  if (moves_zero_point && shape[0] > 0) {
     const std::size_t count = numbers->as<std::int8_t>().size() / static_cast<std::size_t>(shape[0]);
     shift = zero_point_shift(*numbers, *scale, zero_point, count, 1);
   }
@@ -151,6 +158,7 @@ std::optional<Patch> integer_conv(const GraphView& graph, const Node& node) {
 }
 
 /// The same for a product with a matrix of weights.
+template <bool kKeepsZeroPoint>
 std::optional<Patch> integer_matmul(const GraphView& graph, const Node& node) {
   const auto* matmul = op_cast<MatMul>(&node);
   if (matmul == nullptr || matmul->trans_a() || !matmul->epilogue().program.empty()) return std::nullopt;
@@ -163,15 +171,17 @@ std::optional<Patch> integer_matmul(const GraphView& graph, const Node& node) {
   if (!scale) return std::nullopt;
   const float zero_point = quantisation_of(graph, *x)->zero_point;
   const Tensor* numbers = graph.constant(weights->inputs[0]);
-  if (zero_point != 0 && numbers == nullptr) return std::nullopt;
+  const bool moves_zero_point = !kKeepsZeroPoint && zero_point != 0;
+  if (moves_zero_point && numbers == nullptr) return std::nullopt;
   Patch patch(graph, node);
   patch.absorb(*x).absorb(*weights);
   Epilogue epilogue;
   epilogue.output = DType::float32;
-  const ValueId product = patch.add(std::make_shared<const MatMul>(false, matmul->trans_b(), std::move(epilogue)),
-                                    {x->inputs[0], weights->inputs[0]});
+  const OpPtr op = std::make_shared<const MatMul>(false, matmul->trans_b(), std::move(epilogue),
+                                                  kKeepsZeroPoint ? static_cast<std::int64_t>(zero_point) : 0);
+  const ValueId product = patch.add(op, {x->inputs[0], weights->inputs[0]});
   std::optional<Tensor> shift;
-  if (zero_point != 0) {
+  if (moves_zero_point) {
     const auto columns = static_cast<std::size_t>(numbers->shape()[1]);
     shift = matmul->trans_b() ? zero_point_shift(*numbers, *scale, zero_point, columns, 1)
                               : zero_point_shift(*numbers, *scale, zero_point, 1, columns);
@@ -179,6 +189,111 @@ std::optional<Patch> integer_matmul(const GraphView& graph, const Node& node) {
   ValueId result = patch.add(make_op("Mul"), {product, patch.constant(node.name + ".scale", std::move(*scale))});
   if (shift) result = patch.add(make_op("Add"), {result, patch.constant(node.name + ".shift", std::move(*shift))});
   return std::move(patch.replace(node.outputs[0], result));
+}
+
+/// Weights that are unsigned around 128 are signed around 0.
+std::optional<Patch> signed_weights(const GraphView& graph, const Node& node) {
+  if (!is(node, "DequantizeLinear") || node.op->attributes().get_int("block_size", 0) != 0) return std::nullopt;
+  const Tensor* weights = graph.constant(node.inputs[0]);
+  const Tensor* zeros = input_of(node, 2) == kNoValue ? nullptr : graph.constant(node.inputs[2]);
+  if (weights == nullptr || zeros == nullptr || weights->dtype() != DType::uint8) return std::nullopt;
+  for (const std::int64_t zero : zeros->to_int64()) {
+    if (zero != 128) return std::nullopt;
+  }
+  Tensor moved(DType::int8, weights->shape());
+  const auto from = weights->as<std::uint8_t>();
+  const auto to = moved.as_mutable<std::int8_t>();
+  for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<std::int8_t>(from[i] - 128);
+  Patch patch(graph, node);
+  const ValueId constant = patch.constant(node.name + ".signed", std::move(moved));
+  return std::move(patch.replace(node.outputs[0], patch.add(node.op, {constant, node.inputs[1]})));
+}
+
+/// A product of scales that are known, as a constant; nullopt if they are not.
+std::optional<ValueId> product_of_scales(const GraphView& graph, Patch& patch, const Node& node, ValueId one,
+                                         ValueId many) {
+  const std::optional<double> factor = scalar_of(graph, one);
+  const Tensor* scales = graph.constant(many);
+  if (!factor || scales == nullptr || scales->dtype() != DType::float32) return std::nullopt;
+  Tensor product(DType::float32, scales->shape());
+  const auto from = scales->as<float>();
+  const auto to = product.as_mutable<float>();
+  for (std::size_t i = 0; i < to.size(); ++i) to[i] = from[i] * static_cast<float>(*factor);
+  return patch.constant(node.name + ".scale", std::move(product));
+}
+
+/// QLinearConv and QLinearMatMul are float operators between DequantizeLinear and QuantizeLinear. Where the exact sum
+/// is scaled, a tie may be rounded the other way.
+std::optional<Patch> qlinear_conv(const GraphView& graph, const Node& node) {
+  const auto* conv = op_cast<QLinearConv>(&node);
+  if (conv == nullptr) return std::nullopt;
+  const OpPtr dequantise = make_op("DequantizeLinear", {{"axis", std::int64_t{0}}});
+  Patch patch(graph, node);
+  const ValueId x = patch.add(dequantise, {node.inputs[0], node.inputs[1], node.inputs[2]});
+  const ValueId weights = patch.add(dequantise, {node.inputs[3], node.inputs[4], node.inputs[5]});
+  std::vector<ValueId> inputs{x, weights};
+  if (input_of(node, 8) != kNoValue) {
+    const std::optional<ValueId> scale = product_of_scales(graph, patch, node, node.inputs[1], node.inputs[4]);
+    if (!scale) return std::nullopt;
+    inputs.push_back(patch.add(dequantise, {node.inputs[8], *scale}));
+  }
+  const OpPtr op = std::make_shared<const Conv>(Conv::Spec{.window = conv->window(), .group = conv->group()});
+  const ValueId result = patch.add(op, std::move(inputs));
+  return std::move(
+      patch.replace(node.outputs[0], patch.add(make_op("QuantizeLinear"), {result, node.inputs[6], node.inputs[7]})));
+}
+std::optional<Patch> qlinear_matmul(const GraphView& graph, const Node& node) {
+  if (!is(node, "QLinearMatMul")) return std::nullopt;
+  // Scales of rows have no place in DequantizeLinear where the matrix has more axes.
+  if (!scalar_of(graph, node.inputs[1]) || graph.type(node.inputs[3]).rank() != 2) return std::nullopt;
+  Patch patch(graph, node);
+  const ValueId a = patch.add(make_op("DequantizeLinear"), {node.inputs[0], node.inputs[1], node.inputs[2]});
+  const ValueId b = patch.add(make_op("DequantizeLinear"), {node.inputs[3], node.inputs[4], node.inputs[5]});
+  const ValueId result = patch.add(std::make_shared<const MatMul>(), {a, b});
+  return std::move(
+      patch.replace(node.outputs[0], patch.add(make_op("QuantizeLinear"), {result, node.inputs[6], node.inputs[7]})));
+}
+
+/// Is the value what an integer product became by a few elementwise operators that nobody else reads?
+bool comes_from_integer_product(const GraphView& graph, ValueId value) {
+  constexpr int kMostSteps = 6;
+  for (int i = 0; i < kMostSteps; ++i) {
+    const Node* node = graph.has_single_use(value) ? graph.producer(value) : nullptr;
+    if (node == nullptr) return false;
+    if (is_one_of(*node, {"Conv", "MatMul"})) {
+      const DType dtype = graph.type(node->inputs[0]).dtype;
+      return dtype == DType::int8 || dtype == DType::uint8;
+    }
+    if (!is_one_of(*node, {"Mul", "Add", "Relu", "Clip"})) return false;
+    value = node->inputs[0];
+  }
+  return false;
+}
+
+/// A product's result that becomes integers only to be added to others is rounded in its epilogue.
+std::optional<Patch> round_in_place(const GraphView& graph, const Node& node) {
+  if (!is(node, "DequantizeLinear")) return std::nullopt;
+  const Node* source = sole_producer_of(graph, node.inputs[0], "QuantizeLinear");
+  const Node* sum = graph.only_reader(node.outputs[0]);
+  if (source == nullptr || !is(sum, "Add") || !same_dims(graph, node.outputs[0], sum->outputs[0])) return std::nullopt;
+  const auto there = quantisation_of(graph, *source), back = quantisation_of(graph, node);
+  // Of two products that are added, one stays as integers, to be read by the other's epilogue.
+  if (!there || there != back ||
+      producer_of(graph, other_input(*sum, node.outputs[0]), "DequantizeLinear") == nullptr ||
+      !comes_from_integer_product(graph, source->inputs[0]))
+    return std::nullopt;
+  using enum PointwiseCode;
+  const float lowest = (there->dtype == DType::int8 ? -128.0F : 0.0F) - there->zero_point;
+  ProgramBuilder builder;
+  int item = builder.apply(mul_imm, builder.input(source->inputs[0]), 0, 0, 1 / there->scale);
+  item = builder.apply(min_imm, builder.apply(max_imm, item, 0, 0, lowest), 0, 0, lowest + 255);
+  item = builder.apply(mul_imm, builder.apply(round, item), 0, 0, there->scale);
+  const std::optional<BoundProgram> bound = builder.finish(item);
+  if (!bound) return std::nullopt;
+  Patch patch(graph, node);
+  patch.absorb(*source);
+  return std::move(
+      patch.replace(node.outputs[0], patch.add(std::make_shared<const Pointwise>(bound->program), bound->inputs)));
 }
 
 /// Operators that only move or choose elements do so with the integers as well.
@@ -327,6 +442,27 @@ std::optional<Patch> quantise_before_pooling(const GraphView& graph, const Node&
   return std::move(patch.replace(node.outputs[0], patch.add(pool->op, {integers})));
 }
 
+/// What is quantised again in another way goes from integers to integers.
+std::optional<Patch> requantise(const GraphView& graph, const Node& node) {
+  if (!is(node, "QuantizeLinear")) return std::nullopt;
+  const Node* source = producer_of(graph, node.inputs[0], "DequantizeLinear");
+  if (source == nullptr) return std::nullopt;
+  const auto there = quantisation_of(graph, *source), back = quantisation_of(graph, node);
+  if (!there || !back || there == back) return std::nullopt;
+  using enum PointwiseCode;
+  ProgramBuilder builder;
+  int item = builder.input(source->inputs[0]);
+  if (there->zero_point != 0) item = builder.apply(add_imm, item, 0, 0, -there->zero_point);
+  item = builder.apply(mul_imm, builder.apply(mul_imm, item, 0, 0, there->scale), 0, 0, 1 / back->scale);
+  if (back->zero_point != 0) item = builder.apply(add_imm, builder.apply(round, item), 0, 0, back->zero_point);
+  const std::optional<BoundProgram> bound = builder.finish(item);
+  if (!bound) return std::nullopt;
+  Patch patch(graph, node);
+  patch.absorb(*source);
+  const OpPtr program = std::make_shared<const Pointwise>(bound->program, back->dtype);
+  return std::move(patch.replace(node.outputs[0], patch.add(program, bound->inputs)));
+}
+
 /// What is left for others to read is a program, whose result may be of any float type.
 std::optional<Patch> dequantise_program(const GraphView& graph, const Node& node) {
   if (!is(node, "DequantizeLinear")) return std::nullopt;
@@ -368,16 +504,27 @@ std::optional<Patch> quantise_program(const GraphView& graph, const Node& node) 
   return std::move(patch.replace(node.outputs[0], patch.add(program, bound->inputs)));
 }
 
-constexpr std::array kBeforeFolding{
+constexpr std::array kForms{
     Rewrite{"dequantise_later", dequantise_later, "Elements are moved and pooled as integers."},
     Rewrite{"requantise_same", requantise_same, "Quantising what was dequantised in the same way is no work."},
-    Rewrite{"integer_conv", integer_conv, "A convolution of dequantised tensors becomes one of integers."},
-    Rewrite{"integer_matmul", integer_matmul, "A product of dequantised matrices becomes one of integers."},
+    Rewrite{"qlinear_conv", qlinear_conv, "QLinearConv is a convolution of dequantised tensors."},
+    Rewrite{"qlinear_matmul", qlinear_matmul, "QLinearMatMul is a product of dequantised matrices."},
+    Rewrite{"signed_weights", signed_weights, "Weights that are unsigned around 128 are signed around 0."},
+};
+constexpr std::array kProducts{
+    Rewrite{"integer_conv", integer_conv<false>, "A convolution of dequantised tensors becomes one of integers."},
+    Rewrite{"integer_matmul", integer_matmul<false>, "A product of dequantised matrices becomes one of integers."},
+};
+constexpr std::array kProductsWithZeroPoints{
+    Rewrite{"integer_conv_zero_point", integer_conv<true>, "The same, and the product knows its input's zero point."},
+    Rewrite{"integer_matmul_zero_point", integer_matmul<true>, "The same for matrices."},
+    Rewrite{"round_in_place", round_in_place, "What becomes integers only to be added is rounded in the epilogue."},
 };
 constexpr std::array kBehindFusion{
     Rewrite{"quantise_before_pooling", quantise_before_pooling, "What is pooled is stored as integers already."},
     Rewrite{"quantise_result", quantise_result, "A program or epilogue stores the integers that are wanted of it."},
     Rewrite{"dequantise_operand", dequantise_operand, "A program or epilogue reads quantised operands as they are."},
+    Rewrite{"requantise", requantise, "What is quantised again in another way goes from integers to integers."},
     Rewrite{"quantise_program", quantise_program, "What others wrote is quantised by a program, from any float type."},
     Rewrite{"dequantise_program", dequantise_program, "What is dequantised for other operators is a program."},
     Rewrite{"requantise_same", requantise_same, "Quantising what was dequantised in the same way is no work."},
@@ -385,7 +532,9 @@ constexpr std::array kBehindFusion{
 
 }  // namespace
 
-const std::span<const Rewrite> kIntegerProductRewrites = kBeforeFolding;
+const std::span<const Rewrite> kQuantisedFormRewrites = kForms;
+const std::span<const Rewrite> kIntegerProductRewrites = kProducts;
+const std::span<const Rewrite> kZeroPointRewrites = kProductsWithZeroPoints;
 const std::span<const Rewrite> kIntegerEpilogueRewrites = kBehindFusion;
 
 }  // namespace tenfold

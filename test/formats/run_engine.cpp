@@ -257,7 +257,34 @@ std::vector<std::pair<std::string, SmallEngine>> built_engines() {
     %e = Exp(%c)
     return %e
   })";
+  constexpr std::string_view kQuantised = R"(graph quantised(%x: float32[1, 16, height, 8]) {
+    %s = constant float32[] full(0.0625)
+    %zero = constant uint8[] full(7)
+    %sw = constant float32[] full(0.01)
+    %q = QuantizeLinear(%x, %s, %zero)
+    %d = DequantizeLinear(%q, %s, %zero)
+    %w1 = constant int8[16, 16, 3, 3] random(1)
+    %f1 = DequantizeLinear(%w1, %sw)
+    %c1 = Conv(%d, %f1, _) {kernel_shape=[3, 3], strides=[1, 1], dilations=[1, 1], pads=[1, 1, 1, 1]}
+    %q1 = QuantizeLinear(%c1, %s, %zero)
+    %d1 = DequantizeLinear(%q1, %s, %zero)
+    %a = Add(%d1, %d)
+    %r = Relu(%a)
+    %qa = QuantizeLinear(%r, %s, %zero)
+    %da = DequantizeLinear(%qa, %s, %zero)
+    %w2 = constant int8[16, 1, 3, 3] random(3)
+    %f2 = DequantizeLinear(%w2, %sw)
+    %c2 = Conv(%da, %f2, _) {kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=16, strides=[2, 2], dilations=[1, 1]}
+    %q2 = QuantizeLinear(%c2, %s, %zero)
+    %d2 = DequantizeLinear(%q2, %s, %zero)
+    %w3 = constant int8[5, 16, 1, 1] random(4)
+    %f3 = DequantizeLinear(%w3, %sw)
+    %c3 = Conv(%d2, %f3, _) {kernel_shape=[1, 1], pads=[0, 0, 0, 0], strides=[1, 1], dilations=[1, 1]}
+    %y = Sigmoid(%c3)
+    return %y
+  })";
   std::vector<std::pair<std::string, SmallEngine>> engines;
+  engines.emplace_back("quantised", built(kQuantised, {{{"x", {{1, 16, 8, 8}, {1, 16, 8, 8}, {1, 16, 12, 8}}}}}));
   engines.emplace_back("convolutions", built(kConvolutions, {{{"x", {{1, 3, 8, 8}, {1, 3, 8, 8}, {1, 3, 12, 8}}}}}));
   engines.emplace_back("attention", built(kBlock, {{{"x", {{1, 6, 16}, {2, 6, 16}, {3, 6, 16}}}}}));
   return engines;

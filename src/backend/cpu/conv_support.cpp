@@ -15,11 +15,17 @@ const Conv& conv_of(const OpPtr& op) {
 
 std::optional<std::string> refuses_conv(const Conv& conv, std::span<const TensorType> inputs,
                                         std::span<const TensorType> outputs) {
-  if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
-  if (conv.layout() != ImageLayout::nhwc) return "the layout is nchw";
+  if (auto refusal = refuses_conv_shapes(conv, inputs, outputs)) return refusal;
   if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
   if (inputs.size() > 2 && inputs[2].dtype != DType::undefined && !is_float32(inputs[2]))
     return "the bias is no float32";
+  return FinishPlan::refuses(conv.epilogue(), inputs, Conv::kFirstEpilogueInput);
+}
+
+std::optional<std::string> refuses_conv_shapes(const Conv& conv, std::span<const TensorType> inputs,
+                                               std::span<const TensorType> outputs) {
+  if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
+  if (conv.layout() != ImageLayout::nhwc) return "the layout is nchw";
   if (!fits_in_panels(inputs[1]))
     return fmt::format("weights of {} are computed, empty or too large", to_string(inputs[1]));
   const int rank = conv.spatial_rank() + 2;
@@ -31,7 +37,7 @@ std::optional<std::string> refuses_conv(const Conv& conv, std::span<const Tensor
     return fmt::format("the input has {} channels, the weights are for {}", channels.to_string(),
                        weights[1] * conv.group());
   }
-  return FinishPlan::refuses(conv.epilogue(), inputs, Conv::kFirstEpilogueInput);
+  return std::nullopt;
 }
 
 ConvSizes conv_sizes(const Conv& conv, const TensorType& weights) {

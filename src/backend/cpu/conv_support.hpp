@@ -26,7 +26,10 @@ struct ConvSizes {
 /// Does not look at Problem::constants: `make` has none.
 std::optional<std::string> refuses_conv(const Conv& conv, std::span<const TensorType> inputs,
                                         std::span<const TensorType> outputs);
-/// Requires that refuses_conv found nothing.
+/// What of it does not depend on types.
+std::optional<std::string> refuses_conv_shapes(const Conv& conv, std::span<const TensorType> inputs,
+                                               std::span<const TensorType> outputs);
+/// Requires that refuses_conv or refuses_conv_shapes found nothing.
 ConvSizes conv_sizes(const Conv& conv, const TensorType& weights);
 /// The geometry for the operands of a run; `zeros` stays nullptr.
 ConvRows conv_rows(const Conv& conv, const ConvSizes& sizes, const TensorView& x, const TensorView& y);

@@ -136,6 +136,10 @@ std::string processor_name() {
 class CpuBackend final : public Backend {
  public:
   std::string_view name() const override { return "cpu"; }
+  Abilities abilities() const override {
+    const bool has_kernels = tier() != Tier::none;
+    return {.integer_products = has_kernels, .zero_points = has_kernels};
+  }
   std::string target() const override { return std::string(target_string(tier())); }
 
   std::optional<std::string> refuses_target(std::string_view target) const override {

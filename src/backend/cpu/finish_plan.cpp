@@ -135,9 +135,13 @@ std::optional<std::string> FinishPlan::refuses(const Epilogue& epilogue) {
   return refuses_pointwise(epilogue.program);
 }
 
-FinishPlan::FinishPlan(const Epilogue& epilogue, int first_input)
+FinishPlan::FinishPlan(const Epilogue& epilogue, int first_input, bool in_registers)
     : first_input_(first_input), num_operands_(epilogue.num_extra_inputs()) {
   if (const auto refusal = refuses(epilogue)) throw Error(Code::incompatible_engine, *refusal);
+  if (!in_registers && !epilogue.program.empty()) {
+    stages_.push_back({.activation = {}, .program = compile_pointwise(epilogue.program)});
+    return;
+  }
   PointwiseProgram program = epilogue.program;
   int added_input = 0;
   for (;;) {
@@ -165,7 +169,7 @@ void FinishPlan::resolve(const Launch& launch, std::span<const std::int64_t> dim
   const int operands = num_operands_ + 1;
   for (int i = 1; i < operands; ++i) {
     const TensorView& view = launch.inputs[static_cast<std::size_t>(first_input_ + i - 1)];
-    args.operands[i].data = view.as<const float>();
+    args.operands[i].data = static_cast<const float*>(view.data);
     const int shift = rank - view.rank();
     std::int64_t stride = 1;
     for (int axis = view.rank() - 1; axis >= 0; --axis) {

@@ -22,7 +22,8 @@ class FinishPlan {
   static std::optional<std::string> refuses(const Epilogue& epilogue, std::span<const TensorType> inputs,
                                             int first_input);
   /// `first_input`: the node's first epilogue input. Throws Error(incompatible_engine) with the refusal above.
-  FinishPlan(const Epilogue& epilogue, int first_input);
+  /// `in_registers`: may parts of the program become bias, residual and activation?
+  FinishPlan(const Epilogue& epilogue, int first_input, bool in_registers = true);
 
   /// Fills `args` for a result of shape `dims` (last axis: columns). `args.bias` may already be set.
   /// Never allocates.

@@ -6,6 +6,7 @@
 
 #include "backend/cpu/broadcast.hpp"
 #include "backend/cpu/compiled_pointwise.hpp"
+#include "backend/cpu/kernels/byte_product.hpp"
 #include "backend/cpu/kernels/pointwise_program.hpp"
 #include "backend/cpu/tactic_tools.hpp"
 #include "ops/pointwise_form.hpp"
@@ -110,7 +111,7 @@ class PointwiseKernel final : public Kernel {
     const Nest nest = make_loop_nest<kMaxInputs + 1>(out.dims, std::span(operands).first(count + 1));
 
     const auto inner = static_cast<std::size_t>(nest.rank - 1);
-    bool by_rows = nest.strides[count][inner] == 1 || nest.dims[inner] == 1;
+    bool by_rows = out.dtype == DType::float32 && (nest.strides[count][inner] == 1 || nest.dims[inner] == 1);
     for (std::size_t i = 0; i < count; ++i) {
       by_rows &= operands[i].dtype == DType::float32 && nest.strides[i][inner] <= 1;
     }
@@ -131,7 +132,7 @@ class PointwiseKernel final : public Kernel {
   PointwiseKernel(const PointwiseForm& form, const KernelSpec& spec)
       : program_(compile_pointwise(form.program)), inputs_(form.inputs), kernels_(TENFOLD_FOR_TIER(kPointwiseKernels)) {
     for (const TensorType& type : spec.inputs) {
-      may_share_.push_back(type.dtype == DType::float32);
+      may_share_.push_back(type.dtype == DType::float32 && spec.outputs[0].dtype == DType::float32);
       ns_each_ += type.dtype == DType::undefined ? 0 : 0.1;
     }
     for (int s = 0; s < program_.num_steps; ++s) ns_each_ += cost_ns(program_.steps[s].code);
@@ -189,20 +190,23 @@ class PointwiseKernel final : public Kernel {
     const std::int64_t cols = nest.dims[inner];
     const std::int64_t block = cols < kBlock ? kBlock / cols * cols : kBlock;
     const bool out_is_dense = nest.is_dense(static_cast<int>(count));
-    enum class Source : std::uint8_t { direct, scalar, same_row, gathered };
+    enum class Source : std::uint8_t { direct, scalar, same_row, converted, gathered };
     std::array<Source, kMaxInputs> sources{};
     for (std::size_t i = 0; i < count; ++i) {
-      const bool is_float = operands[i].dtype == DType::float32;
+      const bool is_float = operands[i].dtype == DType::float32, is_dense = nest.is_dense(static_cast<int>(i));
       bool repeats_row = cols <= kBlock;
       for (std::size_t axis = 0; axis < inner; ++axis) repeats_row &= nest.strides[i][axis] == 0;
-      sources[i] = is_float && nest.is_dense(static_cast<int>(i))    ? Source::direct
+      sources[i] = is_float && is_dense                              ? Source::direct
                    : is_float && nest.is_scalar(static_cast<int>(i)) ? Source::scalar
                    : repeats_row                                     ? Source::same_row
+                   : is_dense && operands[i].dtype != DType::boolean ? Source::converted
                                                                      : Source::gathered;
     }
     const auto fetch = [&](std::size_t i, std::int64_t begin, std::int64_t size, float* to) {
       if (operands[i].dtype == DType::float32) {
         gather(nest, i, operands[i].as<const float>(), begin, size, to);
+      } else if (operands[i].dtype == DType::int8) {
+        gather(nest, i, operands[i].as<const std::int8_t>(), begin, size, to);
       } else {
         gather(nest, i, operands[i].as<const std::uint8_t>(), begin, size, to);
       }
@@ -225,17 +229,36 @@ class PointwiseKernel final : public Kernel {
             for (std::size_t i = 0; i < count; ++i) {
               if (sources[i] == Source::direct) inputs[i].data = operands[i].as<const float>() + begin;
               if (sources[i] == Source::gathered) fetch(i, begin, size, scratch[i].data());
+              if (sources[i] == Source::converted) {
+                bytes_.to_floats(operands[i].as<const std::uint8_t>() + begin, size, byte_type(operands[i].dtype),
+                                 scratch[i].data());
+              }
             }
-            float* out = operands[count].as<float>();
-            kernels_.run(program_, inputs.data(), out_is_dense ? out + begin : result.data(), 0, 1, size);
-            if (!out_is_dense) scatter(nest, count, result.data(), begin, size, out);
+            const DType dtype = operands[count].dtype;
+            auto* out = operands[count].as<std::uint8_t>();
+            const bool is_direct = out_is_dense && dtype == DType::float32;
+            float* target = is_direct ? reinterpret_cast<float*>(out) + begin : result.data();
+            kernels_.run(program_, inputs.data(), target, 0, 1, size);
+            if (is_direct) continue;
+            if (dtype == DType::float32) {
+              scatter(nest, count, result.data(), begin, size, reinterpret_cast<float*>(out));
+            } else if (out_is_dense) {
+              bytes_.from_floats(result.data(), size, byte_type(dtype), out + begin);
+            } else {
+              std::array<std::uint8_t, kBlock> narrow;
+              bytes_.from_floats(result.data(), size, byte_type(dtype), narrow.data());
+              scatter(nest, count, narrow.data(), begin, size, out);
+            }
           }
         },
         block);
   }
 
-  static void scatter(const Nest& nest, std::size_t operand, const float* from, std::int64_t begin, std::int64_t count,
-                      float* out) {
+  static ByteResult byte_type(DType dtype) { return dtype == DType::int8 ? ByteResult::int8 : ByteResult::uint8; }
+
+  template <typename T>
+  static void scatter(const Nest& nest, std::size_t operand, const T* from, std::int64_t begin, std::int64_t count,
+                      T* out) {
     for (std::int64_t i = 0; i < count; ++i) {
       std::int64_t rest = begin + i, offset = 0;
       for (int a = nest.rank - 1; a >= 0; --a) {
@@ -252,6 +275,7 @@ class PointwiseKernel final : public Kernel {
   std::vector<bool> may_share_;
   double ns_each_ = 0.1;
   const PointwiseKernels& kernels_;
+  const ByteKernels& bytes_ = TENFOLD_FOR_TIER(kByteKernels);
 };
 
 }  // namespace

@@ -22,7 +22,12 @@ class PoolKernel final : public Kernel {
   static Refusal refuses(const Signature& signature) {
     const PoolSpec* spec = spec_of(signature.op);
     if (spec == nullptr) return "the pooling is neither a maximum nor an average";
-    if (auto refusal = signature.refuses_dtype(0, "the input")) return refusal;
+    const DType dtype = signature.inputs[0].dtype;
+    if (dtype == DType::int8 || dtype == DType::uint8) {
+      if (signature.op.type() != "MaxPool") return "8-bit integers are pooled by their maximum";
+    } else if (auto refusal = signature.refuses_dtype(0, "the input")) {
+      return refusal;
+    }
     if (signature.has_output(1)) return "the positions of the maxima are wanted";
     if (signature.inputs[0].rank() != spec->window.spatial_rank() + 2)
       return "the window does not fit the input's rank";
@@ -76,6 +81,14 @@ class PoolKernel final : public Kernel {
             [&](std::int64_t begin, std::int64_t end) {
               for (std::int64_t at = begin; at < end;) {
                 const std::int64_t n = at / rows, row = at % rows, last = std::min(rows, row + end - at);
+                if (x.dtype != DType::float32) {
+                  const auto* bytes = static_cast<const std::uint8_t*>(x.data);
+                  kernels_.nhwc_bytes(shape, x.dtype == DType::int8, bytes + n * in_pixels * x.pitch, x.pitch,
+                                      static_cast<std::uint8_t*>(y.data) + n * out_pixels * y.pitch, y.pitch, channels,
+                                      row, last);
+                  at += last - row;
+                  continue;
+                }
                 kernels_.nhwc(shape, in + n * in_pixels * x.pitch, x.pitch, out + n * out_pixels * y.pitch, y.pitch,
                               channels, row, last);
                 at += last - row;
@@ -86,7 +99,14 @@ class PoolKernel final : public Kernel {
     // Cost of a plane: down the columns of the input, then along the rows.
     split(pool_of(launch), x.dims[0] * x.dims[1], 2 * kNsPerTap * taps * static_cast<double>(out_pixels) + 20,
           [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t p = begin; p < end; ++p) kernels_.plane(shape, in + p * in_pixels, out + p * out_pixels);
+            for (std::int64_t p = begin; p < end && x.dtype != DType::float32; ++p) {
+              // A plane is an image of one channel. Slow, but models pool between convolutions, channels last.
+              kernels_.nhwc_bytes(
+                  shape, x.dtype == DType::int8, static_cast<const std::uint8_t*>(x.data) + p * in_pixels, 1,
+                  static_cast<std::uint8_t*>(y.data) + p * out_pixels, 1, 1, 0, shape.out[0] * shape.out[1]);
+            }
+            for (std::int64_t p = begin; p < end && x.dtype == DType::float32; ++p)
+              kernels_.plane(shape, in + p * in_pixels, out + p * out_pixels);
           });
   }
   bool accepts_pitched_input(int) const override { return spec_.layout == ImageLayout::nhwc; }

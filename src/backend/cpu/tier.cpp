@@ -33,6 +33,19 @@ Tier detect() {
   return (b & kAvx512) == kAvx512 && (state & kZmm) == kZmm ? Tier::avx512 : Tier::avx2;
 }
 
+bool detect_byte_dot() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const auto extensions = read(kCpuExtensionsVariable);
+  if (extensions) {
+    require(*extensions == "none", Code::invalid_argument, "environment variable {} must be {}, got '{}'",
+            kCpuExtensionsVariable.name, kCpuExtensionsVariable.values, *extensions);
+    return false;
+  }
+  constexpr unsigned kAvx512Vnni = 1U << 11, kAvxVnni = 1U << 4;
+  if (tier() == Tier::avx512) return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & kAvx512Vnni) != 0;
+  return tier() == Tier::avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kAvxVnni) != 0;
+}
+
 Tier choose() {
   const Tier machine = machine_tier();
   const auto wanted = read(kCpuTierVariable);
@@ -59,6 +72,11 @@ Tier machine_tier() {
 Tier tier() {
   static const Tier chosen = choose();
   return chosen;
+}
+
+bool has_byte_dot() {
+  static const bool found = detect_byte_dot();
+  return found;
 }
 
 std::string_view target_string(Tier tier) {

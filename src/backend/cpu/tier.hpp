@@ -18,6 +18,9 @@ Tier machine_tier();
 /// What kernels use: machine_tier(), or a lower one that TENFOLD_CPU_TIER names. Fixed at the first call.
 /// Throws Error(invalid_argument) for a name that is no tier.
 Tier tier();
+/// Has the processor, for vectors of tier(), the instruction that adds four products of bytes (VNNI)? Engines are the
+/// same with and without it.
+bool has_byte_dot();
 /// "x86-64 avx512", "x86-64 avx2", "x86-64"
 std::string_view target_string(Tier tier);
 /// Floats in a vector register: 16, 8, 1.

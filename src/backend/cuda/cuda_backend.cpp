@@ -187,6 +187,11 @@ class ModuleView final : public LoadedModule {
   const DeviceTraits& traits_;
 };
 
+/// Passes make such products only for backends with Abilities::zero_points.
+bool has_zero_point(const Op& op) {
+  return (op.type() == "Conv" || op.type() == "MatMul") && op.attributes().get_int("zero_point", 0) != 0;
+}
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(CUcontext context, DeviceTraits traits) : context_(context), traits_(std::move(traits)) {}
@@ -275,7 +280,11 @@ class CudaBackend final : public Backend {
     for (const CudaTactic* tactic : all_tactics()) {
       if (tactic->op_type != problem.op->type()) continue;
       const std::size_t first = result.size();
-      tactic->candidates(problem, traits_, result);
+      if (has_zero_point(*problem.op)) {
+        result.push_back({.refusal = "products with a zero point have no kernel here"});
+      } else {
+        tactic->candidates(problem, traits_, result);
+      }
       for (std::size_t i = first; i < result.size(); ++i) result[i].tactic = std::string(tactic->name);
     }
     return result;
@@ -318,6 +327,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Kernel> make_kernel(const KernelSpec& spec) const override {
     need_device();
     const CudaTactic& tactic = tactic_of(spec.tactic, *spec.op);
+    require(!has_zero_point(*spec.op), Code::incompatible_engine, "tactic '{}' takes no zero point", spec.tactic);
     ensure(spec.device_weights.size() == spec.weights.size(),
            "tactic '{}': {} packed weights, {} of them on the device", spec.tactic, spec.weights.size(),
            spec.device_weights.size());

@@ -4,6 +4,7 @@
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/pack.hpp"
+#include "backend/cpu/kernels/pixel_walk.hpp"
 #include "backend/cpu/kernels/split.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
@@ -15,41 +16,6 @@ constexpr std::int64_t kWidth = Vec::kWidth;
 constexpr std::int64_t kItemsPerThread = 3;
 /// Multiply-adds that are not worth a second thread.
 constexpr std::int64_t kSerialWork = 1 << 16;
-
-/// Output pixels in order, with the input coordinates of their windows' first positions.
-class PixelWalk {
- public:
-  PixelWalk(const ConvRows& conv, std::int64_t first) : conv_(conv) {
-    x_ = first % conv.out[2];
-    y_ = first / conv.out[2] % conv.out[1];
-    z_ = first / conv.out[2] / conv.out[1] % conv.out[0];
-    image = first / conv.out[2] / conv.out[1] / conv.out[0];
-    set();
-  }
-  void next() {
-    if (++x_ == conv_.out[2]) {
-      x_ = 0;
-      if (++y_ == conv_.out[1]) {
-        y_ = 0;
-        if (++z_ == conv_.out[0]) {
-          z_ = 0;
-          ++image;
-        }
-      }
-    }
-    set();
-  }
-  std::int64_t image, z, y, x;
-
- private:
-  void set() {
-    z = z_ * conv_.stride[0] - conv_.pad[0];
-    y = y_ * conv_.stride[1] - conv_.pad[1];
-    x = x_ * conv_.stride[2] - conv_.pad[2];
-  }
-  const ConvRows& conv_;
-  std::int64_t z_, y_, x_;
-};
 
 /// Fills the pointer table of `rows` rows from output pixel `first`: [tile][tap][kMaxTileRows].
 void fill_row_table(const ConvRows& conv, const float* a, std::int64_t pixel_stride, std::int64_t first,

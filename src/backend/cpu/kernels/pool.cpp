@@ -1,6 +1,7 @@
 #include "backend/cpu/kernels/pool.hpp"
 
 #include "backend/cpu/kernels/simd.hpp"
+#include "backend/cpu/kernels/simd_int.hpp"
 #include "backend/cpu/kernels/simd_math.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -92,6 +93,42 @@ void run_nhwc(const PoolShape& shape, const float* x, std::int64_t x_pitch, floa
       }
     }
   }
+}
+
+template <bool kSigned>
+void run_nhwc_bytes(const PoolShape& shape, const std::uint8_t* x, std::int64_t x_pitch, std::uint8_t* y,
+                    std::int64_t y_pitch, std::int64_t channels, std::int64_t row_begin, std::int64_t row_end) {
+  const Ints lowest(kSigned ? static_cast<std::int32_t>(0x80808080U) : 0);
+  for (std::int64_t row = row_begin; row < row_end; ++row) {
+    const Taps tz = taps_at(shape, 0, row / shape.out[1]);
+    const Taps ty = taps_at(shape, 1, row % shape.out[1]);
+    for (std::int64_t ox = 0; ox < shape.out[2]; ++ox) {
+      const Taps tx = taps_at(shape, 2, ox);
+      std::uint8_t* out = y + (row * shape.out[2] + ox) * y_pitch;
+      for (std::int64_t c = 0; c < channels; c += Ints::kBytes) {
+        Ints most = lowest;
+        for (std::int64_t kz = tz.first; kz < tz.last; ++kz) {
+          for (std::int64_t ky = ty.first; ky < ty.last; ++ky) {
+            const std::uint8_t* line =
+                x + ((tz.start + kz * shape.dilation[0]) * shape.in[1] + ty.start + ky * shape.dilation[1]) *
+                        shape.in[2] * x_pitch;
+            for (std::int64_t kx = tx.first; kx < tx.last; ++kx) {
+              const std::uint8_t* p = line + (tx.start + kx * shape.dilation[2]) * x_pitch + c;
+              const Ints at = Ints::load_first_bytes(p, channels - c);
+              most = kSigned ? max_signed_bytes(most, at) : max_unsigned_bytes(most, at);
+            }
+          }
+        }
+        most.store_first_bytes(out + c, channels - c);
+      }
+    }
+  }
+}
+
+void nhwc_bytes(const PoolShape& shape, bool is_signed, const std::uint8_t* x, std::int64_t x_pitch, std::uint8_t* y,
+                std::int64_t y_pitch, std::int64_t channels, std::int64_t row_begin, std::int64_t row_end) {
+  (is_signed ? run_nhwc_bytes<true> : run_nhwc_bytes<false>)(shape, x, x_pitch, y, y_pitch, channels, row_begin,
+                                                             row_end);
 }
 
 void nhwc(const PoolShape& shape, const float* x, std::int64_t x_pitch, float* y, std::int64_t y_pitch,
@@ -199,6 +236,6 @@ void plane(const PoolShape& shape, const float* x, float* y) {
 }  // namespace
 
 extern const PoolKernels kPoolKernels;
-const PoolKernels kPoolKernels = {nhwc, plane};
+const PoolKernels kPoolKernels = {nhwc, nhwc_bytes, plane};
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

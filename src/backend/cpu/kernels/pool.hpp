@@ -19,6 +19,10 @@ struct PoolKernels {
   /// the output's out[0] * out[1] rows.
   void (*nhwc)(const PoolShape& shape, const float* x, std::int64_t x_pitch, float* y, std::int64_t y_pitch,
                std::int64_t channels, std::int64_t row_begin, std::int64_t row_end);
+  /// The same for the maximum of bytes.
+  void (*nhwc_bytes)(const PoolShape& shape, bool is_signed, const std::uint8_t* x, std::int64_t x_pitch,
+                     std::uint8_t* y, std::int64_t y_pitch, std::int64_t channels, std::int64_t row_begin,
+                     std::int64_t row_end);
   /// One plane [spatial]. Requires (kernel[2] - 1) * dilation[2] < kMaxPoolReach.
   void (*plane)(const PoolShape& shape, const float* x, float* y);
 };

@@ -1,0 +1,605 @@
+// Conv and MatMul of 8-bit integers, exact.
+//   conv.bytes, gemm.bytes:  windows or rows times packed weights
+//   conv.bytes_depthwise:    one channel a group
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "backend/cpu/byte_finish_plan.hpp"
+#include "backend/cpu/conv_support.hpp"
+#include "backend/cpu/gemm_support.hpp"
+#include "backend/cpu/kernels/depthwise.hpp"
+#include "ops/matmul.hpp"
+
+namespace tenfold::cpu {
+namespace {
+
+/// Sums of so many products of bytes stay in 32 bits.
+constexpr std::int64_t kMaxDepth = 1 << 16;
+
+bool is_byte(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; }
+
+/// The zero point as a byte of the operand, and as the unsigned number that the products see.
+std::uint8_t zero_byte(std::int64_t zero_point) { return static_cast<std::uint8_t>(zero_point); }
+std::int32_t unsigned_zero(std::int64_t zero_point, DType dtype) {
+  return static_cast<std::int32_t>(zero_point) + (dtype == DType::int8 ? 128 : 0);
+}
+
+template <typename T>
+void append(std::vector<std::byte>& bytes, const std::vector<T>& values) {
+  const auto* data = reinterpret_cast<const std::byte*>(values.data());
+  bytes.insert(bytes.end(), data, data + values.size() * sizeof(T));
+}
+
+/// Throws Error(incompatible_engine) unless weights[index] has exactly so many bytes; returns them.
+const std::byte* packed_bytes(const KernelSpec& spec, std::size_t index, std::int64_t bytes) {
+  require(index < spec.weights.size() && std::ssize(spec.weights[index]) == bytes, Code::incompatible_engine,
+          "tactic '{}' expects {} bytes of packed weights at {}, got {} blobs{}", spec.tactic, bytes, index,
+          spec.weights.size(),
+          index < spec.weights.size() ? fmt::format(", this one of {} bytes", spec.weights[index].size()) : "");
+  return spec.weights[index].data();
+}
+
+/// The numbers beside the weights: where sums start, then scales and offsets if the epilogue has a form.
+struct ColumnNumbers {
+  const std::int32_t* start;
+  const float* scale = nullptr;
+  const float* offset = nullptr;
+};
+ColumnNumbers column_numbers(const KernelSpec& spec, std::int64_t starts, std::int64_t columns, bool has_form) {
+  const std::byte* data = packed_bytes(spec, 1, 4 * (starts + (has_form ? 2 * columns : 0)));
+  ColumnNumbers numbers{reinterpret_cast<const std::int32_t*>(data)};
+  if (has_form) {
+    numbers.scale = reinterpret_cast<const float*>(data) + starts;
+    numbers.offset = numbers.scale + columns;
+  }
+  return numbers;
+}
+
+/// `place(n)`: where column n lies.
+template <typename Place>
+void append_form(std::vector<std::byte>& bytes, const ByteForm& form, std::int64_t columns, std::int64_t places,
+                 const Place& place) {
+  for (const std::vector<double>* numbers : {&form.scale, &form.offset}) {
+    std::vector<float> values(static_cast<std::size_t>(places));
+    for (std::int64_t n = 0; n < columns; ++n) {
+      values[static_cast<std::size_t>(place(n))] =
+          static_cast<float>((*numbers)[numbers->size() == 1 ? 0 : static_cast<std::size_t>(n)]);
+    }
+    append(bytes, values);
+  }
+}
+
+/// Panels [quad][column][4] of B[k][n], given as value(k, n); zeros in the padding. What the columns sum to, times
+/// -zero, goes to `start`.
+template <typename Value>
+std::vector<std::byte> pack_byte_panels(std::int64_t depth, std::int64_t columns, int tile_vectors, std::int32_t zero,
+                                        std::vector<std::int32_t>& start, const Value& value) {
+  const std::int64_t width = std::int64_t{tile_vectors} * vector_floats(tier());
+  const std::int64_t padded = padded_columns(columns), quads = (depth + 3) / 4;
+  std::vector<std::byte> bytes(static_cast<std::size_t>(padded * quads * 4));
+  std::vector<std::int32_t> sums(static_cast<std::size_t>(padded));
+  std::size_t out = 0;
+  for (std::int64_t n = 0; n < padded; n += width) {
+    const std::int64_t end = std::min(n + width, padded);
+    for (std::int64_t q = 0; q < quads; ++q) {
+      for (std::int64_t j = n; j < end; ++j) {
+        for (std::int64_t k = 4 * q; k < 4 * q + 4; ++k, ++out) {
+          if (j >= columns || k >= depth) continue;
+          const std::int8_t weight = value(k, j);
+          bytes[out] = static_cast<std::byte>(weight);
+          sums[static_cast<std::size_t>(j)] += weight;
+        }
+      }
+    }
+  }
+  for (const std::int32_t sum : sums) start.push_back(-zero * sum);
+  return bytes;
+}
+
+// Parameters: [tile_rows, tile_vectors, row_block, has_form].
+ByteTiling byte_tiling_from(std::span<const std::int64_t> p) {
+  require(p.size() == 4, Code::incompatible_engine, "a tiling of bytes has 4 numbers, got {}", p.size());
+  constexpr std::int64_t kMaxBlock = std::int64_t{1} << 40;
+  const int vectors = 0 < p[1] && p[1] <= 64 ? static_cast<int>(p[1]) : 0;
+  require(vectors > 0 && 0 < p[0] && p[0] <= TENFOLD_FOR_TIER(kByteKernels).max_tile_rows(vectors),
+          Code::incompatible_engine, "there is no register tile of bytes of {} x {} vectors for {}", p[0], p[1],
+          target_string(tier()));
+  require(0 < p[2] && p[2] <= kMaxBlock, Code::incompatible_engine, "a block of {} rows is outside the sensible range",
+          p[2]);
+  require(p[3] == 0 || p[3] == 1, Code::incompatible_engine, "the epilogue's form is 0 or 1, got {}", p[3]);
+  return {static_cast<int>(p[0]), vectors, p[2]};
+}
+
+void append_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth, bool has_form, double estimated_us,
+                    std::vector<Candidate>& out) {
+  struct RegisterTile {
+    int rows, vectors;
+  };
+  const bool wide = tier() == Tier::avx512;
+  const std::int64_t vectors = padded_columns(columns) / vector_floats(tier());
+  std::vector<RegisterTile> tiles;
+  if (vectors == 1) {
+    tiles = {{wide ? 14 : 6, 1}};
+  } else if (vectors == 2 || !wide) {
+    tiles = {{wide ? 12 : 4, 2}};
+  } else {
+    tiles = {{8, 3}, {12, 2}};
+    if (vectors % 4 == 0) tiles.push_back({6, 4});
+  }
+  // Rows that stay in the second-level cache, as bytes, beside the panels.
+  constexpr std::int64_t kBlockBytes = 256 << 10;
+  const std::int64_t most = std::max<std::int64_t>(24, kBlockBytes / depth);
+  double rank = 1;
+  for (const std::int64_t block : {std::int64_t{96}, std::int64_t{384}, std::int64_t{24}}) {
+    if (block > 96 && (rows <= 96 || most < block)) continue;
+    if (block < 96 && depth < 1024) continue;
+    for (const RegisterTile& tile : tiles) {
+      out.push_back({.parameters = {tile.rows, tile.vectors, std::min(block, most), has_form ? 1 : 0},
+                     .estimated_us = rank * estimated_us});
+      rank += kRankStep;
+    }
+  }
+}
+
+/// How many times as fast as multiply-adds of floats.
+double speed_of_bytes() { return has_byte_dot() ? 4 : 1.4; }
+
+/// Inputs that the packed numbers stand for.
+std::vector<int> consumed(const std::optional<ByteForm>& form, int first_input) {
+  std::vector<int> inputs{1};
+  if (form) {
+    for (const int input : form->constants) inputs.push_back(first_input + input - 1);
+  }
+  return inputs;
+}
+
+std::optional<ByteForm> form_in(const KernelSpec& spec, const Epilogue& epilogue, int first_input) {
+  if (spec.parameters.back() == 0) {
+    require(!epilogue.program.empty(), Code::incompatible_engine, "tactic '{}' has no program to run", spec.tactic);
+    return std::nullopt;
+  }
+  auto form = ByteFinishPlan::form_of(epilogue, first_input, spec.inputs, spec.outputs[0], {});
+  require(form.has_value(), Code::incompatible_engine, "tactic '{}' cannot run this epilogue in registers",
+          spec.tactic);
+  return form;
+}
+
+// --- Convolutions
+
+std::optional<std::string> refuses_byte_conv(const Conv& conv, std::span<const TensorType> inputs,
+                                             std::span<const TensorType> outputs) {
+  if (auto refusal = refuses_conv_shapes(conv, inputs, outputs)) return refusal;
+  if (!is_byte(inputs[0].dtype) || inputs[1].dtype != DType::int8) return "only 8-bit integers are supported";
+  if (inputs.size() > 2 && inputs[2].dtype != DType::undefined) return "the bias is not in the epilogue";
+  const ConvSizes sizes = conv_sizes(conv, inputs[1]);
+  if (sizes.in_channels > kMaxDepth || sizes.taps() > kMaxDepth || sizes.taps() * sizes.in_channels > kMaxDepth)
+    return fmt::format("more than {} products might not fit in 32 bits", kMaxDepth);
+  return ByteFinishPlan::refuses(conv.epilogue(), inputs, Conv::kFirstEpilogueInput);
+}
+
+bool is_depthwise(const ConvSizes& sizes) { return sizes.in_channels == 1 && sizes.out_channels == 1; }
+
+std::optional<std::string> refuses_product(const Conv& conv, std::span<const TensorType> inputs,
+                                           std::span<const TensorType> outputs) {
+  if (auto refusal = refuses_byte_conv(conv, inputs, outputs)) return refusal;
+  const ConvSizes sizes = conv_sizes(conv, inputs[1]);
+  if (sizes.group > 1 && is_depthwise(sizes)) return "one channel a group fills no vector";
+  return std::nullopt;
+}
+
+class ByteConvKernel final : public Kernel {
+ public:
+  explicit ByteConvKernel(const KernelSpec& spec)
+      : op_(spec.op),
+        sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
+        dtype_(spec.inputs[0].dtype),
+        tiling_(byte_tiling_from(spec.parameters)),
+        finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput, spec.inputs,
+                form_in(spec, conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput)) {
+    const std::int64_t padded = sizes_.group * padded_columns(sizes_.out_channels);
+    const std::int64_t quads = (sizes_.taps() * sizes_.in_channels + 3) / 4;
+    panels_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, padded * quads * 4));
+    numbers_ = column_numbers(spec, padded, sizes_.group * sizes_.out_channels, spec.parameters.back() == 1);
+  }
+
+  void run(const Launch& launch) const override {
+    const TensorView& x = launch.inputs[0];
+    const TensorView& y = launch.outputs[0];
+    const Conv& conv = conv_of(op_);
+    ConvRows rows;
+    ByteProductArgs args;
+    if (!is_plain_product(conv, sizes_)) {
+      rows = conv_rows(conv, sizes_, x, y);
+      args.conv = &rows;
+    }
+    args.rows = leading(y.dims);
+    args.columns = sizes_.out_channels;
+    args.depth = sizes_.in_channels * sizes_.taps();
+    args.groups = sizes_.group;
+    args.a = static_cast<const std::uint8_t*>(x.data);
+    args.a_stride = x.pitch;
+    args.a_is_signed = dtype_ == DType::int8;
+    args.zero = zero_byte(conv.zero_point());
+    args.panels = panels_;
+    args.start = numbers_.start;
+    args.c = y.data;
+    args.c_stride = y.pitch;
+    args.tiling = tiling_;
+    args.has_byte_dot = has_byte_dot();
+    args.finish.scale = numbers_.scale;
+    args.finish.offset = numbers_.offset;
+    finish_.resolve(launch, y.dims, args.finish);
+    TENFOLD_FOR_TIER(kByteKernels).run(args, workers_of(launch));
+  }
+  bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
+  bool accepts_pitched_output(int) const override { return true; }
+
+ private:
+  OpPtr op_;
+  ConvSizes sizes_;
+  DType dtype_;
+  ByteTiling tiling_;
+  ByteFinishPlan finish_;
+  const std::int8_t* panels_ = nullptr;
+  ColumnNumbers numbers_{};
+};
+
+void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
+  const Conv& conv = conv_of(problem.op);
+  auto refusal = refuses_product(conv, problem.inputs, problem.outputs);
+  if (!refusal && problem.constants[1] == nullptr) refusal = "the weights are computed";
+  if (refusal) {
+    out.push_back({.refusal = *refusal});
+    return;
+  }
+  const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
+  const ConvWork work = conv_work(problem, sizes);
+  const auto form = ByteFinishPlan::form_of(conv.epilogue(), Conv::kFirstEpilogueInput, problem.inputs,
+                                            problem.outputs[0], problem.constants);
+  append_tilings(leading(problem.output_shapes[0]), sizes.out_channels, sizes.in_channels * sizes.taps(),
+                 form.has_value(), estimate_us(work.flops / speed_of_bytes(), work.bytes / 4, 0.8), out);
+}
+
+PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
+  const Conv& conv = conv_of(problem.op);
+  const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
+  const int tile_vectors = byte_tiling_from(candidate.parameters).tile_vectors;
+  const std::int8_t* weights = problem.constants[1]->as<std::int8_t>().data();
+  const std::int64_t taps = sizes.taps(), channels = sizes.in_channels, filters = sizes.out_channels;
+  PackedWeights packed;
+  packed.blobs.resize(2);
+  std::vector<std::int32_t> start;
+  for (std::int64_t g = 0; g < sizes.group; ++g) {
+    const std::int8_t* w = weights + g * filters * channels * taps;
+    append(packed.blobs[0],
+           pack_byte_panels(
+               taps * channels, filters, tile_vectors, unsigned_zero(conv.zero_point(), problem.inputs[0].dtype), start,
+               [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; }));
+  }
+  append(packed.blobs[1], start);
+  std::optional<ByteForm> form;
+  if (candidate.parameters.back() == 1) {
+    form = ByteFinishPlan::form_of(conv.epilogue(), Conv::kFirstEpilogueInput, problem.inputs, problem.outputs[0],
+                                   problem.constants);
+    const std::int64_t columns = sizes.group * filters;
+    append_form(packed.blobs[1], *form, columns, columns, [](std::int64_t n) { return n; });
+  }
+  packed.consumed_inputs = consumed(form, Conv::kFirstEpilogueInput);
+  return packed;
+}
+
+std::unique_ptr<Kernel> conv_make(const KernelSpec& spec) {
+  const auto refusal = refuses_product(conv_of(spec.op), spec.inputs, spec.outputs);
+  require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this Conv: {}", spec.tactic,
+          refusal.value_or(""));
+  return std::make_unique<ByteConvKernel>(spec);
+}
+
+// --- Depthwise convolutions
+
+/// Residuals, and what is rounded twice, are left to programs.
+std::optional<ByteForm> depthwise_form(const Conv& conv, std::span<const TensorType> inputs, const TensorType& output,
+                                       std::span<const Tensor* const> constants) {
+  auto form = ByteFinishPlan::form_of(conv.epilogue(), Conv::kFirstEpilogueInput, inputs, output, constants);
+  if (form && (form->residual_input != 0 || form->rounds_first)) return std::nullopt;
+  return form;
+}
+
+struct DepthwiseSizes {
+  std::int64_t places;   ///< channels, padded to whole blocks
+  std::int64_t weights;  ///< bytes
+  DepthwiseTile tile;
+};
+DepthwiseSizes depthwise_sizes(const Conv& conv, const ConvSizes& sizes) {
+  const std::vector<std::int64_t>& strides = conv.window().strides;
+  const std::vector<std::int64_t>& dilations = conv.window().dilations;
+  const bool has_lines = strides.size() > 1;
+  DepthwiseSizes result{};
+  result.tile = depthwise_tile(sizes.kernel[1], has_lines ? strides[strides.size() - 2] : 1,
+                               has_lines ? dilations[dilations.size() - 2] : 1);
+  const std::int64_t block = depthwise_block(vector_floats(tier()));
+  result.places = (sizes.group + block - 1) / block * block;
+  result.weights = result.places * sizes.kernel[2] * result.tile.quads * result.tile.lines * 4;
+  return result;
+}
+
+std::optional<std::string> refuses_depthwise(const Conv& conv, std::span<const TensorType> inputs,
+                                             std::span<const TensorType> outputs) {
+  if (auto refusal = refuses_byte_conv(conv, inputs, outputs)) return refusal;
+  const ConvSizes sizes = conv_sizes(conv, inputs[1]);
+  if (!is_depthwise(sizes)) return "a group has more than one channel";
+  if (conv.spatial_rank() > 2) return "three spatial axes";
+  // What a piece of a line reads must fit in the scratch memory; the numbers are bounded so that nothing overflows.
+  constexpr std::int64_t kMaxNumber = 1 << 16;
+  const std::size_t last = conv.window().strides.size() - 1;
+  ConvRows geometry;
+  geometry.kernel[2] = sizes.kernel[2];
+  geometry.stride[2] = std::min(conv.window().strides[last], kMaxNumber);
+  geometry.dilation[2] = std::min(conv.window().dilations[last], kMaxNumber);
+  const std::int64_t columns = depthwise_table_width(geometry, kDepthwiseLine);
+  constexpr std::int64_t kBytes = CpuStream::kScratchBytes / 2;  // the other half holds sums of two lines and operands
+  if (columns > kBytes / (depthwise_sizes(conv, sizes).tile.quads * 4 * depthwise_block(vector_floats(tier())))) {
+    return fmt::format("the window is too large: a piece of a line reads {} columns in {} rows", columns,
+                       sizes.kernel[1]);
+  }
+  return std::nullopt;
+}
+
+class ByteDepthwiseKernel final : public Kernel {
+ public:
+  explicit ByteDepthwiseKernel(const KernelSpec& spec)
+      : op_(spec.op),
+        sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
+        dtype_(spec.inputs[0].dtype),
+        finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput, spec.inputs, form_of(spec)) {
+    const DepthwiseSizes packed = depthwise_sizes(conv_of(op_), sizes_);
+    weights_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, packed.weights));
+    numbers_ = column_numbers(spec, packed.places, packed.places, spec.parameters.back() == 1);
+  }
+
+  void run(const Launch& launch) const override {
+    const TensorView& x = launch.inputs[0];
+    const TensorView& y = launch.outputs[0];
+    const Conv& conv = conv_of(op_);
+    ByteDepthwiseArgs args;
+    args.geometry = conv_rows(conv, sizes_, x, y);
+    args.channels = sizes_.group;
+    args.x = static_cast<const std::uint8_t*>(x.data);
+    args.x_stride = x.pitch;
+    args.x_is_signed = dtype_ == DType::int8;
+    args.zero = zero_byte(conv.zero_point());
+    args.weights = weights_;
+    args.start = numbers_.start;
+    args.y = y.data;
+    args.y_stride = y.pitch;
+    args.has_byte_dot = has_byte_dot();
+    args.finish.scale = numbers_.scale;
+    args.finish.offset = numbers_.offset;
+    finish_.resolve(launch, y.dims, args.finish);
+    TENFOLD_FOR_TIER(kByteKernels).run_depthwise(args, workers_of(launch));
+  }
+  bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
+  bool accepts_pitched_output(int) const override { return true; }
+
+ private:
+  static std::optional<ByteForm> form_of(const KernelSpec& spec) {
+    const Epilogue& epilogue = conv_of(spec.op).epilogue();
+    const auto form = form_in(spec, epilogue, Conv::kFirstEpilogueInput);
+    require(!form || (form->residual_input == 0 && !form->rounds_first), Code::incompatible_engine,
+            "tactic '{}' cannot run this epilogue in registers", spec.tactic);
+    return form;
+  }
+  OpPtr op_;
+  ConvSizes sizes_;
+  DType dtype_;
+  ByteFinishPlan finish_;
+  const std::int8_t* weights_ = nullptr;
+  ColumnNumbers numbers_{};
+};
+
+void depthwise_candidates(const Problem& problem, std::vector<Candidate>& out) {
+  const Conv& conv = conv_of(problem.op);
+  auto refusal = refuses_depthwise(conv, problem.inputs, problem.outputs);
+  if (!refusal && problem.constants[1] == nullptr) refusal = "the weights are computed";
+  if (refusal) {
+    out.push_back({.refusal = *refusal});
+    return;
+  }
+  const ConvWork work = conv_work(problem, conv_sizes(conv, problem.inputs[1]));
+  const bool has_form = depthwise_form(conv, problem.inputs, problem.outputs[0], problem.constants).has_value();
+  out.push_back({.parameters = {has_form ? 1 : 0},
+                 .estimated_us = estimate_us(work.flops / speed_of_bytes(), work.bytes / 4, 0.4)});
+}
+
+PackedWeights depthwise_pack(const Problem& problem, const Candidate& candidate) {
+  const Conv& conv = conv_of(problem.op);
+  const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
+  const DepthwiseSizes packed_sizes = depthwise_sizes(conv, sizes);
+  const std::int8_t* weights = problem.constants[1]->as<std::int8_t>().data();
+  const std::int64_t lanes = vector_floats(tier()), block = depthwise_block(vector_floats(tier()));
+  const std::int64_t rows = sizes.kernel[1], columns = sizes.kernel[2];
+  PackedWeights packed;
+  packed.blobs.resize(2);
+  std::vector<std::byte>& out = packed.blobs[0];
+  out.reserve(static_cast<std::size_t>(packed_sizes.weights));
+  // The place of each channel among the blocks' lanes.
+  std::vector<std::int64_t> places(static_cast<std::size_t>(sizes.group));
+  for (std::int64_t b = 0; b < packed_sizes.places; b += block) {
+    for (std::int64_t v = 0; v < 4; ++v) {
+      for (std::int64_t l = 0; l < lanes; ++l) {
+        const std::int64_t channel = b + depthwise_channel(v, l);
+        if (channel < sizes.group) places[static_cast<std::size_t>(channel)] = b + v * lanes + l;
+      }
+    }
+    for (std::int64_t x = 0; x < columns; ++x) {
+      for (std::int64_t q = 0; q < packed_sizes.tile.quads; ++q) {
+        for (std::int64_t line = 0; line < packed_sizes.tile.lines; ++line) {
+          for (std::int64_t v = 0; v < 4; ++v) {
+            for (std::int64_t l = 0; l < lanes; ++l) {
+              const std::int64_t channel = b + depthwise_channel(v, l);
+              for (std::int64_t y = 4 * q - line; y < 4 * q - line + 4; ++y) {
+                const bool exists = channel < sizes.group && 0 <= y && y < rows;
+                out.push_back(static_cast<std::byte>(exists ? weights[(channel * rows + y) * columns + x] : 0));
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  std::vector<std::int32_t> start(static_cast<std::size_t>(packed_sizes.places));
+  const std::int32_t zero = unsigned_zero(conv.zero_point(), problem.inputs[0].dtype);
+  for (std::int64_t c = 0; c < sizes.group; ++c) {
+    std::int32_t& at = start[static_cast<std::size_t>(places[static_cast<std::size_t>(c)])];
+    for (std::int64_t i = 0; i < rows * columns; ++i) at -= zero * weights[c * rows * columns + i];
+  }
+  append(packed.blobs[1], start);
+  std::optional<ByteForm> form;
+  if (candidate.parameters.back() == 1) {
+    form = depthwise_form(conv, problem.inputs, problem.outputs[0], problem.constants);
+    append_form(packed.blobs[1], *form, sizes.group, packed_sizes.places,
+                [&](std::int64_t n) { return places[static_cast<std::size_t>(n)]; });
+  }
+  packed.consumed_inputs = consumed(form, Conv::kFirstEpilogueInput);
+  return packed;
+}
+
+std::unique_ptr<Kernel> depthwise_make(const KernelSpec& spec) {
+  const auto refusal = refuses_depthwise(conv_of(spec.op), spec.inputs, spec.outputs);
+  require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this Conv: {}", spec.tactic,
+          refusal.value_or(""));
+  require(spec.parameters.size() == 1 && (spec.parameters[0] == 0 || spec.parameters[0] == 1),
+          Code::incompatible_engine, "tactic '{}' takes one parameter, 0 or 1", spec.tactic);
+  return std::make_unique<ByteDepthwiseKernel>(spec);
+}
+
+// --- Matrix products
+
+const MatMul& matmul_of(const OpPtr& op) {
+  const auto* matmul = op_cast<MatMul>(op);
+  ensure(matmul != nullptr, "a MatMul tactic was given operator {}", op->type());
+  return *matmul;
+}
+
+struct ByteMatrix {
+  std::int64_t depth, columns;
+};
+ByteMatrix matrix_of(const MatMul& matmul, const TensorType& b) {
+  const Shape shape = b.static_shape();
+  return matmul.trans_b() ? ByteMatrix{shape[1], shape[0]} : ByteMatrix{shape[0], shape[1]};
+}
+
+std::optional<std::string> refuses_matmul(const MatMul& matmul, std::span<const TensorType> inputs,
+                                          std::span<const TensorType> outputs) {
+  if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
+  if (!is_byte(inputs[0].dtype) || inputs[1].dtype != DType::int8) return "only 8-bit integers are supported";
+  if (inputs[1].rank() != 2 || inputs[0].rank() < 2) return "b is no matrix, or a has no rows";
+  if (matmul.trans_a()) return "a is transposed";
+  if (!fits_in_panels(inputs[1])) return fmt::format("b of {} is computed, empty or too large", to_string(inputs[1]));
+  if (matrix_of(matmul, inputs[1]).depth > kMaxDepth)
+    return fmt::format("more than {} products might not fit in 32 bits", kMaxDepth);
+  return ByteFinishPlan::refuses(matmul.epilogue(), inputs, MatMul::kFirstEpilogueInput);
+}
+
+class ByteMatMulKernel final : public Kernel {
+ public:
+  explicit ByteMatMulKernel(const KernelSpec& spec)
+      : sizes_(matrix_of(matmul_of(spec.op), spec.inputs[1])),
+        dtype_(spec.inputs[0].dtype),
+        tiling_(byte_tiling_from(spec.parameters)),
+        finish_(matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput, spec.inputs,
+                form_in(spec, matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput)),
+        panels_(reinterpret_cast<const std::int8_t*>(
+            packed_bytes(spec, 0, padded_columns(sizes_.columns) * ((sizes_.depth + 3) / 4) * 4))),
+        numbers_(column_numbers(spec, padded_columns(sizes_.columns), sizes_.columns, spec.parameters.back() == 1)) {}
+
+  void run(const Launch& launch) const override {
+    const TensorView& a = launch.inputs[0];
+    const TensorView& c = launch.outputs[0];
+    ByteProductArgs args;
+    args.rows = leading(a.dims);
+    args.columns = sizes_.columns;
+    args.depth = sizes_.depth;
+    args.a = static_cast<const std::uint8_t*>(a.data);
+    args.a_stride = a.pitch;
+    args.a_is_signed = dtype_ == DType::int8;
+    args.panels = panels_;
+    args.start = numbers_.start;
+    args.c = c.data;
+    args.c_stride = c.pitch;
+    args.tiling = tiling_;
+    args.has_byte_dot = has_byte_dot();
+    args.finish.scale = numbers_.scale;
+    args.finish.offset = numbers_.offset;
+    finish_.resolve(launch, c.dims, args.finish);
+    TENFOLD_FOR_TIER(kByteKernels).run(args, workers_of(launch));
+  }
+  bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
+  bool accepts_pitched_output(int) const override { return true; }
+
+ private:
+  ByteMatrix sizes_;
+  DType dtype_;
+  ByteTiling tiling_;
+  ByteFinishPlan finish_;
+  const std::int8_t* panels_;
+  ColumnNumbers numbers_;
+};
+
+void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
+  const MatMul& matmul = matmul_of(problem.op);
+  auto refusal = refuses_matmul(matmul, problem.inputs, problem.outputs);
+  if (!refusal && problem.constants[1] == nullptr) refusal = "b is computed";
+  if (refusal) {
+    out.push_back({.refusal = *refusal});
+    return;
+  }
+  const ByteMatrix sizes = matrix_of(matmul, problem.inputs[1]);
+  const std::int64_t rows = leading(problem.input_shapes[0]);
+  const auto form = ByteFinishPlan::form_of(matmul.epilogue(), MatMul::kFirstEpilogueInput, problem.inputs,
+                                            problem.outputs[0], problem.constants);
+  const double work = static_cast<double>(rows) * static_cast<double>(sizes.columns) * static_cast<double>(sizes.depth);
+  const double bytes = static_cast<double>(rows + sizes.columns) * static_cast<double>(sizes.depth);
+  append_tilings(rows, sizes.columns, sizes.depth, form.has_value(),
+                 estimate_us(2 * work / speed_of_bytes(), bytes, 0.8), out);
+}
+
+PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
+  const MatMul& matmul = matmul_of(problem.op);
+  const ByteMatrix sizes = matrix_of(matmul, problem.inputs[1]);
+  const std::int8_t* b = problem.constants[1]->as<std::int8_t>().data();
+  const std::int64_t k_stride = matmul.trans_b() ? 1 : sizes.columns;
+  const std::int64_t n_stride = matmul.trans_b() ? sizes.depth : 1;
+  PackedWeights packed;
+  std::vector<std::int32_t> start;
+  packed.blobs.push_back(
+      pack_byte_panels(sizes.depth, sizes.columns, byte_tiling_from(candidate.parameters).tile_vectors,
+                       unsigned_zero(matmul.zero_point(), problem.inputs[0].dtype), start,
+                       [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; }));
+  append(packed.blobs.emplace_back(), start);
+  std::optional<ByteForm> form;
+  if (candidate.parameters.back() == 1) {
+    form = ByteFinishPlan::form_of(matmul.epilogue(), MatMul::kFirstEpilogueInput, problem.inputs, problem.outputs[0],
+                                   problem.constants);
+    append_form(packed.blobs[1], *form, sizes.columns, sizes.columns, [](std::int64_t n) { return n; });
+  }
+  packed.consumed_inputs = consumed(form, MatMul::kFirstEpilogueInput);
+  return packed;
+}
+
+std::unique_ptr<Kernel> matmul_make(const KernelSpec& spec) {
+  const auto refusal = refuses_matmul(matmul_of(spec.op), spec.inputs, spec.outputs);
+  require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this MatMul: {}", spec.tactic,
+          refusal.value_or(""));
+  return std::make_unique<ByteMatMulKernel>(spec);
+}
+
+}  // namespace
+
+const CpuTactic kConvBytes{"conv.bytes", "Conv", conv_candidates, conv_pack, conv_make};
+const CpuTactic kConvBytesDepthwise{"conv.bytes_depthwise", "Conv", depthwise_candidates, depthwise_pack,
+                                    depthwise_make};
+const CpuTactic kMatMulBytes{"gemm.bytes", "MatMul", matmul_candidates, matmul_pack, matmul_make};
+
+}  // namespace tenfold::cpu

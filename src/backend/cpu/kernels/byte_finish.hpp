@@ -1,0 +1,78 @@
+// From exact sums to results: in registers, or by a program on a tile.
+#pragma once
+
+#include "backend/cpu/kernels/byte_product.hpp"
+#include "backend/cpu/kernels/finish.hpp"
+#include "backend/cpu/kernels/pointwise_program.hpp"
+#include "backend/cpu/kernels/simd_int.hpp"
+#include "backend/cpu/kernels/split.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+
+inline std::int64_t bytes_of(ByteResult type) { return type == ByteResult::float32 ? 4 : 1; }
+
+/// `n` numbers of the type as floats, zeros above.
+inline Vec load_as_floats(const void* p, ByteResult type, int n) {
+  switch (type) {
+    case ByteResult::uint8:
+      return Ints::load_unsigned(p, n).to_float();
+    case ByteResult::int8:
+      return Ints::load_signed(p, n).to_float();
+    default:
+      return Vec::load_first(static_cast<const float*>(p), n);
+  }
+}
+
+/// Rounded, saturated: what a program made, as the result's type.
+inline void store_rounded(const float* from, std::int64_t count, ByteResult type, std::uint8_t* to) {
+  const float low = type == ByteResult::int8 ? -128.0F : 0.0F, high = type == ByteResult::int8 ? 127.0F : 255.0F;
+  for (std::int64_t i = 0; i < count; i += Vec::kWidth) {
+    const int n = static_cast<int>(min(count - i, Vec::kWidth));
+    const Vec x = math::min(math::max(Vec::load_first(from + i, n), Vec(low)), Vec(high));
+    Ints::round(x).store_low_bytes(to + i, n);
+  }
+}
+
+/// The program over rows x columns of sums, as FinishArgs counts them, whose first is at `sums`; in place. `room` holds
+/// columns floats for each operand.
+inline void run_byte_program(const ByteFinish& finish, float* sums, std::int64_t stride, std::int64_t row_begin,
+                             std::int64_t row_end, std::int64_t column_begin, std::int64_t column_end, float* room) {
+  const CompiledPointwise& program = *finish.program.program;
+  bool has_bytes = false;
+  for (int i = 1; i < program.num_inputs; ++i) has_bytes = has_bytes || finish.operand_types[i] != ByteResult::float32;
+  if (!has_bytes) {
+    run_finish_program(finish.program, sums, stride, row_begin, row_end, column_begin, column_end);
+    return;
+  }
+  const std::int64_t columns = column_end - column_begin;
+  PointwiseOperand inputs[FinishArgs::kMaxOperands];
+  for (std::int64_t row = row_begin; row < row_end; ++row, sums += stride) {
+    inputs[0] = {sums, 0, 1};
+    const std::int64_t group = row / finish.program.group_rows;
+    for (int i = 1; i < program.num_inputs; ++i) {
+      const FinishOperand& operand = finish.program.operands[i];
+      std::int64_t at = row % finish.program.group_rows * operand.row_stride + column_begin * operand.col_stride;
+      std::int64_t rest = group;
+      for (int axis = operand.num_outer - 1; axis >= 0; --axis) {
+        at += rest % operand.outer_dims[axis] * operand.outer_strides[axis];
+        rest /= operand.outer_dims[axis];
+      }
+      const ByteResult type = finish.operand_types[i];
+      const auto* data = reinterpret_cast<const std::uint8_t*>(operand.data) + at * bytes_of(type);
+      if (type == ByteResult::float32) {
+        inputs[i] = {reinterpret_cast<const float*>(data), 0, operand.col_stride};
+        continue;
+      }
+      float* copy = room + i * columns;
+      const std::int64_t count = operand.col_stride == 0 ? 1 : columns;
+      for (std::int64_t n = 0; n < count; n += Vec::kWidth) {
+        const int some = static_cast<int>(min(count - n, Vec::kWidth));
+        load_as_floats(data + n, type, some).store_first(copy + n, some);
+      }
+      inputs[i] = {copy, 0, operand.col_stride};
+    }
+    run_pointwise(program, inputs, sums, 0, 1, columns);
+  }
+}
+
+}  // namespace tenfold::cpu::TENFOLD_TIER

@@ -1,0 +1,212 @@
+// The tier's vector of 32-bit integers, and how 8-bit integers enter and leave it.
+//
+// Only for files in kernels/, see tier.hpp.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "backend/cpu/kernels/simd.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+
+#if defined(__AVX512F__)
+
+struct Ints {
+  static constexpr int kWidth = Vec::kWidth;
+  static constexpr int kBytes = 64;
+  __m512i v;
+
+  Ints() = default;
+  Ints(__m512i x) : v(x) {}  // NOLINT(google-explicit-constructor): an intrinsic's result is a vector
+  explicit Ints(std::int32_t x) : v(_mm512_set1_epi32(x)) {}
+  static Ints load(const void* p) { return _mm512_loadu_si512(p); }
+  /// `n` bytes (0 <= n <= kBytes), zeros above; touches no memory beyond them.
+  static Ints load_first_bytes(const void* p, std::int64_t n) {
+    if (n >= kBytes) return _mm512_loadu_si512(p);
+    return _mm512_maskz_loadu_epi8((std::uint64_t{1} << n) - 1, p);
+  }
+  static Ints zero() { return _mm512_setzero_si512(); }
+  /// Four bytes, in all lanes.
+  static Ints broadcast(const void* p) {
+    std::int32_t quad;
+    std::memcpy(&quad, p, sizeof quad);
+    return _mm512_set1_epi32(quad);
+  }
+  /// Whole numbers; the first `n`, zeros above.
+  static Ints load_unsigned(const void* p, int n) { return _mm512_cvtepu8_epi32(bytes(p, n)); }
+  static Ints load_signed(const void* p, int n) { return _mm512_cvtepi8_epi32(bytes(p, n)); }
+  /// Rounded to nearest, ties to even.
+  static Ints round(Vec x) { return _mm512_cvtps_epi32(x.v); }
+  Vec to_float() const { return _mm512_cvtepi32_ps(v); }
+  /// The low bytes of the first `n` numbers.
+  void store_low_bytes(void* p, int n) const {
+    const __m128i low = _mm512_cvtepi32_epi8(v);
+    if (n == kWidth) {
+      _mm_storeu_si128(static_cast<__m128i*>(p), low);
+    } else {
+      _mm_mask_storeu_epi8(p, static_cast<__mmask16>((1U << n) - 1U), low);
+    }
+  }
+  void store(void* p) const { _mm512_storeu_si512(p, v); }
+  void store_first_bytes(void* p, std::int64_t n) const {
+    if (n >= kBytes) {
+      _mm512_storeu_si512(p, v);
+    } else {
+      _mm512_mask_storeu_epi8(p, (std::uint64_t{1} << n) - 1, v);
+    }
+  }
+
+ private:
+  static __m128i bytes(const void* p, int n) {
+    if (n == kWidth) return _mm_loadu_si128(static_cast<const __m128i*>(p));
+    return _mm_maskz_loadu_epi8(static_cast<__mmask16>((1U << n) - 1U), p);
+  }
+};
+
+inline Ints operator+(Ints a, Ints b) { return _mm512_add_epi32(a.v, b.v); }
+inline Ints operator^(Ints a, Ints b) { return _mm512_xor_si512(a.v, b.v); }
+inline Ints operator&(Ints a, Ints b) { return _mm512_and_si512(a.v, b.v); }
+/// Within each 128 bits: bytes, or pairs of bytes, of a and b in turns.
+inline Ints unpack_low_bytes(Ints a, Ints b) { return _mm512_unpacklo_epi8(a.v, b.v); }
+inline Ints unpack_high_bytes(Ints a, Ints b) { return _mm512_unpackhi_epi8(a.v, b.v); }
+inline Ints unpack_low_pairs(Ints a, Ints b) { return _mm512_unpacklo_epi16(a.v, b.v); }
+inline Ints unpack_high_pairs(Ints a, Ints b) { return _mm512_unpackhi_epi16(a.v, b.v); }
+/// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated.
+inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d) {
+  return _mm512_packus_epi16(_mm512_packs_epi32(a.v, b.v), _mm512_packs_epi32(c.v, d.v));
+}
+inline Ints pack_signed(Ints a, Ints b, Ints c, Ints d) {
+  return _mm512_packs_epi16(_mm512_packs_epi32(a.v, b.v), _mm512_packs_epi32(c.v, d.v));
+}
+
+inline Ints max_unsigned_bytes(Ints a, Ints b) { return _mm512_max_epu8(a.v, b.v); }
+inline Ints max_signed_bytes(Ints a, Ints b) { return _mm512_max_epi8(a.v, b.v); }
+
+namespace words {
+inline Ints even_unsigned(Ints a) { return _mm512_and_si512(a.v, _mm512_set1_epi16(0xff)); }
+inline Ints odd_unsigned(Ints a) { return _mm512_srli_epi16(a.v, 8); }
+inline Ints even_signed(Ints a) { return _mm512_srai_epi16(_mm512_slli_epi16(a.v, 8), 8); }
+inline Ints odd_signed(Ints a) { return _mm512_srai_epi16(a.v, 8); }
+inline Ints multiply_add_pairs(Ints a, Ints b) { return _mm512_madd_epi16(a.v, b.v); }
+}  // namespace words
+
+#else
+
+struct Ints {
+  static constexpr int kWidth = Vec::kWidth;
+  static constexpr int kBytes = 32;
+  __m256i v;
+
+  Ints() = default;
+  Ints(__m256i x) : v(x) {}  // NOLINT(google-explicit-constructor): an intrinsic's result is a vector
+  explicit Ints(std::int32_t x) : v(_mm256_set1_epi32(x)) {}
+  static Ints load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  /// `n` bytes (0 <= n <= kBytes), zeros above; touches no memory beyond them.
+  static Ints load_first_bytes(const void* p, std::int64_t n) {
+    if (n >= kBytes) return load(p);
+    alignas(32) std::uint8_t copy[kBytes] = {};
+    std::memcpy(copy, p, static_cast<std::size_t>(n));
+    return load(copy);
+  }
+  static Ints zero() { return _mm256_setzero_si256(); }
+  /// Four bytes, in all lanes.
+  static Ints broadcast(const void* p) {
+    std::int32_t quad;
+    std::memcpy(&quad, p, sizeof quad);
+    return _mm256_set1_epi32(quad);
+  }
+  /// Whole numbers; the first `n`, zeros above.
+  static Ints load_unsigned(const void* p, int n) { return _mm256_cvtepu8_epi32(bytes(p, n)); }
+  static Ints load_signed(const void* p, int n) { return _mm256_cvtepi8_epi32(bytes(p, n)); }
+  /// Rounded to nearest, ties to even.
+  static Ints round(Vec x) { return _mm256_cvtps_epi32(x.v); }
+  Vec to_float() const { return _mm256_cvtepi32_ps(v); }
+  /// The low bytes of the first `n` numbers.
+  void store_low_bytes(void* p, int n) const {
+    const __m256i order = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,  //
+                                           0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    const __m256i low = _mm256_shuffle_epi8(v, order);
+    const __m128i all = _mm_unpacklo_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    if (n == kWidth) {
+      _mm_storel_epi64(static_cast<__m128i*>(p), all);
+    } else {
+      const std::int64_t packed = _mm_cvtsi128_si64(all);
+      std::memcpy(p, &packed, static_cast<std::size_t>(n));
+    }
+  }
+  void store(void* p) const { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+  void store_first_bytes(void* p, std::int64_t n) const {
+    if (n >= kBytes) return store(p);
+    alignas(32) std::uint8_t copy[kBytes];
+    store(copy);
+    std::memcpy(p, copy, static_cast<std::size_t>(n));
+  }
+
+ private:
+  static __m128i bytes(const void* p, int n) {
+    if (n == kWidth) return _mm_loadl_epi64(static_cast<const __m128i*>(p));
+    std::int64_t packed = 0;
+    std::memcpy(&packed, p, static_cast<std::size_t>(n));
+    return _mm_cvtsi64_si128(packed);
+  }
+};
+
+inline Ints operator+(Ints a, Ints b) { return _mm256_add_epi32(a.v, b.v); }
+inline Ints operator^(Ints a, Ints b) { return _mm256_xor_si256(a.v, b.v); }
+inline Ints operator&(Ints a, Ints b) { return _mm256_and_si256(a.v, b.v); }
+/// Within each 128 bits: bytes, or pairs of bytes, of a and b in turns.
+inline Ints unpack_low_bytes(Ints a, Ints b) { return _mm256_unpacklo_epi8(a.v, b.v); }
+inline Ints unpack_high_bytes(Ints a, Ints b) { return _mm256_unpackhi_epi8(a.v, b.v); }
+inline Ints unpack_low_pairs(Ints a, Ints b) { return _mm256_unpacklo_epi16(a.v, b.v); }
+inline Ints unpack_high_pairs(Ints a, Ints b) { return _mm256_unpackhi_epi16(a.v, b.v); }
+/// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated.
+inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d) {
+  return _mm256_packus_epi16(_mm256_packs_epi32(a.v, b.v), _mm256_packs_epi32(c.v, d.v));
+}
+inline Ints pack_signed(Ints a, Ints b, Ints c, Ints d) {
+  return _mm256_packs_epi16(_mm256_packs_epi32(a.v, b.v), _mm256_packs_epi32(c.v, d.v));
+}
+
+inline Ints max_unsigned_bytes(Ints a, Ints b) { return _mm256_max_epu8(a.v, b.v); }
+inline Ints max_signed_bytes(Ints a, Ints b) { return _mm256_max_epi8(a.v, b.v); }
+
+namespace words {
+inline Ints even_unsigned(Ints a) { return _mm256_and_si256(a.v, _mm256_set1_epi16(0xff)); }
+inline Ints odd_unsigned(Ints a) { return _mm256_srli_epi16(a.v, 8); }
+inline Ints even_signed(Ints a) { return _mm256_srai_epi16(_mm256_slli_epi16(a.v, 8), 8); }
+inline Ints odd_signed(Ints a) { return _mm256_srai_epi16(a.v, 8); }
+inline Ints multiply_add_pairs(Ints a, Ints b) { return _mm256_madd_epi16(a.v, b.v); }
+}  // namespace words
+
+#endif
+
+/// Sums of four products of unsigned and signed bytes in each lane, exact: the processor's own instruction ...
+struct ByteDot {
+  using Left = Ints;
+  using Right = Ints;
+  static Left left(Ints quads) { return quads; }
+  static Right right(Ints quads) { return quads; }
+  static void add(Ints& sum, const Left& a, const Right& b) {
+    // As text, because the tier must be compiled for processors without it.
+#if defined(__AVX512F__)
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
+#else
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum.v) : "x"(a.v), "x"(b.v));
+#endif
+  }
+};
+/// ... or products of 16-bit numbers, even and odd bytes apart. (The instruction for bytes, vpmaddubsw, saturates.)
+struct WordDot {
+  struct Left {
+    Ints even, odd;
+  };
+  using Right = Left;
+  static Left left(Ints quads) { return {words::even_unsigned(quads), words::odd_unsigned(quads)}; }
+  static Right right(Ints quads) { return {words::even_signed(quads), words::odd_signed(quads)}; }
+  static void add(Ints& sum, const Left& a, const Right& b) {
+    sum = sum + words::multiply_add_pairs(a.even, b.even) + words::multiply_add_pairs(a.odd, b.odd);
+  }
+};
+
+}  // namespace tenfold::cpu::TENFOLD_TIER
