@@ -40,6 +40,7 @@ std::string options_text(const CompileOptions& options, const std::vector<Profil
   if (options.strict) text += " --strict";
   if (options.fp16) text += " --fp16";
   if (options.tf32) text += " --tf32";
+  if (options.bf16) text += " --bf16";
   if (options.allow_host) text += " --allow-host";
   if (options.portable) text += " --portable";
   for (const std::string& rule : options.disabled) text += fmt::format(" --disable {}", rule);
@@ -71,6 +72,7 @@ BuildResult rebuild(const LoadingOptions& options, const Session& session) {
   build_options.timing_cache_path = options.compile.timing_cache;
   build_options.fp16 = options.compile.fp16;
   build_options.tf32 = options.compile.tf32;
+  build_options.bf16 = options.compile.bf16;
   build_options.allow_host = options.compile.allow_host;
   build_options.is_cancelled = interrupted;
   build_options.on_progress = [&](const BuildProgress& progress) { bar.update(progress); };
@@ -118,6 +120,8 @@ void add_compile_options(CLI::App& command, CompileOptions& options) {
       ->group("Building");
   command
       .add_flag("--tf32", options.tf32, "On a GPU: round the operands of float32 products to 11 bits, for tensor cores")
+      ->group("Building");
+  command.add_flag("--bf16", options.bf16, "On a CPU with AVX512_BF16: round the factors of products to bfloat16")
       ->group("Building");
   command.add_flag("--allow-host", options.allow_host, "On a GPU: operators without a GPU kernel run on the host")
       ->group("Building");
@@ -172,6 +176,7 @@ Compiled compile(const std::string& model, const CompileOptions& options, const 
   build_options.strict = options.strict;
   build_options.fp16 = options.fp16;
   build_options.tf32 = options.tf32;
+  build_options.bf16 = options.bf16;
   build_options.allow_host = options.allow_host;
   build_options.portable = options.portable;
   build_options.timing_cache_path = options.timing_cache;

@@ -24,6 +24,7 @@ struct CompileOptions {
   std::string device = "cpu";
   bool fp16 = false;
   bool tf32 = false;
+  bool bf16 = false;
   bool allow_host = false;
   std::vector<std::string> disabled;
   std::string dump_directory;

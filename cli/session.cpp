@@ -68,7 +68,7 @@ void refuse_option(CLI::App& command, const std::string& names, const std::strin
 }
 
 void refuse_precision_options(CLI::App& command) {
-  for (const char* name : {"--bf16", "--int8", "--fp8", "--int4", "--best"}) {
+  for (const char* name : {"--int8", "--fp8", "--int4", "--best"}) {
     refuse_option(command, name,
                   "this version computes in the precisions that the model itself states and changes none of them; "
                   "leave the option out");

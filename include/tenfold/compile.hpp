@@ -40,6 +40,9 @@ struct CompileOptions {
   /// float32.
   bool fp16 = false;
   bool tf32 = false;              ///< on a GPU: products of float32 round their operands to 11 bits, for its tensor cores
+  /// Round the factors of products with constant weights to bfloat16 where that is faster; sums stay float32. Needs a
+  /// device that has_bf16, and excludes `fp16`.
+  bool bf16 = false;
   bool strict = false;            ///< no arithmetic shortcuts such as Winograd
   bool portable = false;          ///< add the model itself, for processors that cannot run the engine
   std::string timing_cache_path;  ///< read before, merged and written after; empty: none
@@ -61,6 +64,9 @@ struct CompileSummary {
   std::vector<std::string> warnings;
   std::string timing_cache;  ///< if CompileOptions::timing_cache was given
 };
+
+/// Has the device instructions for CompileOptions::bf16? Throws like `compile` for a device that is not there.
+bool has_bf16(const std::string& device = "cpu");
 
 /// Reads an ONNX model and the files with its tensors beside it, and writes the engine: `engine_path` holds either
 /// what it held before or the whole new engine. Throws Error(io_failure | invalid_model | unsupported |

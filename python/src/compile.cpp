@@ -135,7 +135,7 @@ CompileResult compile_model(const nb::object& model, const nb::list& profiles, s
                             const nb::object& timing_cache_path, const std::vector<std::string>& disabled_rules,
                             const std::vector<std::string>& extra_outputs, const nb::object& progress,
                             const std::string& name, const std::string& device, bool allow_host, bool fp16,
-                            bool tf32, const std::vector<std::string>& keep_float32,
+                            bool bf16, bool tf32, const std::vector<std::string>& keep_float32,
                             const std::map<std::string, std::string>& metadata) {
   CompileOptions options = to_options(profiles, workspace_bytes, num_threads, opt_level, strict, portable, timing_cache,
                                       timing_cache_path, disabled_rules, extra_outputs);
@@ -143,6 +143,7 @@ CompileResult compile_model(const nb::object& model, const nb::list& profiles, s
   options.allow_host = allow_host;
   options.fp16 = fp16;
   options.tf32 = tf32;
+  options.bf16 = bf16;
   options.keep_float32 = keep_float32;
   options.metadata = metadata;
   if (nb::isinstance<Network>(model)) {
@@ -182,16 +183,21 @@ void bind_compile(nb::module_& module) {
       .def_prop_ro("engine_steps", [](const CompileResult& r) { return r.summary.engine_steps; })
       .def_prop_ro("seconds", [](const CompileResult& r) { return r.summary.seconds; });
 
+  module.def("has_bf16", &has_bf16, nb::arg("device") = "cpu",
+             "Has the device instructions for ``compile(bf16=True)``?");
   module.def(
       "compile", &compile_model, nb::arg("model").none(), nb::kw_only(), nb::arg("profiles") = nb::list(),
       nb::arg("workspace_bytes") = std::uint64_t{1} << 40, nb::arg("num_threads") = 0, nb::arg("opt_level") = 3,
       nb::arg("strict") = false, nb::arg("portable") = false, nb::arg("timing_cache").none() = nb::none(),
       nb::arg("timing_cache_path").none() = nb::none(), nb::arg("disabled_rules") = std::vector<std::string>(),
       nb::arg("extra_outputs") = std::vector<std::string>(), nb::arg("progress").none() = nb::none(),
-      nb::arg("name") = "", nb::arg("device") = "cpu", nb::arg("allow_host") = false, nb::arg("fp16") = false, nb::arg("tf32") = false,
-      nb::arg("keep_float32") = std::vector<std::string>(), nb::arg("metadata") = std::map<std::string, std::string>(),
+      nb::arg("name") = "", nb::arg("device") = "cpu", nb::arg("allow_host") = false, nb::arg("fp16") = false,
+      nb::arg("bf16") = false, nb::arg("tf32") = false, nb::arg("keep_float32") = std::vector<std::string>(),
+      nb::arg("metadata") = std::map<std::string, std::string>(),
       "Compiles a path, the bytes of a model, or a Network. ``profiles``: dicts of (min, opt, max) by input name. "
-      "``fp16`` on a CPU rounds weights to float16, except those of the nodes ``keep_float32``. ``metadata`` is kept "
+      "``fp16`` on a CPU rounds weights to float16, except those of the nodes ``keep_float32``; ``bf16`` the factors "
+      "of "
+      "products to bfloat16. ``metadata`` is kept "
       "in "
       "the "
       "engine. ``timing_cache``: bytes, b'' for an empty one. ``progress(phase, item, fraction, remaining_seconds)`` "

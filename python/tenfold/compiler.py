@@ -110,11 +110,13 @@ def compile(
         model = model.SerializeToString()
     fp16 = precision == "float16"
     tf32 = precision == "tf32" and device != "cpu"
+    bf16 = precision == "bfloat16" and _core.has_bf16(device)
     result = _core.compile(
         model,
         device=device,
         fp16=fp16,
         tf32=tf32,
+        bf16=bf16,
         profiles=_to_profiles(shapes),
         workspace_bytes=workspace_bytes,
         num_threads=threads,
@@ -128,6 +130,6 @@ def compile(
     )
     for warning in result.warnings:
         _log.warning("%s", warning)
-    if precision != "float32" and not fp16 and not tf32:
+    if precision != "float32" and not (fp16 or bf16 or tf32):
         _log.warning("there are no %s kernels for this device yet: the engine computes in float32", precision)
     return Engine.load(result.engine, verify=False, threads=threads, device="" if device == "cpu" else device)

@@ -88,6 +88,7 @@ struct Problem {
   std::vector<Shape> output_shapes;
   bool strict = false;                   ///< refuse tactics that reorder arithmetic beyond plain summation (Winograd)
   bool tf32 = false;                     ///< products of float32 may round their operands to 11 bits
+  bool bf16 = false;                     ///< factors of products may be rounded to bfloat16
 };
 
 /// A tactic's answer to a problem.
@@ -127,6 +128,7 @@ struct StreamOptions {
 struct Abilities {
   bool norm_epilogues = false;    ///< GroupNormalization with an epilogue
   bool integer_products = false;  ///< Conv and MatMul of 8-bit integers with an epilogue
+  bool bf16 = false;              ///< products of factors rounded to bfloat16
   bool zero_points = false;       ///< and with a zero point of their input, and fast epilogues that round twice
   bool merged_products = false;   ///< GatedMatMul, FusedAttention of layout flat; it and products read parts of rows
 };

@@ -73,6 +73,9 @@ class Builder {
     report("profiles", {}, 0);
     require(options_.keep_float32.empty() || backend_.is_host(), Code::unsupported,
             "keeping the weights of some nodes in float32 is there for CPUs only; leave keep_float32 out");
+    require(!options_.bf16 || backend_.abilities().bf16, Code::unsupported,
+            "bf16 needs a processor with instructions for it (AVX512_BF16), which {} has not", backend_.device_name());
+    require(!options_.bf16 || !options_.fp16, Code::invalid_argument, "bf16 and fp16 exclude each other");
     BuildResult result;
     add_extra_outputs(graph);
     profiles_ = resolve_profiles(graph, options_.profiles);
@@ -197,6 +200,7 @@ class Builder {
     Problem problem;
     problem.strict = options_.strict;
     problem.tf32 = options_.tf32;
+    problem.bf16 = options_.bf16;
     problem.op = source.node != nullptr ? source.node->op : copy_op(step);
     for (const std::int32_t input : step.inputs) {
       problem.inputs.push_back(input < 0 ? TensorType{} : lowered.plan.values[static_cast<std::size_t>(input)].type);

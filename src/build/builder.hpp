@@ -34,6 +34,7 @@ struct BuildOptions {
   bool allow_host = false;                  ///< steps without a kernel on the device run on the host
   bool fp16 = false;                        ///< float32 becomes float16 where that is safe; on the host: weights only
   bool tf32 = false;                        ///< products of float32 may round their operands to 11 bits
+  bool bf16 = false;                        ///< factors of products may be rounded to bfloat16
   bool strict = false;                      ///< no Winograd and the like
   bool portable = false;                    ///< add the portable section
   std::string timing_cache_path;            ///< read before, merged and written after; empty: none

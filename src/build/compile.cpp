@@ -26,6 +26,7 @@ BuildOptions build_options(const CompileOptions& options) {
   result.allow_host = options.allow_host;
   result.fp16 = options.fp16;
   result.tf32 = options.tf32;
+  result.bf16 = options.bf16;
   result.portable = options.portable;
   result.timing_cache_path = options.timing_cache_path;
   result.timing_cache = options.timing_cache;
@@ -54,6 +55,7 @@ std::string describe(const CompileOptions& options) {
   if (options.strict) text += " strict";
   if (options.fp16) text += " fp16";
   if (options.tf32) text += " tf32";
+  if (options.bf16) text += " bf16";
   if (options.allow_host) text += " allow-host";
   if (options.portable) text += " portable";
   for (const std::string& rule : options.disabled_rules) text += " disable=" + rule;
@@ -111,6 +113,8 @@ std::vector<std::byte> compile_file(const std::string& model_path, const Compile
   Compiled compiled = build_model(import_onnx(model_path), std::filesystem::path(model_path).filename(), options);
   return serialize(std::move(compiled), options, summary);
 }
+
+bool has_bf16(const std::string& device) { return find_backend(device).abilities().bf16; }
 
 CompileSummary compile(const std::string& model_path, const std::string& engine_path, const CompileOptions& options) {
   report_import(options, model_path);

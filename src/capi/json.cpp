@@ -95,8 +95,8 @@ LoadOptions parse_load_options(std::string_view json) {
   LoadOptions options;
   std::string on_mismatch = "fail";
   read_keys(parse(json), {key("verify", options.verify), key("threads", options.num_threads),
-                          key("max_loop_iterations", options.max_loop_iterations), key("on_mismatch", on_mismatch), key("device", options.device),
-                          key("trust_code", options.trust_code)});
+                          key("max_loop_iterations", options.max_loop_iterations), key("on_mismatch", on_mismatch),
+                          key("device", options.device), key("trust_code", options.trust_code)});
   require(on_mismatch == "fail" || on_mismatch == "portable", Code::invalid_argument,
           "option 'on_mismatch' is 'fail' or 'portable', not '{}'", on_mismatch);
   if (on_mismatch == "portable") options.on_mismatch = LoadOptions::OnMismatch::portable;
@@ -117,6 +117,7 @@ CompileOptions parse_compile_options(std::string_view json) {
                           key("device", options.device),
                           key("fp16", options.fp16),
                           key("tf32", options.tf32),
+                          key("bf16", options.bf16),
                           key("allow_host", options.allow_host),
                           key("portable", options.portable),
                           key("timing_cache", options.timing_cache_path),

@@ -26,6 +26,7 @@ struct KernelCase {
   std::vector<Tensor> inputs;  ///< an empty tensor is an omitted input
   std::vector<bool> constant;  ///< per input; missing: computed at run time
   int num_outputs = 1;
+  bool bf16 = false;  ///< may factors be rounded to bfloat16?
 };
 
 /// How far a kernel may be from the reference: |got - wanted| <= absolute + relative * |wanted|. NaN and infinity must
@@ -144,6 +145,7 @@ inline PreparedCase prepare(const KernelCase& c) {
   PreparedCase prepared;
   prepared.problem.op = node.op;
   prepared.inputs = c.inputs;
+  prepared.problem.bf16 = c.bf16;
   for (std::size_t i = 0; i < c.inputs.size(); ++i) {
     const Tensor& tensor = c.inputs[i];
     prepared.problem.inputs.push_back(tensor.empty() ? TensorType{} : tensor.type());

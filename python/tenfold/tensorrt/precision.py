@@ -1,5 +1,6 @@
 """What the precision flags mean for an engine on this device."""
 
+from ._core_access import _core
 from .enums import BuilderFlag, DataType, Severity
 
 _logged = set()
@@ -16,19 +17,20 @@ def compile_options(builder, network, config):
 
     TF32 is on by default in TensorRT and permits shortcuts that a CPU does not take, so it changes nothing there.
     """
-    options = {}
-    half = config.get_flag(BuilderFlag.FP16) or config.get_flag(BuilderFlag.BF16)
-    if half:
-        options["fp16"] = True
-        options["keep_float32"] = [
-            layer._node.name if layer._node is not None else layer.name
-            for layer in network._layers
-            if layer.precision_is_set and layer.precision is DataType.FLOAT
-        ]
-        flag = "FP16" if config.get_flag(BuilderFlag.FP16) else "BF16"
-        log_once(
-            builder,
-            Severity.INFO,
-            f"BuilderFlag.{flag}: on this processor weights are stored as float16 and computed with in float32",
-        )
-    return options
+    fp16, bf16 = config.get_flag(BuilderFlag.FP16), config.get_flag(BuilderFlag.BF16)
+    pinned = [
+        layer._node.name if layer._node is not None else layer.name
+        for layer in network._layers
+        if layer.precision_is_set and layer.precision is DataType.FLOAT
+    ]
+    # What is rounded to bfloat16 is all or nothing; pinned layers are looked after by float16 weights.
+    if bf16 and not fp16 and not pinned and _core.has_bf16():
+        return {"bf16": True}
+    if not (fp16 or bf16):
+        return {}
+    log_once(
+        builder,
+        Severity.INFO,
+        f"BuilderFlag.{'FP16' if fp16 else 'BF16'}: on this processor weights are stored as float16 and computed with in float32",
+    )
+    return {"fp16": True, "keep_float32": pinned}

@@ -33,14 +33,23 @@ Tier detect() {
   return (b & kAvx512) == kAvx512 && (state & kZmm) == kZmm ? Tier::avx512 : Tier::avx2;
 }
 
+bool may_use_extensions() {
+  const auto extensions = read(kCpuExtensionsVariable);
+  require(!extensions || *extensions == "none", Code::invalid_argument, "environment variable {} must be {}, got '{}'",
+          kCpuExtensionsVariable.name, kCpuExtensionsVariable.values, extensions.value_or(""));
+  return !extensions;
+}
+
+bool detect_bf16_dot() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kAvx512Bf16 = 1U << 5;
+  return may_use_extensions() && tier() == Tier::avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
+         (a & kAvx512Bf16) != 0;
+}
+
 bool detect_byte_dot() {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  const auto extensions = read(kCpuExtensionsVariable);
-  if (extensions) {
-    require(*extensions == "none", Code::invalid_argument, "environment variable {} must be {}, got '{}'",
-            kCpuExtensionsVariable.name, kCpuExtensionsVariable.values, *extensions);
-    return false;
-  }
+  if (!may_use_extensions()) return false;
   constexpr unsigned kAvx512Vnni = 1U << 11, kAvxVnni = 1U << 4;
   if (tier() == Tier::avx512) return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & kAvx512Vnni) != 0;
   return tier() == Tier::avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kAvxVnni) != 0;
@@ -76,6 +85,11 @@ Tier tier() {
 
 bool has_byte_dot() {
   static const bool found = detect_byte_dot();
+  return found;
+}
+
+bool has_bf16_dot() {
+  static const bool found = detect_bf16_dot();
   return found;
 }
 

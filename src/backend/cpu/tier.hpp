@@ -21,6 +21,8 @@ Tier tier();
 /// Has the processor, for vectors of tier(), the instruction that adds four products of bytes (VNNI)? Engines are the
 /// same with and without it.
 bool has_byte_dot();
+/// Has it, for vectors of tier(), the instruction that adds two products of bfloat16 (AVX512_BF16)?
+bool has_bf16_dot();
 /// "x86-64 avx512", "x86-64 avx2", "x86-64"
 std::string_view target_string(Tier tier);
 /// Floats in a vector register: 16, 8, 1.

@@ -1,0 +1,267 @@
+// Conv and MatMul with constant weights whose factors are rounded to bfloat16, where the build allows it (--bf16):
+// conv.bf16 and gemm.bf16.
+#include <algorithm>
+
+#include "backend/cpu/conv_support.hpp"
+#include "backend/cpu/finish_plan.hpp"
+#include "backend/cpu/gemm_support.hpp"
+#include "backend/cpu/kernels/bf16_product.hpp"
+#include "base/float16.hpp"
+#include "ops/matmul.hpp"
+
+namespace tenfold::cpu {
+namespace {
+
+constexpr std::string_view kNotAllowed = "factors may not be rounded to bfloat16 (--bf16)";
+/// A block of rows must fit in the scratch memory of a thread, as bfloat16.
+constexpr std::int64_t kMaxDepth = 1 << 16;
+
+/// Pairs [pair of depth][column][2] of B[k][n], given as value(k, n), in panels; zeros in the padding.
+template <typename Value>
+std::vector<std::byte> pack_pairs(std::int64_t depth, std::int64_t columns, int tile_vectors, const Value& value) {
+  const std::int64_t width = std::int64_t{tile_vectors} * vector_floats(tier());
+  const std::int64_t padded = padded_columns(columns), pairs = (depth + 1) / 2;
+  std::vector<std::byte> bytes(static_cast<std::size_t>(padded * pairs) * 2 * sizeof(BFloat16));
+  std::byte* out = bytes.data();
+  for (std::int64_t n = 0; n < padded; n += width) {
+    const std::int64_t end = std::min(n + width, padded);
+    for (std::int64_t p = 0; p < pairs; ++p) {
+      for (std::int64_t j = n; j < end; ++j) {
+        for (std::int64_t k = 2 * p; k < 2 * p + 2; ++k, out += sizeof(BFloat16)) {
+          const BFloat16 x(j < columns && k < depth ? value(k, j) : 0.0F);
+          std::memcpy(out, &x, sizeof x);
+        }
+      }
+    }
+  }
+  return bytes;
+}
+
+const std::uint16_t* packed_pairs(const KernelSpec& spec, std::int64_t depth, std::int64_t columns) {
+  const std::int64_t bytes = padded_columns(columns) * ((depth + 1) / 2) * 4;
+  require(spec.weights.size() == 1 && std::ssize(spec.weights[0]) == bytes, Code::incompatible_engine,
+          "tactic '{}' expects {} bytes of packed weights, got {} blobs", spec.tactic, bytes, spec.weights.size());
+  return reinterpret_cast<const std::uint16_t*>(spec.weights[0].data());
+}
+
+// Parameters: [tile_rows, tile_vectors, row_block].
+GemmTiling tiling_of(std::span<const std::int64_t> parameters) {
+  require(parameters.size() == 3, Code::incompatible_engine, "a tiling of pairs has 3 numbers, got {}",
+          parameters.size());
+  const std::array<std::int64_t, 4> with_depth = {parameters[0], parameters[1], kWholeDepth, parameters[2]};
+  return tiling_from(with_depth);
+}
+
+void append_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth, double estimated_us,
+                    std::vector<Candidate>& out) {
+  double rank = 1;
+  for (const GemmTiling& tiling : promising_tilings(std::max<std::int64_t>(rows, 4), columns, depth,
+                                                    {{kWholeDepth, 96}, {kWholeDepth, 48}, {kWholeDepth, 192}})) {
+    out.push_back(
+        {.parameters = {tiling.tile_rows, tiling.tile_vectors, tiling.row_block}, .estimated_us = rank * estimated_us});
+    rank += kRankStep;
+  }
+}
+
+/// How many times as fast as multiply-adds of float32.
+constexpr double kSpeed = 1.8;
+
+void require_instructions(const KernelSpec& spec) {
+  require(has_bf16_dot(), Code::incompatible_engine,
+          "tactic '{}' needs the instructions for bfloat16 (AVX512_BF16), which this processor has not", spec.tactic);
+}
+
+// --- Convolutions
+
+std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType> inputs,
+                                   std::span<const TensorType> outputs) {
+  if (auto refusal = refuses_conv(conv, inputs, outputs)) return refusal;
+  const ConvSizes sizes = conv_sizes(conv, inputs[1]);
+  if (sizes.group != 1) return "the convolution has groups";
+  if (sizes.in_channels > kMaxDepth || sizes.taps() > kMaxDepth || sizes.taps() * sizes.in_channels > kMaxDepth)
+    return fmt::format("a window has more than {} numbers", kMaxDepth);
+  return std::nullopt;
+}
+
+class Bf16ConvKernel final : public Kernel {
+ public:
+  explicit Bf16ConvKernel(const KernelSpec& spec)
+      : op_(spec.op),
+        sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
+        tiling_(tiling_of(spec.parameters)),
+        finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput),
+        panels_(packed_pairs(spec, sizes_.taps() * sizes_.in_channels, sizes_.out_channels)) {}
+
+  void run(const Launch& launch) const override {
+    const TensorView& x = launch.inputs[0];
+    const TensorView& y = launch.outputs[0];
+    ConvRows rows;
+    Bf16Args args{.product = {}, .panels = panels_};
+    if (!is_plain_product(conv_of(op_), sizes_)) {
+      rows = conv_rows(conv_of(op_), sizes_, x, y);
+      args.product.conv = &rows;
+    }
+    args.product.rows = leading(y.dims);
+    args.product.columns = sizes_.out_channels;
+    args.product.depth = sizes_.taps() * sizes_.in_channels;
+    args.product.a = x.as<const float>();
+    args.product.a_stride = x.pitch;
+    args.product.c = y.as<float>();
+    args.product.c_stride = y.pitch;
+    args.product.tiling = tiling_;
+    args.product.finish.bias = conv_bias(launch);
+    finish_.resolve(launch, y.dims, args.product.finish);
+    TENFOLD_FOR_TIER(kBf16Kernels).run(args, workers_of(launch));
+  }
+  bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
+  bool accepts_pitched_output(int) const override { return true; }
+
+ private:
+  OpPtr op_;
+  ConvSizes sizes_;
+  GemmTiling tiling_;
+  FinishPlan finish_;
+  const std::uint16_t* panels_;
+};
+
+void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
+  const Conv& conv = conv_of(problem.op);
+  std::optional<std::string> refusal;
+  if (!problem.bf16) refusal = std::string(kNotAllowed);
+  if (!refusal) refusal = refuses(conv, problem.inputs, problem.outputs);
+  if (!refusal && !is_float32(problem.constants[1])) refusal = "the weights are computed";
+  if (refusal) {
+    out.push_back({.refusal = *refusal});
+    return;
+  }
+  const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
+  const ConvWork work = conv_work(problem, sizes);
+  append_tilings(leading(problem.output_shapes[0]), sizes.out_channels, sizes.taps() * sizes.in_channels,
+                 estimate_us(work.flops / kSpeed, work.bytes, 0.85), out);
+}
+
+PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
+  const ConvSizes sizes = conv_sizes(conv_of(problem.op), problem.inputs[1]);
+  const float* w = problem.constants[1]->as<float>().data();
+  const std::int64_t taps = sizes.taps(), channels = sizes.in_channels;
+  PackedWeights packed;
+  packed.blobs.push_back(pack_pairs(
+      taps * channels, sizes.out_channels, tiling_of(candidate.parameters).tile_vectors,
+      [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; }));
+  packed.consumed_inputs = {1};
+  return packed;
+}
+
+std::unique_ptr<Kernel> conv_make(const KernelSpec& spec) {
+  require_instructions(spec);
+  const auto refusal = refuses(conv_of(spec.op), spec.inputs, spec.outputs);
+  require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this Conv: {}", spec.tactic,
+          refusal.value_or(""));
+  return std::make_unique<Bf16ConvKernel>(spec);
+}
+
+// --- Matrix products
+
+const MatMul& matmul_of(const OpPtr& op) {
+  const auto* matmul = op_cast<MatMul>(op);
+  ensure(matmul != nullptr, "a MatMul tactic was given operator {}", op->type());
+  return *matmul;
+}
+
+struct Matrix {
+  std::int64_t depth, columns;
+};
+Matrix matrix_of(const MatMul& matmul, const TensorType& b) {
+  const Shape shape = b.static_shape();
+  return matmul.trans_b() ? Matrix{shape[1], shape[0]} : Matrix{shape[0], shape[1]};
+}
+
+std::optional<std::string> refuses(const MatMul& matmul, std::span<const TensorType> inputs,
+                                   std::span<const TensorType> outputs) {
+  if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
+  if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
+  if (inputs[0].rank() < 2 || inputs[1].rank() != 2) return "b is no matrix, or a has no rows";
+  if (matmul.trans_a()) return "a is transposed";
+  if (!fits_in_panels(inputs[1])) return fmt::format("b of {} is computed, empty or too large", to_string(inputs[1]));
+  if (matrix_of(matmul, inputs[1]).depth > kMaxDepth) return fmt::format("a row has more than {} numbers", kMaxDepth);
+  return FinishPlan::refuses(matmul.epilogue(), inputs, MatMul::kFirstEpilogueInput);
+}
+
+class Bf16MatMulKernel final : public Kernel {
+ public:
+  explicit Bf16MatMulKernel(const KernelSpec& spec)
+      : sizes_(matrix_of(matmul_of(spec.op), spec.inputs[1])),
+        tiling_(tiling_of(spec.parameters)),
+        finish_(matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput),
+        panels_(packed_pairs(spec, sizes_.depth, sizes_.columns)) {}
+
+  void run(const Launch& launch) const override {
+    const TensorView& a = launch.inputs[0];
+    const TensorView& c = launch.outputs[0];
+    Bf16Args args{.product = {}, .panels = panels_};
+    args.product.rows = leading(a.dims);
+    args.product.columns = sizes_.columns;
+    args.product.depth = sizes_.depth;
+    args.product.a = a.as<const float>();
+    args.product.a_stride = a.pitch;
+    args.product.c = c.as<float>();
+    args.product.c_stride = c.pitch;
+    args.product.tiling = tiling_;
+    finish_.resolve(launch, c.dims, args.product.finish);
+    TENFOLD_FOR_TIER(kBf16Kernels).run(args, workers_of(launch));
+  }
+  bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
+  bool accepts_pitched_output(int) const override { return true; }
+
+ private:
+  Matrix sizes_;
+  GemmTiling tiling_;
+  FinishPlan finish_;
+  const std::uint16_t* panels_;
+};
+
+void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
+  const MatMul& matmul = matmul_of(problem.op);
+  std::optional<std::string> refusal;
+  if (!problem.bf16) refusal = std::string(kNotAllowed);
+  if (!refusal) refusal = refuses(matmul, problem.inputs, problem.outputs);
+  if (!refusal && problem.constants[1] == nullptr) refusal = "b is computed";
+  if (refusal) {
+    out.push_back({.refusal = *refusal});
+    return;
+  }
+  const Matrix sizes = matrix_of(matmul, problem.inputs[1]);
+  const std::int64_t rows = leading(problem.input_shapes[0]);
+  const double r = static_cast<double>(rows), n = static_cast<double>(sizes.columns);
+  const double k = static_cast<double>(sizes.depth);
+  append_tilings(rows, sizes.columns, sizes.depth,
+                 estimate_us(2 * r * n * k / kSpeed, 4 * r * (k + n) + 2 * n * k, 0.85), out);
+}
+
+PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
+  const MatMul& matmul = matmul_of(problem.op);
+  const Matrix sizes = matrix_of(matmul, problem.inputs[1]);
+  const float* b = problem.constants[1]->as<float>().data();
+  const std::int64_t k_stride = matmul.trans_b() ? 1 : sizes.columns;
+  const std::int64_t n_stride = matmul.trans_b() ? sizes.depth : 1;
+  PackedWeights packed;
+  packed.blobs.push_back(pack_pairs(sizes.depth, sizes.columns, tiling_of(candidate.parameters).tile_vectors,
+                                    [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; }));
+  packed.consumed_inputs = {1};
+  return packed;
+}
+
+std::unique_ptr<Kernel> matmul_make(const KernelSpec& spec) {
+  require_instructions(spec);
+  const auto refusal = refuses(matmul_of(spec.op), spec.inputs, spec.outputs);
+  require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this MatMul: {}", spec.tactic,
+          refusal.value_or(""));
+  return std::make_unique<Bf16MatMulKernel>(spec);
+}
+
+}  // namespace
+
+const CpuTactic kConvBf16{"conv.bf16", "Conv", conv_candidates, conv_pack, conv_make};
+const CpuTactic kMatMulBf16{"gemm.bf16", "MatMul", matmul_candidates, matmul_pack, matmul_make};
+
+}  // namespace tenfold::cpu

@@ -1,0 +1,105 @@
+// Products of factors rounded to bfloat16 against the reference, which rounds nothing.
+#include "backend/cpu/tier.hpp"
+#include "base/float16.hpp"
+#include "kernel_case.hpp"
+#include "ops/conv.hpp"
+
+namespace tenfold {
+namespace {
+
+/// Numbers that bfloat16 holds are multiplied exactly, so only sums are rounded: once for each of a pair's products, by
+/// an instruction that rounds to nearest.
+Tolerance tolerance_of_exact(std::int64_t depth) {
+  return {8 * 0x1p-24 * (static_cast<double>(depth) + 8), 16 * 0x1p-24};
+}
+
+Tensor rounded(Tensor tensor) {
+  for (float& x : tensor.as_mutable<float>()) x = static_cast<float>(BFloat16(x));
+  return tensor;
+}
+Tensor numbers(const Shape& shape, std::uint32_t seed) {
+  return rounded(random_tensor(DType::float32, shape, seed, -1, 1));
+}
+
+void check(KernelCase c, const std::string& tactic, const Tolerance& tolerance) {
+  if (!cpu::has_bf16_dot()) {
+    EXPECT_NE(cpu_backend().abilities().bf16, true);
+    GTEST_SKIP() << "*** NOT EXERCISED: this processor has no instructions for bfloat16";
+  }
+  c.bf16 = true;
+  check_tactic(c, tactic, tolerance);
+}
+
+struct Window {
+  Shape x;  ///< [N, H, W, C]
+  std::int64_t out;
+  std::vector<std::int64_t> kernel, stride{1, 1}, pads{0, 0, 0, 0}, dilation{1, 1};
+  std::string program = "";
+  std::vector<Shape> operands = {};
+};
+
+KernelCase conv_case(const Window& w) {
+  KernelCase c{"Conv", {}, {}, {false, true, true}};
+  c.attributes.set("layout", std::string("nhwc"));
+  c.attributes.set("strides", w.stride);
+  c.attributes.set("pads", w.pads);
+  c.attributes.set("dilations", w.dilation);
+  if (!w.program.empty()) {
+    const int inputs = static_cast<int>(w.operands.size()) + 1;
+    Epilogue{PointwiseProgram::parse(inputs, w.program)}.store(c.attributes);
+  }
+  c.inputs = {numbers(w.x, 1), numbers({w.out, w.x.back(), w.kernel[0], w.kernel[1]}, 2), numbers({w.out}, 3)};
+  for (std::size_t i = 0; i < w.operands.size(); ++i) {
+    c.inputs.push_back(numbers(w.operands[i], 4 + static_cast<std::uint32_t>(i)));
+  }
+  return c;
+}
+
+TEST(Bf16Kernels, Convolutions) {
+  const std::vector<Window> windows = {
+      {{1, 7, 9, 3}, 5, {3, 3}, {1, 1}, {1, 1, 1, 1}},
+      {{2, 9, 8, 17}, 33, {3, 2}, {2, 1}, {1, 0, 1, 1}},
+      {{1, 12, 12, 8}, 48, {3, 3}, {1, 1}, {2, 2, 2, 2}, {2, 2}},
+      {{1, 11, 13, 64}, 70, {1, 1}},
+      {{1, 6, 6, 9}, 16, {1, 1}, {2, 2}},
+      {{1, 15, 15, 3}, 32, {7, 7}, {2, 2}, {3, 3, 3, 3}},
+      {{1, 8, 8, 24}, 40, {3, 3}, {1, 1}, {1, 1, 1, 1}, {1, 1}, "add 0 1; relu 2", {{1, 8, 8, 40}}},
+      {{1, 5, 5, 12}, 20, {1, 1}, {1, 1}, {0, 0, 0, 0}, {1, 1}, "silu 0"},
+  };
+  for (const Window& w : windows) {
+    check(conv_case(w), "conv.bf16", tolerance_of_exact(w.x.back() * w.kernel[0] * w.kernel[1]));
+  }
+}
+
+TEST(Bf16Kernels, MatrixProducts) {
+  struct Product {
+    Shape a;
+    std::int64_t columns;
+    bool trans_b;
+  };
+  for (const Product& p : {Product{{5, 64}, 40, false}, Product{{2, 9, 37}, 16, true}, Product{{1, 128}, 200, true},
+                           Product{{50, 5}, 3, false}, Product{{130, 770}, 100, false}}) {
+    KernelCase c{"MatMul", {{"trans_b", std::int64_t{p.trans_b}}}, {}, {false, true}};
+    const std::int64_t depth = p.a.back();
+    c.inputs = {numbers(p.a, 1), numbers(p.trans_b ? Shape{p.columns, depth} : Shape{depth, p.columns}, 2)};
+    check(c, "gemm.bf16", tolerance_of_exact(depth));
+  }
+}
+
+/// Other numbers are rounded to 8 bits: each product is off by at most 2^-8 of its size, and sums of errors of random
+/// sign grow with the root of the depth. Six times that is beyond chance.
+TEST(Bf16Kernels, FactorsAreRounded) {
+  constexpr std::int64_t kDepth = 400;
+  KernelCase c{"MatMul", {}, {}, {false, true}};
+  c.inputs = {random_tensor(DType::float32, {20, kDepth}, 1, -1, 1), random_tensor(DType::float32, {kDepth, 64}, 2, -1, 1)};
+  check(c, "gemm.bf16", {6 * 0x1p-8 * std::sqrt(static_cast<double>(kDepth)) / 3, 0});
+}
+
+TEST(Bf16Kernels, OnlyWhereItIsAllowed) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
+  const KernelCase c = conv_case({{1, 4, 4, 8}, 16, {1, 1}});
+  EXPECT_EQ(refusal_of(c, "conv.bf16"), "factors may not be rounded to bfloat16 (--bf16)");
+}
+
+}  // namespace
+}  // namespace tenfold
