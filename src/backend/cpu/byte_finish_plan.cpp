@@ -318,6 +318,29 @@ void ByteFinishPlan::resolve(const Launch& launch, std::span<const std::int64_t>
   finish.residual_scale = static_cast<float>(form_->residual_scale);
 }
 
+bool ByteFinishPlan::needs_limits(std::span<const float> scale, std::span<const float> offset,
+                                  std::int64_t depth) const {
+  if (!form_ || result_ == ByteResult::float32) return true;
+  const double lowest = (result_ == ByteResult::int8 ? -128 : 0) - form_->zero_point;
+  if (form_->low != lowest || form_->high != lowest + 255) return true;
+  // What is rounded must fit in 32 bits, with room for the zero point. NaN needs limits too.
+  constexpr double kLargestProduct = 255 * 128, kMost = 1 << 30;
+  const double sum = kLargestProduct * static_cast<double>(depth);
+  const double residual = 256 * std::abs(form_->residual_scale);
+  const bool is_small = form_->residual_input == 0 ||
+                        operand_types_[static_cast<std::size_t>(form_->residual_input - 1)] != ByteResult::float32;
+  bool fits = is_small;
+  for (std::size_t i = 0; i < scale.size() && fits; ++i) {
+    double most = sum * std::abs(static_cast<double>(scale[i])) + std::abs(static_cast<double>(offset[i]));
+    if (form_->rounds_first) {
+      most = std::max(std::abs(form_->first_low), std::abs(form_->first_high)) * std::abs(form_->factor) +
+             std::abs(form_->shift);
+    }
+    fits = most + residual < kMost;
+  }
+  return !fits;
+}
+
 bool ByteFinishPlan::reads(int index) const {
   return first_input_ <= index && index < first_input_ + static_cast<int>(operand_types_.size());
 }

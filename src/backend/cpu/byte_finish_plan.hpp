@@ -40,6 +40,8 @@ class ByteFinishPlan {
                  std::optional<ByteForm> form);
   /// Fills all but scale and offset, for a result of shape `dims`. Never allocates.
   void resolve(const Launch& launch, std::span<const std::int64_t> dims, ByteFinish& finish) const;
+  /// Are limits needed with these numbers of the columns, for sums of `depth` products? Without a form: true.
+  bool needs_limits(std::span<const float> scale, std::span<const float> offset, std::int64_t depth) const;
   bool reads(int index) const;
 
  private:

@@ -45,6 +45,12 @@ struct ColumnNumbers {
   const std::int32_t* start;
   const float* scale = nullptr;
   const float* offset = nullptr;
+  std::int64_t columns = 0;
+  bool needs_limits(const ByteFinishPlan& finish, std::int64_t depth) const {
+    if (scale == nullptr) return true;
+    const auto count = static_cast<std::size_t>(columns);
+    return finish.needs_limits({scale, count}, {offset, count}, depth);
+  }
 };
 ColumnNumbers column_numbers(const KernelSpec& spec, std::int64_t starts, std::int64_t columns, bool has_form) {
   const std::byte* data = packed_bytes(spec, 1, 4 * (starts + (has_form ? 2 * columns : 0)));
@@ -52,6 +58,7 @@ ColumnNumbers column_numbers(const KernelSpec& spec, std::int64_t starts, std::i
   if (has_form) {
     numbers.scale = reinterpret_cast<const float*>(data) + starts;
     numbers.offset = numbers.scale + columns;
+    numbers.columns = columns;
   }
   return numbers;
 }
@@ -201,6 +208,7 @@ class ByteConvKernel final : public Kernel {
     const std::int64_t quads = (sizes_.taps() * sizes_.in_channels + 3) / 4;
     panels_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, padded * quads * 4));
     numbers_ = column_numbers(spec, padded, sizes_.group * sizes_.out_channels, spec.parameters.back() == 1);
+    needs_limits_ = numbers_.needs_limits(finish_, sizes_.taps() * sizes_.in_channels);
   }
 
   void run(const Launch& launch) const override {
@@ -229,6 +237,7 @@ class ByteConvKernel final : public Kernel {
     args.has_byte_dot = has_byte_dot();
     args.finish.scale = numbers_.scale;
     args.finish.offset = numbers_.offset;
+    args.finish.has_limits = needs_limits_;
     finish_.resolve(launch, y.dims, args.finish);
     TENFOLD_FOR_TIER(kByteKernels).run(args, workers_of(launch));
   }
@@ -243,6 +252,7 @@ class ByteConvKernel final : public Kernel {
   ByteFinishPlan finish_;
   const std::int8_t* panels_ = nullptr;
   ColumnNumbers numbers_{};
+  bool needs_limits_ = true;
 };
 
 void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
@@ -356,6 +366,7 @@ class ByteDepthwiseKernel final : public Kernel {
     const DepthwiseSizes packed = depthwise_sizes(conv_of(op_), sizes_);
     weights_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, packed.weights));
     numbers_ = column_numbers(spec, packed.places, packed.places, spec.parameters.back() == 1);
+    needs_limits_ = numbers_.needs_limits(finish_, sizes_.taps());
   }
 
   void run(const Launch& launch) const override {
@@ -376,6 +387,7 @@ class ByteDepthwiseKernel final : public Kernel {
     args.has_byte_dot = has_byte_dot();
     args.finish.scale = numbers_.scale;
     args.finish.offset = numbers_.offset;
+    args.finish.has_limits = needs_limits_;
     finish_.resolve(launch, y.dims, args.finish);
     TENFOLD_FOR_TIER(kByteKernels).run_depthwise(args, workers_of(launch));
   }
@@ -396,6 +408,7 @@ class ByteDepthwiseKernel final : public Kernel {
   ByteFinishPlan finish_;
   const std::int8_t* weights_ = nullptr;
   ColumnNumbers numbers_{};
+  bool needs_limits_ = true;
 };
 
 void depthwise_candidates(const Problem& problem, std::vector<Candidate>& out) {
@@ -512,7 +525,8 @@ class ByteMatMulKernel final : public Kernel {
                 form_in(spec, matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput)),
         panels_(reinterpret_cast<const std::int8_t*>(
             packed_bytes(spec, 0, padded_columns(sizes_.columns) * ((sizes_.depth + 3) / 4) * 4))),
-        numbers_(column_numbers(spec, padded_columns(sizes_.columns), sizes_.columns, spec.parameters.back() == 1)) {}
+        numbers_(column_numbers(spec, padded_columns(sizes_.columns), sizes_.columns, spec.parameters.back() == 1)),
+        needs_limits_(numbers_.needs_limits(finish_, sizes_.depth)) {}
 
   void run(const Launch& launch) const override {
     const TensorView& a = launch.inputs[0];
@@ -532,6 +546,7 @@ class ByteMatMulKernel final : public Kernel {
     args.has_byte_dot = has_byte_dot();
     args.finish.scale = numbers_.scale;
     args.finish.offset = numbers_.offset;
+    args.finish.has_limits = needs_limits_;
     finish_.resolve(launch, c.dims, args.finish);
     TENFOLD_FOR_TIER(kByteKernels).run(args, workers_of(launch));
   }
@@ -545,6 +560,7 @@ class ByteMatMulKernel final : public Kernel {
   ByteFinishPlan finish_;
   const std::int8_t* panels_;
   ColumnNumbers numbers_;
+  bool needs_limits_;
 };
 
 void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {

@@ -47,33 +47,45 @@ struct Piece {
   }
 }
 
+/// The results of some pixels as bytes; `target(i)` says where they go.
+template <bool kHasLimits, int kCount, typename Target>
+[[gnu::always_inline]] inline void store_pixels(Ints (&sums)[kCount][kVectors], const Piece& piece,
+                                                const Target& target) {
+  const ByteFinish& finish = piece.args->finish;
+  const Vec low(finish.low), high(finish.high);
+  const Ints zero(finish.zero_point);
+  TENFOLD_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    const Vec scale = Vec::load(piece.scale + v * kWidth), offset = Vec::load(piece.offset + v * kWidth);
+    TENFOLD_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      Vec x = fma(sums[i][v].to_float(), scale, offset);
+      if (kHasLimits) x = math::min(math::max(x, low), high);
+      sums[i][v] = Ints::round(x) + zero;
+    }
+  }
+  if (finish.result == ByteResult::uint8) {
+    TENFOLD_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      pack_unsigned(sums[i][0], sums[i][1], sums[i][2], sums[i][3]).store_first_bytes(target(i), piece.channels);
+    }
+  } else {
+    TENFOLD_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      pack_signed(sums[i][0], sums[i][1], sums[i][2], sums[i][3]).store_first_bytes(target(i), piece.channels);
+    }
+  }
+}
+
 /// From sums to results, of which `target(i)` says where they go.
 template <int kCount, typename Target>
 [[gnu::always_inline]] inline void finish_pixels(Ints (&sums)[kCount][kVectors], const Piece& piece,
                                                  const Target& target) {
-  const ByteFinish& finish = piece.args->finish;
-  if (piece.scale != nullptr && finish.result != ByteResult::float32) {
-    const Vec low(finish.low), high(finish.high);
-    const Ints zero(finish.zero_point);
-    TENFOLD_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const Vec scale = Vec::load(piece.scale + v * kWidth), offset = Vec::load(piece.offset + v * kWidth);
-      TENFOLD_UNROLL
-      for (int i = 0; i < kCount; ++i) {
-        const Vec x = fma(sums[i][v].to_float(), scale, offset);
-        sums[i][v] = Ints::round(math::min(math::max(x, low), high)) + zero;
-      }
-    }
-    if (finish.result == ByteResult::uint8) {
-      TENFOLD_UNROLL
-      for (int i = 0; i < kCount; ++i) {
-        pack_unsigned(sums[i][0], sums[i][1], sums[i][2], sums[i][3]).store_first_bytes(target(i), piece.channels);
-      }
+  if (piece.scale != nullptr && piece.args->finish.result != ByteResult::float32) {
+    if (piece.args->finish.has_limits) {
+      store_pixels<true>(sums, piece, target);
     } else {
-      TENFOLD_UNROLL
-      for (int i = 0; i < kCount; ++i) {
-        pack_signed(sums[i][0], sums[i][1], sums[i][2], sums[i][3]).store_first_bytes(target(i), piece.channels);
-      }
+      store_pixels<false>(sums, piece, target);
     }
     return;
   }

@@ -29,7 +29,7 @@ inline void store_rounded(const float* from, std::int64_t count, ByteResult type
   for (std::int64_t i = 0; i < count; i += Vec::kWidth) {
     const int n = static_cast<int>(min(count - i, Vec::kWidth));
     const Vec x = math::min(math::max(Vec::load_first(from + i, n), Vec(low)), Vec(high));
-    Ints::round(x).store_low_bytes(to + i, n);
+    Ints::round(x).store_bytes(to + i, n, type == ByteResult::int8);
   }
 }
 

@@ -73,13 +73,20 @@ template <int kRows>
         x[i] = fma(load_as_floats(residual + i * tile.residual_stride, finish.residual_type, count), factor, x[i]);
       }
     }
-    const Vec low(finish.low), high(finish.high);
-    TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) x[i] = math::min(math::max(x[i], low), high);
+    if (finish.has_limits) {
+      const Vec low(finish.low), high(finish.high);
+      TENFOLD_UNROLL
+      for (int i = 0; i < kRows; ++i) x[i] = math::min(math::max(x[i], low), high);
+    }
     if (finish.result != ByteResult::float32) {
       const Ints zero(finish.zero_point);
-      TENFOLD_UNROLL
-      for (int i = 0; i < kRows; ++i) (Ints::round(x[i]) + zero).store_low_bytes(c + i * tile.c_stride, count);
+      if (finish.result == ByteResult::int8) {
+        TENFOLD_UNROLL
+        for (int i = 0; i < kRows; ++i) (Ints::round(x[i]) + zero).store_bytes(c + i * tile.c_stride, count, true);
+      } else {
+        TENFOLD_UNROLL
+        for (int i = 0; i < kRows; ++i) (Ints::round(x[i]) + zero).store_bytes(c + i * tile.c_stride, count, false);
+      }
       return;
     }
   }

@@ -33,6 +33,7 @@ struct ByteFinish {
   std::int64_t residual_stride = 0;
   float residual_scale = 0;
   float low = 0, high = 0;  ///< within the range of the result, less zero_point
+  bool has_limits = true;   ///< else they are those of the bytes, and saturation does it: results fit in 32 bits
   std::int32_t zero_point = 0;
   /// Of it `program`, `operands` and `group_rows` count. The data of an operand is of its type.
   FinishArgs program;

@@ -39,9 +39,10 @@ struct Ints {
   /// Rounded to nearest, ties to even.
   static Ints round(Vec x) { return _mm512_cvtps_epi32(x.v); }
   Vec to_float() const { return _mm512_cvtepi32_ps(v); }
-  /// The low bytes of the first `n` numbers.
-  void store_low_bytes(void* p, int n) const {
-    const __m128i low = _mm512_cvtepi32_epi8(v);
+  /// The first `n` numbers as bytes, saturated.
+  void store_bytes(void* p, int n, bool is_signed) const {
+    const __m128i low =
+        is_signed ? _mm512_cvtsepi32_epi8(v) : _mm512_cvtusepi32_epi8(_mm512_max_epi32(v, _mm512_setzero_si512()));
     if (n == kWidth) {
       _mm_storeu_si128(static_cast<__m128i*>(p), low);
     } else {
@@ -122,12 +123,10 @@ struct Ints {
   /// Rounded to nearest, ties to even.
   static Ints round(Vec x) { return _mm256_cvtps_epi32(x.v); }
   Vec to_float() const { return _mm256_cvtepi32_ps(v); }
-  /// The low bytes of the first `n` numbers.
-  void store_low_bytes(void* p, int n) const {
-    const __m256i order = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,  //
-                                           0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
-    const __m256i low = _mm256_shuffle_epi8(v, order);
-    const __m128i all = _mm_unpacklo_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+  /// The first `n` numbers as bytes, saturated.
+  void store_bytes(void* p, int n, bool is_signed) const {
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i all = is_signed ? _mm_packs_epi16(words, words) : _mm_packus_epi16(words, words);
     if (n == kWidth) {
       _mm_storel_epi64(static_cast<__m128i*>(p), all);
     } else {
