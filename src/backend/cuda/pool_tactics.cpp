@@ -31,20 +31,21 @@ std::string accumulate_text(const PoolParts& parts, DType dtype) {
     return "#pragma unroll\n"
            "        for (int i = 0; i < V; ++i) state[i] = tf::maximum(state[i], tf::to_float(v.at[i]));\n";
   }
-  // Bytes of whole vectors as pairs of 16 bits, which one instruction compares: an int8 twice, so that its sign is on
-  // top (__byte_perm cannot extend it), a uint8 under a zero.
+  // Bytes of whole vectors as pairs of 16 bits, which one instruction compares: what is larger in its upper byte is
+  // larger as a pair, whatever lies below. So the words themselves find the odd bytes, and shifted by a byte the even
+  // ones.
   return fmt::format(R"(        if constexpr (V == 16) {{
 #pragma unroll
           for (int i = 0; i < 4; ++i) {{
             const unsigned word = ((const unsigned*)&v)[i];
-            pairs[2 * i] = __vmaxs2(pairs[2 * i], __byte_perm(word, 0, {}));
-            pairs[2 * i + 1] = __vmaxs2(pairs[2 * i + 1], __byte_perm(word, 0, {}));
+            pairs[2 * i] = {0}(pairs[2 * i], word << 8);
+            pairs[2 * i + 1] = {0}(pairs[2 * i + 1], word);
           }}
         }} else {{
           state[0] = state[0] > v.at[0] ? state[0] : v.at[0];
         }}
 )",
-                     dtype == DType::int8 ? "0x1100" : "0x4140", dtype == DType::int8 ? "0x3322" : "0x4342");
+                     dtype == DType::int8 ? "__vmaxs2" : "__vmaxu2");
 }
 
 /// One row of the window. A small one is loaded as a whole before any of it is used.
@@ -100,8 +101,9 @@ class PoolKernel final : public Kernel {
     std::string finish = "      result.at[i] = tf::from_float<T>(state[i]);\n";
     if (is_integer) {
       finish =
-          "      if (V == 16) result.at[i] = (T)(pairs[i / 2] >> 16 * (i % 2));\n"
-          "      else result.at[i] = (T)state[i];\n";
+          "      if constexpr (V == 16) {\n"
+          "        if (i % 4 == 0) ((unsigned*)&result)[i / 4] = __byte_perm(pairs[i / 2], pairs[i / 2 + 1], 0x7351);\n"
+          "      } else {\n        result.at[i] = (T)state[i];\n      }\n";
     }
     std::string divisor;
     if (parts.is_average) {
