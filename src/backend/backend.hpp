@@ -131,6 +131,8 @@ struct Abilities {
   bool bf16 = false;              ///< products of factors rounded to bfloat16
   bool zero_points = false;       ///< and with a zero point of their input, and fast epilogues that round twice
   bool merged_products = false;   ///< GatedMatMul, FusedAttention of layout flat; it and products read parts of rows
+  bool conv_max_pools = false;    ///< ConvMaxPool
+  bool conv_pairs = false;        ///< ConvPair
 };
 
 class Backend {

@@ -153,6 +153,8 @@ class Builder {
     options.integer_products = backend_.abilities().integer_products;
     options.zero_points = backend_.abilities().zero_points;
     options.merged_products = backend_.abilities().merged_products;
+    options.conv_max_pools = backend_.abilities().conv_max_pools;
+    options.conv_pairs = backend_.abilities().conv_pairs;
     options.conv_chains = backend_.is_host();  // only the CPU has such kernels
     options.dump_directory = options_.dump_directory;
     options.is_cancelled = options_.is_cancelled;

@@ -289,6 +289,8 @@ std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options) {
   if (options.conv_chains) run_pass(graph, kConvChainPass, options, report);
   if (options.fp16) run_pass(graph, kNarrowPass, options, report);
   if (options.merged_products) run_pass(graph, kGatePass, options, report);
+  if (options.conv_max_pools) run_pass(graph, kConvMaxPoolPass, options, report);
+  if (options.conv_pairs) run_pass(graph, kConvPairPass, options, report);
   graph.compact();
   if (options.on_progress) options.on_progress("done", 1);
   return report.take();

@@ -38,13 +38,16 @@ extern const Pass kWidenPass;
 extern const Pass kQuantisedFormPass;
 extern const Pass kIntegerProductPass;
 extern const Pass kZeroPointPass;
-/// And behind it, for norm_epilogues, integer_products, merged_products, conv_chains, fp16 and merged_products again:
+/// And behind it, for norm_epilogues, integer_products, merged_products, conv_chains, fp16, merged_products again,
+/// conv_max_pools and conv_pairs:
 extern const Pass kNormFusionPass;
 extern const Pass kIntegerEpiloguePass;
 extern const Pass kMergePass;
 extern const Pass kConvChainPass;
 extern const Pass kNarrowPass;
 extern const Pass kGatePass;
+extern const Pass kConvMaxPoolPass;
+extern const Pass kConvPairPass;
 /// All of these.
 std::span<const Pass* const> optional_passes();
 
@@ -56,6 +59,8 @@ struct PassOptions {
   bool zero_points = false;           ///< and these know their input's zero point
   bool merged_products = false;       ///< products of one operand become one, attention reads parts of its rows
   bool conv_chains = false;           ///< convolutions around depthwise ones are joined
+  bool conv_max_pools = false;        ///< convolutions of few channels are joined with the pooling behind them
+  bool conv_pairs = false;            ///< 1x1 convolutions of large images that follow each other are joined
   bool verify = true;                 ///< Graph::verify after every pass
   std::string dump_directory;         ///< where a pass that throws leaves "<pass>.graph.txt"; empty: nowhere
   std::function<void(std::string_view pass, double fraction)> on_progress;

@@ -16,6 +16,8 @@ extern const std::span<const Rewrite> kAttentionRewrites;        // attention.cp
 extern const std::span<const Rewrite> kFusionRewrites;           // fusion.cpp
 extern const std::span<const Rewrite> kConvChainRewrites;        // conv_chain.cpp
 extern const std::span<const Rewrite> kQuantisedFormRewrites;    // quantised.cpp
+extern const std::span<const Rewrite> kConvMaxPoolRewrites;      // conv_max_pool.cpp
+extern const std::span<const Rewrite> kConvPairRewrites;         // conv_pair.cpp
 extern const std::span<const Rewrite> kIntegerProductRewrites;   // quantised.cpp
 extern const std::span<const Rewrite> kZeroPointRewrites;        // quantised.cpp
 extern const std::span<const Rewrite> kIntegerEpilogueRewrites;  // quantised.cpp

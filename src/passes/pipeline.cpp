@@ -56,10 +56,19 @@ const Pass kConvChainPass{.name = "conv_chain",
                           .rewrites = kConvChainRewrites,
                           .reason = "Only where a backend has such kernels; behind fusion, which makes the epilogues."};
 
+const Pass kConvMaxPoolPass{
+    .name = "conv_max_pool",
+    .rewrites = kConvMaxPoolRewrites,
+    .reason = "Only where a backend has such kernels; behind all others, when types are final."};
+const Pass kConvPairPass{.name = "conv_pair",
+                         .rewrites = kConvPairRewrites,
+                         .reason = "Only where a backend has such kernels; behind all others, when types are final."};
+
 std::span<const Pass* const> optional_passes() {
-  static constexpr std::array<const Pass*, 10> kPasses = {
-      &kWidenPass, &kQuantisedFormPass,   &kIntegerProductPass, &kZeroPointPass, &kNormFusionPass,
-      &kMergePass, &kIntegerEpiloguePass, &kConvChainPass,      &kNarrowPass,    &kGatePass};
+  static constexpr std::array<const Pass*, 12> kPasses = {
+      &kWidenPass,      &kQuantisedFormPass, &kIntegerProductPass,  &kZeroPointPass,
+      &kNormFusionPass, &kMergePass,         &kIntegerEpiloguePass, &kConvChainPass,
+      &kNarrowPass,     &kGatePass,          &kConvMaxPoolPass,     &kConvPairPass};
   return kPasses;
 }
 

@@ -1,6 +1,10 @@
 // Products, convolutions and attention on the tensor cores against their references: ragged sizes, every tile that the
 // model would time, epilogues with operands of every broadcast.
+#include <fmt/format.h>
+
 #include "gpu/device_case.hpp"
+#include "ops/conv_max_pool.hpp"
+#include "ops/conv_pair.hpp"
 
 namespace tenfold {
 namespace {
@@ -196,6 +200,232 @@ TEST(GpuConv, IntegersAreExact) {
   check_integer_conv({4, 7, 7, 512}, {512, 3, 3, 1, 1}, DType::int8, DType::int8, true);
   check_integer_conv({2, 33, 30, 3}, {64, 7, 7, 2, 3}, DType::int8, DType::int8, false, "conv.wgmma_folded");
   check_integer_conv({2, 9, 11, 7}, {10, 3, 3, 1, 1}, DType::int8, DType::int8, true, "conv.plain");
+}
+
+/// The reference of a node with these operands in their own types.
+Tensor reference_of(const OpPtr& op, const std::vector<Tensor>& inputs, int output) {
+  Graph graph;
+  std::vector<ValueId> ids;
+  for (const Tensor& tensor : inputs)
+    ids.push_back(tensor.empty() ? kNoValue : graph.add_constant("c" + std::to_string(ids.size()), tensor));
+  const NodeId node = graph.add_node(op, ids, op->type() == "ConvPair" ? 2 : 1, "node");
+  graph.infer_types(node);
+  KernelSpec spec;
+  spec.op = op;
+  spec.tactic = "reference";
+  for (const Tensor& tensor : inputs) spec.inputs.push_back(tensor.empty() ? TensorType{} : tensor.type());
+  std::vector<Tensor> results;
+  for (const ValueId id : graph.node(node).outputs) {
+    spec.outputs.push_back(graph.value(id).type);
+    results.emplace_back(spec.outputs.back().dtype, spec.outputs.back().static_shape());
+  }
+  const auto view = [](const Tensor& tensor) {
+    return tensor.empty() ? TensorView{}
+                          : TensorView{const_cast<std::byte*>(tensor.data()), tensor.dtype(), tensor.shape(),
+                                       tensor.shape().empty() ? 1 : tensor.shape().back()};
+  };
+  std::vector<TensorView> in, out;
+  for (const Tensor& tensor : inputs) in.push_back(view(tensor));
+  for (const Tensor& tensor : results) out.push_back(view(tensor));
+  Launch launch;
+  launch.inputs = in;
+  launch.outputs = out;
+  cpu_backend().make_kernel(spec)->run(launch);
+  return results[static_cast<std::size_t>(output)];
+}
+
+/// Each candidate's y beside the reference, and its z beside the reference of the second convolution on that y.
+void check_pair(const Image& x, std::int64_t middle, std::int64_t out, DType dtype, DType result, bool residual,
+                bool bias) {
+  const bool is_integer = size_of(dtype) == 1;
+  const auto operand = [&](const Shape& shape, std::uint32_t seed) {
+    return cast_tensor(is_integer ? integers(shape, seed, dtype == DType::int8 ? -60 : 0, 60) : floats(shape, seed),
+                       dtype);
+  };
+  const auto weights = [&](const Shape& shape, std::uint32_t seed) {
+    return is_integer ? cast_tensor(integers(shape, seed, -127, 128), DType::int8)
+                      : cast_tensor(floats(shape, seed), dtype);
+  };
+  const auto scale = [&](std::int64_t channels, std::int64_t k, std::uint32_t seed) {
+    const double size =
+        is_integer ? 1 / (35 * 73 * std::sqrt(static_cast<double>(k))) * 40 : 2 / std::sqrt(static_cast<double>(k));
+    return random_tensor(DType::float32, {channels}, seed, 0.5 * size, size);
+  };
+  Conv::Spec first, second;
+  for (Conv::Spec* spec : {&first, &second}) {
+    spec->window = {{1, 1}, {0, 0, 0, 0}, {1, 1}};
+    spec->layout = ImageLayout::nhwc;
+  }
+  first.epilogue = {PointwiseProgram::parse(residual ? 3 : 2, residual ? "fma 0 1 2; relu 3" : "mul 0 1; relu 2"),
+                    dtype};
+  second.epilogue = {PointwiseProgram::parse(2, "mul 0 1"), result};
+  const auto op = std::make_shared<const ConvPair>(first, second);
+  const Shape y{x.n, x.h, x.w, middle};
+  std::vector<Tensor> inputs{operand({x.n, x.h, x.w, x.c}, 1),           weights({middle, x.c, 1, 1}, 2),
+                             bias ? floats({middle}, 3, 0.5) : Tensor{}, weights({out, middle, 1, 1}, 4),
+                             bias ? floats({out}, 5, 0.5) : Tensor{},    scale(middle, x.c, 6)};
+  if (residual) inputs.push_back(operand(y, 7));
+  inputs.push_back(scale(out, middle, 8));
+
+  Problem problem;
+  problem.op = op;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    problem.inputs.push_back(inputs[i].empty() ? TensorType{} : inputs[i].type());
+    problem.input_shapes.push_back(inputs[i].empty() ? Shape{} : inputs[i].shape());
+    problem.constants.push_back(1 <= i && i <= 4 && !inputs[i].empty() ? &inputs[i] : nullptr);
+  }
+  const Tensor wanted_y = reference_of(op, inputs, 0);
+  problem.output_shapes = {y, {x.n, x.h, x.w, out}};
+  problem.outputs = {wanted_y.type(), TensorType{result, wanted_y.type().dims}};
+  problem.outputs[1].dims.back() = Dim(out);
+  TestDevice& device = TestDevice::instance();
+  int ran = 0;
+  for (const Candidate& candidate : device.backend().candidates(problem)) {
+    ASSERT_EQ(candidate.refusal, "");
+    const std::string what = fmt::format("{}>{}>{} of {} by {} {}", x.c, middle, out, to_string(dtype),
+                                         candidate.parameters[0], candidate.parameters[1]);
+    const DeviceKernel made = make_device_kernel(problem, candidate);
+    std::vector<std::unique_ptr<DeviceOperand>> operands;
+    std::vector<TensorView> in, results;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      const bool is_consumed =
+          std::count(made.packed.consumed_inputs.begin(), made.packed.consumed_inputs.end(), i) > 0;
+      in.emplace_back();
+      if (inputs[i].empty() || is_consumed) continue;
+      operands.push_back(std::make_unique<DeviceOperand>(inputs[i].dtype(), inputs[i].shape(), 0));
+      operands.back()->fill_from(inputs[i]);
+      in.back() = operands.back()->view();
+    }
+    DeviceOperand got_y(dtype, y, 0), got_z(result, problem.output_shapes[1], 16);
+    results = {got_y.view(), got_z.view()};
+    Launch launch;
+    launch.inputs = in;
+    launch.outputs = results;
+    launch.stream = &device.stream();
+    made.kernel->run(launch);
+    device.stream().synchronize();
+    const Tensor first_result = got_y.download();
+    // A tie between two integers may become either; else as for single convolutions.
+    EXPECT_EQ(device_difference(first_result, wanted_y, is_integer ? Tolerance{1, 0} : tolerance_for(x.c)), "") << what;
+    std::vector<Tensor> second_inputs{first_result, inputs[3], inputs[4], inputs.back()};
+    const Tensor wanted_z = reference_of(std::make_shared<const Conv>(second), second_inputs, 0);
+    const Tolerance tolerance = size_of(result) == 1 ? Tolerance{1, 0}
+                                : is_integer         ? Tolerance{0.1, 0x1p-10}
+                                                     : tolerance_for(middle);
+    EXPECT_EQ(device_difference(got_z.download(), wanted_z, tolerance), "") << what;
+    EXPECT_TRUE(got_y.is_intact() && got_z.is_intact()) << what;
+    ++ran;
+  }
+  EXPECT_GT(ran, 0);
+}
+
+TEST(GpuConv, PairsMultiplyWhatTheyHold) {
+  TENFOLD_NEEDS_GPU();
+  check_pair({2, 14, 14, 64}, 256, 64, DType::int8, DType::int8, true, false);
+  check_pair({1, 56, 56, 64}, 256, 64, DType::int8, DType::int8, true, true);
+  check_pair({2, 17, 13, 128}, 512, 128, DType::int8, DType::int8, true, false);
+  check_pair({2, 17, 13, 96}, 128, 40, DType::uint8, DType::float16, false, true);
+  check_pair({2, 15, 14, 64}, 256, 64, DType::float16, DType::float16, true, true);
+  check_pair({2, 15, 14, 64}, 256, 128, DType::float16, DType::float16, true, false);
+  check_pair({2, 15, 14, 48}, 128, 72, DType::bfloat16, DType::bfloat16, false, false);
+}
+
+struct Pooling {
+  std::int64_t kernel, stride, pad;
+};
+void check_pooled(const Image& x, const Filter& f, const Pooling& p, DType image, DType output) {
+  using List = std::vector<std::int64_t>;
+  const bool is_integer = size_of(image) == 1;
+  const std::int64_t k = x.c * f.h * f.w;
+  const double size = is_integer ? 50 / (127.0 * 127 / 3 * std::sqrt(static_cast<double>(k))) : 1;
+  KernelCase c{
+      "ConvMaxPool",
+      {{"conv_strides", List{f.stride, f.stride}},
+       {"conv_pads", List(4, f.pad)},
+       {"conv_layout", std::string("nhwc")},
+       {"conv_epilogue", std::string("mul 0 1")},
+       {"conv_epilogue_inputs", std::int64_t{1}},
+       {"pool_kernel_shape", List{p.kernel, p.kernel}},
+       {"pool_strides", List{p.stride, p.stride}},
+       {"pool_pads", List(4, p.pad)},
+       {"pool_layout", std::string("nhwc")}},
+      {is_integer ? integers({x.n, x.h, x.w, x.c}, 1, image == DType::int8 ? -127 : 0, image == DType::int8 ? 128 : 256)
+                  : floats({x.n, x.h, x.w, x.c}, 1),
+       is_integer ? integers({f.out, x.c, f.h, f.w}, 2, -127, 128) : floats({f.out, x.c, f.h, f.w}, 2),
+       floats({f.out}, 3, is_integer ? 1000 : 1), random_tensor(DType::float32, {f.out}, 4, 0.5 * size, size)},
+      {false, true, true}};
+  const std::vector<DType> types{image, is_integer ? DType::int8 : image, DType::float32, DType::float32};
+  // The largest of rounded numbers is the largest number rounded; a tie may become either.
+  check_device_tactic(c, "conv.wgmma_pooled", is_integer ? Tolerance{0.501, 0} : tolerance_for(k, image), types,
+                      output);
+}
+
+/// The image in planes of float32 that are quantised as they are read, or of the convolution's own type.
+void check_planes(const Image& x, DType dtype) {
+  const bool is_integer = size_of(dtype) == 1;
+  Conv::Spec conv;
+  conv.window = {{2, 2}, {3, 3, 3, 3}, {1, 1}};
+  conv.layout = ImageLayout::nhwc;
+  conv.epilogue = {PointwiseProgram::parse(2, "mul 0 1; relu 2"), dtype};
+  PoolSpec pool{{3, 3}, {{2, 2}, {1, 1, 1, 1}, {1, 1}}, ImageLayout::nhwc};
+  ImageSource source{.is_planar = true};
+  if (is_integer) source = {true, PointwiseProgram::parse(1, "mul_imm 0 0x1p+5"), dtype};
+  const auto op = std::make_shared<const ConvMaxPool>(conv, pool, source);
+  const double size = is_integer ? 1 / (18.0 * 73 * 12) * 40 : 0.1;
+  std::vector<Tensor> inputs{cast_tensor(floats({x.n, x.c, x.h, x.w}, 1), is_integer ? DType::float32 : dtype),
+                             is_integer ? cast_tensor(integers({64, x.c, 7, 7}, 2, -127, 128), DType::int8)
+                                        : cast_tensor(floats({64, x.c, 7, 7}, 2), dtype),
+                             Tensor{}, random_tensor(DType::float32, {64}, 4, 0.5 * size, size)};
+  Problem problem;
+  problem.op = op;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    problem.inputs.push_back(inputs[i].empty() ? TensorType{} : inputs[i].type());
+    problem.input_shapes.push_back(inputs[i].empty() ? Shape{} : inputs[i].shape());
+    problem.constants.push_back(i == 1 ? &inputs[i] : nullptr);
+  }
+  const Tensor wanted = reference_of(op, inputs, 0);
+  problem.outputs = {wanted.type()};
+  problem.output_shapes = {wanted.shape()};
+  TestDevice& device = TestDevice::instance();
+  int ran = 0;
+  for (const Candidate& candidate : device.backend().candidates(problem)) {
+    ASSERT_EQ(candidate.refusal, "");
+    const DeviceKernel made = make_device_kernel(problem, candidate);
+    DeviceOperand image(inputs[0].dtype(), inputs[0].shape(), 0), scale(DType::float32, {64}, 0);
+    DeviceOperand got(dtype, wanted.shape(), 0);
+    image.fill_from(inputs[0]);
+    scale.fill_from(inputs[3]);
+    const std::vector<TensorView> in{image.view(), {}, {}, scale.view()}, out{got.view()};
+    DeviceOperand workspace(DType::uint8, {static_cast<std::int64_t>(made.kernel->workspace_bytes(in, out))}, 0);
+    Launch launch;
+    launch.inputs = in;
+    launch.outputs = out;
+    launch.workspace = {static_cast<std::byte*>(workspace.view().data), made.kernel->workspace_bytes(in, out)};
+    launch.stream = &device.stream();
+    made.kernel->run(launch);
+    device.stream().synchronize();
+    EXPECT_EQ(device_difference(got.download(), wanted, is_integer ? Tolerance{1, 0} : tolerance_for(147)), "")
+        << to_string(dtype) << " by " << candidate.parameters[0] << " " << candidate.parameters[1];
+    EXPECT_TRUE(got.is_intact());
+    ++ran;
+  }
+  EXPECT_GT(ran, 0);
+}
+
+TEST(GpuConv, ImagesInPlanesAreQuantisedAsTheyAreRead) {
+  TENFOLD_NEEDS_GPU();
+  check_planes({2, 33, 30, 3}, DType::int8);
+  check_planes({2, 33, 30, 3}, DType::float16);
+}
+
+TEST(GpuConv, PooledBeforeTheyAreStored) {
+  TENFOLD_NEEDS_GPU();
+  check_pooled({2, 33, 30, 3}, {64, 7, 7, 2, 3}, {3, 2, 1}, DType::int8, DType::int8);
+  check_pooled({1, 40, 300, 3}, {64, 7, 7, 2, 3}, {3, 2, 1}, DType::int8, DType::int8);
+  check_pooled({1, 60, 62, 1}, {32, 5, 5, 3, 2}, {2, 2, 0}, DType::uint8, DType::uint8);
+  check_pooled({2, 33, 30, 3}, {64, 7, 7, 2, 3}, {3, 2, 1}, DType::float16, DType::float16);
+  check_pooled({1, 25, 144, 4}, {40, 3, 3, 2, 1}, {3, 1, 0}, DType::float16, DType::float16);
+  check_pooled({1, 20, 22, 3}, {64, 4, 4, 2, 0}, {2, 3, 0}, DType::bfloat16, DType::bfloat16);
 }
 
 TEST(GpuPlain, ProductsOfAnyShape) {

@@ -12,6 +12,8 @@
 #include "backend/cuda/plain_text.hpp"
 #include "backend/cuda/tile_text.hpp"
 #include "base/error.hpp"
+#include "ops/conv_max_pool.hpp"
+#include "ops/conv_pair.hpp"
 
 namespace tenfold::cuda {
 namespace {
@@ -111,6 +113,61 @@ TEST(CudaTensorCores, AttentionCompilesWithoutSpillsAndWithoutSerialisation) {
     if (!cubin) GTEST_SKIP() << "NVRTC is not installed";
     expect_clean(*cubin, std::to_string(schedule.head_size) + " by " + std::to_string(schedule.tile_keys));
   }
+}
+
+TensorType type_of(DType dtype, const Shape& shape) {
+  TensorType type{dtype, {}};
+  for (const std::int64_t size : shape) type.dims.emplace_back(size);
+  return type;
+}
+Conv::Spec channels_last(std::int64_t stride, std::int64_t pad, const std::string& program, int operands,
+                         DType output) {
+  Conv::Spec spec;
+  spec.window = {{stride, stride}, {pad, pad, pad, pad}, {1, 1}};
+  spec.layout = ImageLayout::nhwc;
+  spec.epilogue = {PointwiseProgram::parse(1 + operands, program), output};
+  return spec;
+}
+
+TEST(CudaTensorCores, JoinedConvolutionsCompileWithoutSpillsAndWithoutSerialisation) {
+  const DType f32 = DType::float32, i8 = DType::int8, f16 = DType::float16;
+  KernelSpec pair, halves, pooled;
+  pair.op = std::make_shared<const ConvPair>(channels_last(1, 0, "mul 0 1; add 3 2; relu 4", 2, i8),
+                                             channels_last(1, 0, "mul 0 1; relu 2", 1, i8));
+  pair.inputs = {type_of(i8, {8, 28, 28, 128}),
+                 type_of(i8, {512, 128, 1, 1}),
+                 {},
+                 type_of(i8, {128, 512, 1, 1}),
+                 {},
+                 type_of(f32, {512}),
+                 type_of(i8, {8, 28, 28, 512}),
+                 type_of(f32, {128})};
+  pair.outputs = {type_of(i8, {8, 28, 28, 512}), type_of(i8, {8, 28, 28, 128})};
+  pair.parameters = {2, 1};
+  halves.op = std::make_shared<const ConvPair>(channels_last(1, 0, "add 0 1; relu 2", 1, DType::undefined),
+                                               channels_last(1, 0, "relu 0", 0, DType::undefined));
+  halves.inputs = {type_of(f16, {8, 56, 56, 64}),  type_of(f16, {256, 64, 1, 1}), type_of(f32, {256}),
+                   type_of(f16, {128, 256, 1, 1}), type_of(f32, {128}),           type_of(f16, {8, 56, 56, 256})};
+  halves.outputs = {type_of(f16, {8, 56, 56, 256}), type_of(f16, {8, 56, 56, 128})};
+  halves.parameters = {3, 1};
+  pooled.op =
+      std::make_shared<const ConvMaxPool>(channels_last(2, 3, "mul 0 1; relu 2", 1, i8),
+                                          PoolSpec{{3, 3}, {{2, 2}, {1, 1, 1, 1}, {1, 1}}, ImageLayout::nhwc},
+                                          ImageSource{true, PointwiseProgram::parse(1, "mul_imm 0 0x1p+5"), i8});
+  pooled.inputs = {type_of(f32, {8, 3, 224, 224}), type_of(i8, {64, 3, 7, 7}), {}, type_of(f32, {64})};
+  pooled.outputs = {type_of(i8, {8, 56, 56, 64})};
+  pooled.parameters = {4, 4};
+  for (const auto& [tactic, spec] : {std::pair("conv.wgmma_pair", &pair), std::pair("conv.wgmma_pair", &halves),
+                                     std::pair("conv.wgmma_pooled", &pooled)}) {
+    const Source source = find_tactic(tactic, spec->op->type())->source(*spec, preset_traits("h100"));
+    const auto cubin = compiled(source.text, source.entries[0]);
+    if (!cubin) GTEST_SKIP() << "NVRTC is not installed";
+    expect_clean(*cubin, tactic);
+  }
+  pair.parameters = {3, 3};
+  EXPECT_THROW(find_tactic("conv.wgmma_pair", "ConvPair")->source(pair, preset_traits("h100")), Error);
+  pooled.parameters = {4, 60};
+  EXPECT_THROW(find_tactic("conv.wgmma_pooled", "ConvMaxPool")->source(pooled, preset_traits("h100")), Error);
 }
 
 TEST(CudaTensorCores, PlainKernelsCompileForOlderDevices) {

@@ -6,74 +6,18 @@
 // them, and a kernel of one column. Seven rows of seven positions with three channels become four rows of 64 channels.
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 #include <fmt/format.h>
 
-#include "backend/cuda/conv_filter.hpp"
+#include "backend/cuda/conv_fold.hpp"
 #include "backend/cuda/gemm_kernel.hpp"
 
 namespace tenfold::cuda {
 namespace {
 
-constexpr std::string_view kFoldEntry = "tenfold_fold";
 constexpr std::int64_t kMaxChannels = 32, kMaxStride = 4;
-constexpr unsigned kFoldThreads = 256;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-TENFOLD_SHARED_STRUCT(
-    kFoldArgumentsText, struct FoldArguments {
-      const void* image;
-      void* blocks;
-      long long pitch;
-      long long count;
-      int h, w, rows, columns, pad_h, pad_w;
-    });
-
-/// One thread copies one block.
-constexpr std::string_view kFoldText = R"(
-extern "C" __global__ void __launch_bounds__(256) tenfold_fold(const __grid_constant__ FoldArguments args) {
-  wait_for_predecessor();
-  const long long index = blockIdx.x * 256LL + threadIdx.x;
-  if (index >= args.count) return;
-  const int column = index % args.columns;
-  const long long rest = index / args.columns;
-  const int row = rest % args.rows;
-  const long long image = rest / args.rows;
-  constexpr int kPerWord = 4 / kElementBytes;
-  u32 words[kBlock / kPerWord];
-#pragma unroll
-  for (int i = 0; i < kBlock / kPerWord; ++i) words[i] = 0;
-#pragma unroll
-  for (int i = 0; i < kStrideH * kStrideW; ++i) {
-    const int h = row * kStrideH - args.pad_h + i / kStrideW, w = column * kStrideW - args.pad_w + i % kStrideW;
-    if (h < 0 || h >= args.h || w < 0 || w >= args.w) continue;
-    const Element* from = (const Element*)args.image + ((image * args.h + h) * args.w + w) * args.pitch;
-#pragma unroll
-    for (int c = 0; c < kChannels; ++c) words[(i * kChannels + c) / kPerWord] |= (u32)from[c] << (8 * kElementBytes * ((i * kChannels + c) % kPerWord));
-  }
-  uint4* to = (uint4*)((Element*)args.blocks + index * kBlock);
-#pragma unroll
-  for (int i = 0; i < kBlock / kPerWord / 4; ++i) to[i] = make_uint4(words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]);
-}
-)";
-
-/// Sizes of the folded convolution.
-struct Fold {
-  std::int64_t stride_h, stride_w, block, kernel_h, kernel_w, channels;
-};
-Fold fold_of(const Conv& conv, const FilterSizes& sizes, DType dtype) {
-  const std::int64_t unit = kMapAlignment / static_cast<std::int64_t>(size_of(dtype));
-  Fold fold{};
-  fold.stride_h = conv.window().strides[0];
-  fold.stride_w = conv.window().strides[1];
-  fold.block = ceil_div(fold.stride_h * fold.stride_w * sizes.channels, unit) * unit;
-  fold.kernel_h = ceil_div(sizes.kernel_h, fold.stride_h);
-  fold.kernel_w = ceil_div(sizes.kernel_w, fold.stride_w);
-  fold.channels = fold.kernel_w * fold.block;
-  return fold;
-}
 
 std::optional<std::string> refuses(const Conv& conv, const std::vector<TensorType>& inputs,
                                    const std::vector<TensorType>& outputs) {
@@ -124,14 +68,8 @@ CheckedSpec check(const KernelSpec& spec) {
 Source source(const KernelSpec& spec, const DeviceTraits&) {
   const CheckedSpec checked = check(spec);
   Source source{gemm_text(checked.schedule, checked.epilogue), {std::string(kGemmEntry), std::string(kFoldEntry)}};
-  source.text += kFoldArgumentsText;
   source.text +=
-      fmt::format("constexpr int kStrideH = {}, kStrideW = {}, kChannels = {}, kBlock = {};\ntypedef {} Element;\n",
-                  checked.fold.stride_h, checked.fold.stride_w, filter_sizes(spec.inputs[1]).channels,
-                  checked.fold.block, checked.schedule.element_bytes() == 4   ? "u32"
-                  : checked.schedule.element_bytes() == 2 ? "u16"
-                                                          : "unsigned char");
-  source.text += kFoldText;
+      fold_text(checked.fold, filter_sizes(spec.inputs[1]).channels, checked.schedule.element, /*is_planar=*/false);
   return source;
 }
 
@@ -154,27 +92,10 @@ class FoldedKernel final : public Kernel {
   }
 
   void run(const Launch& launch) const override {
-    const TensorView& x = launch.inputs[0];
     const TensorView& y = launch.outputs[0];
     if (y.num_elements() == 0) return;
-    const Window& window = conv_of(op_).window();
     const GemmSchedule& schedule = launcher_.schedule();
-    FoldArguments fold{};
-    fold.image = x.data;
-    fold.blocks = launch.workspace.data();
-    fold.pitch = x.pitch;
-    fold.count = y.dim(0) * rows(y) * columns(y);
-    fold.h = static_cast<int>(x.dim(1));
-    fold.w = static_cast<int>(x.dim(2));
-    fold.rows = static_cast<int>(rows(y));
-    fold.columns = static_cast<int>(columns(y));
-    fold.pad_h = static_cast<int>(window.padding(0, x.dim(1), sizes_.kernel_h)[0]);
-    fold.pad_w = static_cast<int>(window.padding(1, x.dim(2), sizes_.kernel_w)[0]);
-    LaunchConfig config;
-    config.function = fold_function_;
-    config.grid.x = static_cast<unsigned>(ceil_div(fold.count, kFoldThreads));
-    config.block.x = kFoldThreads;
-    cuda_stream(launch).launch(config, fold);
+    launch_fold(launch, fold_function_, conv_of(op_).window(), sizes_, rows(y), columns(y));
 
     const auto u64 = [](std::int64_t v) { return static_cast<std::uint64_t>(v); };
     const std::uint64_t size = size_of(schedule.element);

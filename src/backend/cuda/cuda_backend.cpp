@@ -199,7 +199,11 @@ class CudaBackend final : public Backend {
   std::string_view name() const override { return "cuda"; }
   Abilities abilities() const override {
     // Without tensor cores for them nothing is gained by merging, and gated products have no kernel.
-    return {.norm_epilogues = true, .integer_products = true, .merged_products = traits_.sm == 90};
+    return {.norm_epilogues = true,
+            .integer_products = true,
+            .merged_products = traits_.sm == 90,
+            .conv_max_pools = traits_.sm == 90,
+            .conv_pairs = traits_.sm == 90};
   }
   std::string target() const override { return target_name(traits_.sm); }
   std::optional<std::string> refuses_target(std::string_view target) const override {

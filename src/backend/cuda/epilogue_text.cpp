@@ -276,17 +276,20 @@ TF_FN void load_channels(const GemmArguments& args, int channel, ChannelValues& 
 // `staged`: the unit of the residual in shared memory.
 TF_FN void load_rows(const GemmArguments& args, long long row, int channel, const char* staged, RowValues& values) {{
 {}}}
-// Finishes columns channel .. channel + kUnit - 1 of one row and stores them.
-// `gate`: of the other columns, where there are such.
-TF_FN void finish(const float (&v)[kUnit], const float (&gate)[kUnit], const ChannelValues& columns, const RowValues& rows, const GemmArguments& args, long long row, int channel) {{
+// Finishes columns channel .. channel + kUnit - 1 of one row. `gate`: of the other columns, where there are such.
+TF_FN void complete(const float (&v)[kUnit], const float (&gate)[kUnit], const ChannelValues& columns, const RowValues& rows, const GemmArguments& args, long long row, int channel, Packed<Out>& packed) {{
 {}  float y[kUnit];
 #pragma unroll
   for (int i = 0; i < kUnit; ++i) {{
     const float x = {};
 {}{}    y[i] = {};
   }}
-  Packed<Out> packed;
   pack(packed, y);
+}}
+// The same, and stores them.
+TF_FN void finish(const float (&v)[kUnit], const float (&gate)[kUnit], const ChannelValues& columns, const RowValues& rows, const GemmArguments& args, long long row, int channel) {{
+  Packed<Out> packed;
+  complete(v, gate, columns, rows, args, row, channel, packed);
   store_unit((Out*)args.out + row * args.out_pitch + channel, args.n - channel, args.aligned, packed);
 }}
 )",

@@ -43,7 +43,8 @@ std::optional<EpilogueSpec> epilogue_spec(const PointwiseProgram& program, std::
                                           int first_input, const TensorType& output, std::string& refusal,
                                           bool gated = false);
 
-/// Defines kUnit, Out, ChannelValues, RowValues, load_channels, load_rows and finish; see the text's own comments.
+/// Defines kUnit, Out, ChannelValues, RowValues, load_channels, load_rows, complete and finish; see the text's own
+/// comments.
 /// `unit`: neighbouring columns finished at a time. `is_staged`: the first stageable operand is read from shared
 /// memory. Expects both preludes and kGemmArgumentsText before it.
 std::string emit_epilogue(const EpilogueSpec& spec, DType output, int unit, bool is_staged);

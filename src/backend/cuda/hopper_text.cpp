@@ -49,6 +49,13 @@ TF_FN void load_tile_4d(u32 to, const TensorMap* map, u32 barrier, int x, int y,
 TF_FN void load_im2col(u32 to, const TensorMap* map, u32 barrier, int c, int w, int h, int n, u16 offset_w, u16 offset_h) {
   asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8};" ::"r"(to), "l"(map), "r"(barrier), "r"(c), "r"(w), "r"(h), "r"(n), "h"(offset_w), "h"(offset_h) : "memory");
 }
+// --- and back: what threads wrote must be behind shared_written(). The bytes may be overwritten behind the wait.
+TF_FN void shared_written() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+TF_FN void store_tile_2d(const TensorMap* map, u32 from, int x, int y) {
+  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map), "r"(from), "r"(x), "r"(y) : "memory");
+}
+TF_FN void stores_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+TF_FN void stores_wait_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 
 // --- wgmma
 // Descriptor of an operand with K contiguous: rows of kRow bytes, which is the swizzle span too (128, 64 or 32); groups
