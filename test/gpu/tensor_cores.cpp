@@ -330,6 +330,19 @@ TEST(GpuConv, PairsMultiplyWhatTheyHold) {
   check_pair({2, 15, 14, 48}, 128, 72, DType::bfloat16, DType::bfloat16, false, false);
 }
 
+TEST(GpuConv, PixelsAreLoadedOnceForAllPositions) {
+  TENFOLD_NEEDS_GPU();
+  const std::string tactic = "conv.wgmma_halo";
+  check_conv({2, 14, 14, 64}, {64, 3, 3, 1, 1}, true, {"relu 0", {}}, tactic);
+  check_conv({1, 56, 56, 64}, {64, 3, 3, 1, 1}, true, {"add 0 1; relu 2", {{1, 56, 56, 64}}}, tactic);
+  check_conv({1, 9, 11, 32}, {40, 3, 3, 1, 1}, false, {}, tactic);
+  check_conv({1, 20, 20, 32}, {32, 5, 5, 1, 2}, true, {}, tactic);
+  check_conv({2, 13, 15, 64}, {72, 1, 3, 1, 0}, true, {}, tactic);
+  check_integer_conv({1, 56, 56, 64}, {64, 3, 3, 1, 1}, DType::int8, DType::int8, false, tactic);
+  check_integer_conv({2, 28, 28, 128}, {128, 3, 3, 1, 1}, DType::int8, DType::int8, true, tactic);
+  check_integer_conv({1, 9, 9, 64}, {40, 3, 3, 1, 1}, DType::uint8, DType::float16, false, tactic);
+}
+
 struct Pooling {
   std::int64_t kernel, stride, pad;
 };

@@ -131,7 +131,11 @@ Conv::Spec channels_last(std::int64_t stride, std::int64_t pad, const std::strin
 
 TEST(CudaTensorCores, JoinedConvolutionsCompileWithoutSpillsAndWithoutSerialisation) {
   const DType f32 = DType::float32, i8 = DType::int8, f16 = DType::float16;
-  KernelSpec pair, halves, pooled;
+  KernelSpec pair, halves, pooled, halo;
+  halo.op = std::make_shared<const Conv>(channels_last(1, 1, "mul 0 1; relu 2", 1, i8));
+  halo.inputs = {type_of(i8, {8, 56, 56, 64}), type_of(i8, {64, 64, 3, 3}), {}, type_of(f32, {64})};
+  halo.outputs = {type_of(i8, {8, 56, 56, 64})};
+  halo.parameters = {3, 3, 2};
   pair.op = std::make_shared<const ConvPair>(channels_last(1, 0, "mul 0 1; add 3 2; relu 4", 2, i8),
                                              channels_last(1, 0, "mul 0 1; relu 2", 1, i8));
   pair.inputs = {type_of(i8, {8, 28, 28, 128}),
@@ -158,7 +162,7 @@ TEST(CudaTensorCores, JoinedConvolutionsCompileWithoutSpillsAndWithoutSerialisat
   pooled.outputs = {type_of(i8, {8, 56, 56, 64})};
   pooled.parameters = {4, 4};
   for (const auto& [tactic, spec] : {std::pair("conv.wgmma_pair", &pair), std::pair("conv.wgmma_pair", &halves),
-                                     std::pair("conv.wgmma_pooled", &pooled)}) {
+                                     std::pair("conv.wgmma_pooled", &pooled), std::pair("conv.wgmma_halo", &halo)}) {
     const Source source = find_tactic(tactic, spec->op->type())->source(*spec, preset_traits("h100"));
     const auto cubin = compiled(source.text, source.entries[0]);
     if (!cubin) GTEST_SKIP() << "NVRTC is not installed";
