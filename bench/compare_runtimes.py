@@ -46,7 +46,7 @@ def host_facts():
 
 def facts():
     versions = {TITLES[name]: importlib.metadata.version(name) for name in RUNTIMES[1:]}
-    return {"device": f"{measuring.run_models.cpu_name()}, {len(os.sched_getaffinity(0))} cores", "host": host_facts(), "versions": versions}
+    return {"device": f"{measuring.run_models.device_name('cpu')}, {len(os.sched_getaffinity(0))} cores", "host": host_facts(), "versions": versions}
 
 
 def key_of(row):
