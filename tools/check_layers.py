@@ -9,7 +9,7 @@ import pathlib
 import re
 import sys
 
-ORDER = ["base", "graph", "ops", "import", "passes", "backend", "engine", "build", "runtime", "capi"]
+ORDER = ["base", "graph", "ops", "import", "passes", "backend", "engine", "runtime", "build", "capi"]
 RUNTIME_FORBIDS = {"import", "passes", "build"}
 RUNTIME_FOLDERS = {"base", "graph", "ops", "backend", "engine", "runtime"}
 # Third-party headers by the only folders that may include them.

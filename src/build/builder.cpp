@@ -4,8 +4,9 @@
 //   3. lower: values and steps in order
 //   4. tactics: for each step and profile, the fastest kernel
 //   5. views: Concat and Split that need no copy
-//   6. memory: who lives where, within the workspace limit
+//   6. refine: between close candidates, the network decides
 //   7. weights: packed constants into one section
+//   8. memory: who lives where, within the workspace limit
 #include "build/builder.hpp"
 
 #include <algorithm>
@@ -15,8 +16,9 @@
 
 #include "base/cpu_count.hpp"
 #include "build/lower.hpp"
-#include "build/memory_plan.hpp"
+#include "build/place_values.hpp"
 #include "build/profiles.hpp"
+#include "build/refine.hpp"
 #include "build/tactics.hpp"
 #include "build/timing_cache.hpp"
 #include "build/views.hpp"
@@ -30,7 +32,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t kAlignment = 64;
 // A value whose size only the running kernel knows gets a buffer of its own when its bound is larger than this: bounds
 // of such sizes (every pixel non-zero, every box kept) are rarely reached, and the arena is paid for at once.
 constexpr std::uint64_t kMaxBoundedBytes = std::uint64_t{4} << 20;
@@ -102,15 +103,25 @@ class Builder {
     lowered.plan.num_threads = num_threads_;
     lowered.plan.provenance = std::move(provenance);
     choose_storage(lowered);
-    choose_tactics(lowered, result);
+    TimingCache cache = TimingCache::load(options_.timing_cache_path, result.warnings);
+    if (options_.timing_cache && !options_.timing_cache->empty()) {
+      cache.merge(*options_.timing_cache, result.warnings);
+    }
+    TacticChooser chooser(backend_, cache, tactic_options(lowered));
+    choose_tactics(lowered, chooser, result.warnings);
+    place_views(lowered);
+    refine_choices(lowered, chooser, cache, result.warnings);
+    keep_timings(cache, result);
     result.seconds_tactics = seconds_since(tactics_start);
 
-    place_views(lowered);
-    pack_weights(lowered);
-    plan_memory(lowered);
+    WeightSection weights;
+    WeightSection code;
+    add_code(lowered, chooser, code);
+    pack_weights(lowered, choices_, weights);
+    plan_memory(lowered.plan, profiles_, options_.workspace_bytes);
     write_report(lowered.plan);
-    result.weights = weights_.take();
-    result.code = code_.take();
+    result.weights = weights.take();
+    result.code = code.take();
     result.plan = std::move(lowered.plan);
     result.seconds_total = seconds_since(start);
     report("done", {}, 1);
@@ -118,9 +129,6 @@ class Builder {
   }
 
  private:
-  /// Of one step: what each profile chose. Empty for steps that the runtime itself carries out.
-  using StepChoices = std::vector<Choice>;
-
   void report(std::string_view phase, std::string_view item, double fraction, double remaining_seconds = -1) const {
     check_cancelled();
     if (options_.on_progress)
@@ -217,26 +225,25 @@ class Builder {
   }
   static OpPtr copy_op(const PlanStep& step) { return make_op(step.op_type, step.attributes); }
 
-  void choose_tactics(LoweredPlan& lowered, BuildResult& result) {
-    std::vector<std::string>& warnings = result.warnings;
-    TimingCache cache = TimingCache::load(options_.timing_cache_path, warnings);
-    if (options_.timing_cache && !options_.timing_cache->empty()) cache.merge(*options_.timing_cache, warnings);
-    TacticOptions tactic_options;
-    tactic_options.opt_level = options_.opt_level;
-    tactic_options.strict = options_.strict;
-    tactic_options.allow_host = options_.allow_host;
-    tactic_options.num_threads = num_threads_;
-    tactic_options.is_cancelled = options_.is_cancelled;
+  TacticOptions tactic_options(const LoweredPlan& lowered) const {
+    TacticOptions options;
+    options.opt_level = options_.opt_level;
+    options.strict = options_.strict;
+    options.allow_host = options_.allow_host;
+    options.num_threads = num_threads_;
+    options.is_cancelled = options_.is_cancelled;
     for (const Tensor* constant : lowered.constants) {
-      if (constant != nullptr) tactic_options.weight_bytes += constant->size_bytes();
+      if (constant != nullptr) options.weight_bytes += constant->size_bytes();
     }
-    TacticChooser chooser(backend_, cache, tactic_options);
+    return options;
+  }
 
-    const std::uint64_t values_bytes = bytes_without_workspace(lowered);
+  void choose_tactics(LoweredPlan& lowered, TacticChooser& chooser, std::vector<std::string>& warnings) {
+    const std::uint64_t values_bytes = activation_bytes(lowered.plan, profiles_);
     require(values_bytes <= options_.workspace_bytes, Code::out_of_memory,
             "the activations alone need {} bytes at the largest shapes, but the workspace limit is {}", values_bytes,
             options_.workspace_bytes);
-    const std::uint64_t workspace_left = options_.workspace_bytes - values_bytes;
+    workspace_left_ = options_.workspace_bytes - values_bytes;
 
     if (!backend_.is_host()) {
       report("tactics", "compiling kernels", 0.2);
@@ -264,12 +271,8 @@ class Builder {
       for (const ShapeRanges& profile : profiles_) {
         try {
           const Problem problem = make_problem(lowered, step, source, profile);
-          Choice choice = chooser.choose(problem, profile, workspace_left, variable_shape);
-          if (!choice.on_host) {
-            const std::vector<std::byte> code = backend_.device_code(chooser.spec_of(problem, choice));
-            if (!code.empty()) choice.code = code_.add(code);
-          }
-          choices_[static_cast<std::size_t>(index)].push_back(std::move(choice));
+          choices_[static_cast<std::size_t>(index)].push_back(
+              chooser.choose(problem, profile, workspace_left_, variable_shape));
         } catch (const Error& error) {
           if (error.code() != Code::unsupported) throw error.in_context(step.name);
           problems += fmt::format("\nnode '{}' ({}): {}", step.name, step.op_type, error.message());
@@ -285,14 +288,51 @@ class Builder {
       warnings.push_back(fmt::format("the workspace limit of {} bytes ruled out {} candidates; see the build report",
                                      options_.workspace_bytes, limited));
     }
+  }
+
+  void keep_timings(const TimingCache& cache, BuildResult& result) const {
     if (options_.timing_cache) result.timing_cache = cache.to_text();
     if (options_.timing_cache_path.empty() || !cache.is_changed()) return;
     try {
       cache.save(options_.timing_cache_path);
     } catch (const Error& error) {
       if (error.code() != Code::io_failure) throw;
-      warnings.push_back("the timing cache was not written: " + error.message());  // the engine is as good without
+      result.warnings.push_back("the timing cache was not written: " + error.message());  // the engine is as good
     }
+  }
+
+  void refine_choices(LoweredPlan& lowered, TacticChooser& chooser, TimingCache& cache,
+                      std::vector<std::string>& warnings) {
+    RefineOptions options;
+    options.opt_level = options_.opt_level;
+    options.num_threads = num_threads_;
+    options.workspace_bytes = options_.workspace_bytes;
+    options.workspace_left = workspace_left_;
+    options.is_cancelled = options_.is_cancelled;
+    options.on_progress = [this](std::string_view item, double done) { report("tactics", item, 0.9 + 0.08 * done); };
+    const auto problem = [&](std::size_t step, std::size_t profile) {
+      return make_problem(lowered, *steps_[step], lowered.sources[step], profiles_[profile]);
+    };
+    steps_.clear();
+    for_each_step(lowered.plan.steps, [&](PlanStep& step, int) { steps_.push_back(&step); });
+    for (std::size_t p = 0; p < profiles_.size(); ++p) {
+      const Refinement done = refine(lowered, profiles_[p], p, problem, backend_, chooser, cache, options, choices_);
+      if (!done.warning.empty()) warnings.push_back(done.warning);
+    }
+  }
+
+  void add_code(LoweredPlan& lowered, const TacticChooser& chooser, WeightSection& section) {
+    if (backend_.is_host()) return;
+    for_each_step(lowered.plan.steps, [&](PlanStep& step, int index) {
+      StepChoices& choices = choices_[static_cast<std::size_t>(index)];
+      for (std::size_t p = 0; p < choices.size(); ++p) {
+        if (choices[p].on_host) continue;
+        const Problem problem =
+            make_problem(lowered, step, lowered.sources[static_cast<std::size_t>(index)], profiles_[p]);
+        const std::vector<std::byte> code = backend_.device_code(chooser.spec_of(problem, choices[p]));
+        if (!code.empty()) choices[p].code = section.add(code);
+      }
+    });
   }
 
   static bool is_run_by_runtime(const PlanStep& step) { return !step.blocks.empty() || step.op_type == "DimValues"; }
@@ -325,164 +365,6 @@ class Builder {
     lowered.sources = std::move(sources);
   }
 
-  void pack_weights(LoweredPlan& lowered) {
-    Plan& plan = lowered.plan;
-    // A constant stays in its plain form if anybody reads it so: a kernel that did not pack it, the runtime itself, a
-    // block.
-    std::vector<bool> plain(plan.values.size(), false);
-    const auto need = [&](std::int32_t value) {
-      if (value < 0) return;
-      const PlanValue& entry = plan.values[static_cast<std::size_t>(value)];
-      plain[static_cast<std::size_t>(entry.storage == Storage::view ? entry.view_of : value)] = true;
-    };
-    for_each_step(plan.steps, [&](PlanStep& step, int index) {
-      const StepChoices& choices = choices_[static_cast<std::size_t>(index)];
-      for (std::size_t i = 0; i < step.inputs.size(); ++i) {
-        const bool packed = !choices.empty() && std::all_of(choices.begin(), choices.end(), [&](const Choice& choice) {
-          const std::vector<int>& consumed = choice.weights->consumed_inputs;
-          return std::find(consumed.begin(), consumed.end(), static_cast<int>(i)) != consumed.end();
-        });
-        if (!packed) need(step.inputs[i]);
-      }
-      for (const PlanBlock& block : step.blocks) {
-        for (const std::int32_t output : block.outputs) need(output);
-      }
-      for (const Choice& choice : choices) {
-        PlanChoice stored;
-        stored.tactic = choice.candidate.tactic;
-        stored.parameters = choice.candidate.parameters;
-        stored.workspace_bytes = choice.workspace_bytes;
-        stored.code = choice.code;
-        stored.on_host = choice.on_host;
-        for (const std::span<const std::byte> blob : choice.weights->blobs)
-          stored.weights.push_back(weights_.add(blob));
-        step.choices.push_back(std::move(stored));
-      }
-    });
-    for (std::size_t i = 0; i < plan.values.size(); ++i) {
-      PlanValue& value = plan.values[i];
-      if (value.storage != Storage::constant) continue;
-      if (!plain[i]) {
-        value.storage = Storage::none;
-        continue;
-      }
-      const Tensor& constant = *lowered.constants[i];
-      value.constant_offset = weights_.add({constant.data(), constant.size_bytes()}).offset;
-    }
-  }
-
-  /// By value: from the first step that writes it to the last that reads it, both through views; first > last: never.
-  struct Span {
-    std::int32_t first = std::numeric_limits<std::int32_t>::max();
-    std::int32_t last = -1;
-    void include(std::int32_t step) {
-      first = std::min(first, step);
-      last = std::max(last, step);
-    }
-  };
-  static std::vector<Span> live_spans(Plan& plan, int& num_steps) {
-    std::vector<Span> spans(plan.values.size());
-    const auto touch = [&](std::int32_t value, std::int32_t step) {
-      if (value < 0) return;
-      const PlanValue& entry = plan.values[static_cast<std::size_t>(value)];
-      spans[static_cast<std::size_t>(entry.storage == Storage::view ? entry.view_of : value)].include(step);
-    };
-    int next = 0;
-    const std::function<void(std::vector<PlanStep>&)> walk = [&](std::vector<PlanStep>& steps) {
-      for (PlanStep& step : steps) {
-        const int begin = next++;
-        for (PlanBlock& block : step.blocks) {
-          for (const std::int32_t value : block.inputs) touch(value, begin);
-          walk(block.steps);
-        }
-        // After its blocks a step is not over until their results are copied out. Operands and results of a step with
-        // blocks are alive all the while: a body reads what it captured in every pass.
-        const int end = step.blocks.empty() ? begin : next++;
-        for (const PlanBlock& block : step.blocks) {
-          for (const std::int32_t value : block.inputs) touch(value, end);
-          for (const std::int32_t value : block.outputs) touch(value, end);
-        }
-        for (const std::vector<std::int32_t>* list : {&step.inputs, &step.outputs}) {
-          for (const std::int32_t value : *list) {
-            touch(value, begin);
-            touch(value, end);
-          }
-        }
-      }
-    };
-    walk(plan.steps);
-    num_steps = next;
-    return spans;
-  }
-
-  std::uint64_t bytes_without_workspace(LoweredPlan& lowered) const {
-    int num_steps = 0;
-    const std::vector<Span> spans = live_spans(lowered.plan, num_steps);
-    std::uint64_t most = 0;
-    for (const ShapeRanges& profile : profiles_) {
-      std::vector<Lifetime> lifetimes;
-      for (std::size_t i = 0; i < lowered.plan.values.size(); ++i) {
-        const PlanValue& value = lowered.plan.values[i];
-        if (value.storage == Storage::arena && spans[i].last >= 0) {
-          lifetimes.push_back({spans[i].first, spans[i].last, profile.max_bytes(value.type).value()});
-        }
-      }
-      const std::vector<std::uint64_t> offsets = plan_offsets(lifetimes, kAlignment);
-      most = std::max(most, arena_size(lifetimes, offsets, kAlignment));
-    }
-    return most;
-  }
-
-  void plan_memory(LoweredPlan& lowered) const {
-    Plan& plan = lowered.plan;
-    int num_steps = 0;
-    const std::vector<Span> spans = live_spans(plan, num_steps);
-    std::vector<int> position;  // of each step in time, by step index
-    {
-      int next = 0;
-      const std::function<void(std::vector<PlanStep>&)> walk = [&](std::vector<PlanStep>& steps) {
-        for (PlanStep& step : steps) {
-          position.push_back(next++);
-          for (PlanBlock& block : step.blocks) walk(block.steps);
-          if (!step.blocks.empty()) ++next;
-        }
-      };
-      walk(plan.steps);
-    }
-    for (std::size_t p = 0; p < profiles_.size(); ++p) {
-      const ShapeRanges& profile = profiles_[p];
-      std::vector<Lifetime> lifetimes;
-      std::vector<std::size_t> value_of;
-      for (std::size_t i = 0; i < plan.values.size(); ++i) {
-        if (plan.values[i].storage != Storage::arena || spans[i].last < 0) continue;
-        lifetimes.push_back({spans[i].first, spans[i].last, profile.max_bytes(plan.values[i].type).value()});
-        value_of.push_back(i);
-      }
-      std::vector<PlanChoice*> choice_of;
-      for_each_step(plan.steps, [&](PlanStep& step, int index) {
-        if (step.choices.empty() || step.choices[p].workspace_bytes == 0) return;
-        const int at = position[static_cast<std::size_t>(index)];
-        lifetimes.push_back({at, at, step.choices[p].workspace_bytes});
-        choice_of.push_back(&step.choices[p]);
-      });
-      const std::vector<std::uint64_t> offsets = plan_offsets(lifetimes, kAlignment);
-      PlanProfile stored;
-      stored.inputs = profile.inputs();
-      stored.arena_bytes = arena_size(lifetimes, offsets, kAlignment);
-      stored.arena_offsets.assign(plan.values.size(), 0);
-      stored.arena_sizes.assign(plan.values.size(), 0);
-      for (std::size_t i = 0; i < value_of.size(); ++i) {
-        stored.arena_offsets[value_of[i]] = offsets[i];
-        stored.arena_sizes[value_of[i]] = lifetimes[i].bytes;
-      }
-      for (std::size_t i = 0; i < choice_of.size(); ++i) choice_of[i]->workspace_offset = offsets[value_of.size() + i];
-      require(stored.arena_bytes <= options_.workspace_bytes, Code::out_of_memory,
-              "profile {} needs {} bytes of activations and scratch memory, but the workspace limit is {}", p,
-              stored.arena_bytes, options_.workspace_bytes);
-      plan.profiles.push_back(std::move(stored));
-    }
-  }
-
   void write_report(Plan& plan) const {
     for_each_step(plan.steps, [&](PlanStep& step, int index) {
       const StepChoices& choices = choices_[static_cast<std::size_t>(index)];
@@ -501,8 +383,8 @@ class Builder {
   int num_threads_ = 1;
   std::vector<ShapeRanges> profiles_;
   std::vector<StepChoices> choices_;
-  WeightSection weights_;
-  WeightSection code_;
+  std::vector<PlanStep*> steps_;
+  std::uint64_t workspace_left_ = 0;  ///< of the limit, beside the activations
 };
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <set>
 
 #include "base/hash.hpp"
+#include "build/operands.hpp"
 
 namespace tenfold {
 namespace {
@@ -22,7 +23,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::string_view kReference = "reference";
 constexpr std::uint64_t kMaxRotatedBytes = std::uint64_t{96} << 20;
-constexpr std::size_t kAlignment = 64;
 
 /// How hard the search tries, by --opt-level.
 struct Effort {
@@ -33,61 +33,6 @@ struct Effort {
 /// Runs of a candidate before it may be ruled out, beyond the first, as long as they take no longer than a round.
 constexpr int kFirstRuns = 2;
 constexpr Effort kEfforts[] = {{0, 0, 0}, {3, 3, 200}, {6, 3, 500}, {12, 5, 1000}, {24, 9, 2000}, {1000, 15, 4000}};
-
-std::shared_ptr<std::byte> aligned_bytes(std::size_t bytes) {
-  const std::size_t rounded = (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
-  require(memory != nullptr, Code::out_of_memory, "timing a kernel needs {} bytes, which the machine does not have",
-          bytes);
-  return {memory, [](std::byte* p) { std::free(p); }};
-}
-
-/// Random numbers in [-1, 1) for floats (xorshift64*; fixed seed: timing only), zeros otherwise: an index of 0 is
-/// always legal.
-void fill(std::byte* data, DType dtype, std::int64_t count) {
-  std::memset(data, 0, static_cast<std::size_t>(count) * size_of(dtype));
-  if (!is_float(dtype)) return;
-  std::uint64_t state = 0x9e3779b97f4a7c15U;
-  dispatch(dtype, [&]<typename T>() {
-    if constexpr (!std::is_integral_v<T>) {
-      T* values = reinterpret_cast<T*>(data);
-      for (std::int64_t i = 0; i < count; ++i) {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        values[i] = T(static_cast<float>(static_cast<std::int32_t>((state * 0x2545f4914f6cdd1dU) >> 32)) * 0x1p-31F);
-      }
-    }
-  });
-}
-
-/// A tensor on the device for timing.
-struct Operand {
-  std::unique_ptr<Buffer> buffer;
-  TensorView view;
-};
-
-Operand make_operand(const Backend& backend, Stream& stream, const TensorType& type, const Shape& shape,
-                     const Tensor* data) {
-  Operand operand;
-  operand.view.dtype = type.dtype;
-  operand.view.dims = shape;
-  operand.view.pitch = shape.empty() ? 1 : shape.back();
-  if (type.dtype == DType::undefined) return operand;
-  const std::int64_t count = num_elements(shape);
-  const std::size_t bytes = static_cast<std::size_t>(count) * size_of(type.dtype);
-  operand.buffer = backend.allocate(std::max<std::size_t>(bytes, 1));
-  operand.view.data = operand.buffer->data();
-  if (data != nullptr) {
-    backend.copy_to_device(operand.view.data, data->data(), bytes, stream);
-  } else {
-    const std::shared_ptr<std::byte> host = aligned_bytes(bytes);
-    fill(host.get(), type.dtype, count);
-    backend.copy_to_device(operand.view.data, host.get(), bytes, stream);
-  }
-  stream.synchronize();
-  return operand;
-}
 
 KernelSpec make_spec(const Problem& problem, const Candidate& candidate,
                      const std::vector<std::span<const std::byte>>& weights, const DeviceWeights* on_device) {
@@ -146,12 +91,7 @@ std::string problem_key(const Problem& problem, const Backend& backend, int num_
   return hash128(std::as_bytes(std::span(text))).to_string();
 }
 
-struct TacticChooser::Contender {
-  Candidate candidate;
-  std::shared_ptr<const AlignedWeights> weights;
-  std::shared_ptr<const DeviceWeights> device_weights;
-  std::shared_ptr<const Kernel> kernel;
-  std::uint64_t workspace_bytes = 0;
+struct TacticChooser::Contender : Choice {
   double median_us = 0;
   std::vector<double> samples;
 };
@@ -209,22 +149,41 @@ void TacticChooser::prepare(std::span<const Problem> problems) {
   backend_.prepare(specs);
 }
 
+Choice TacticChooser::make_choice(const Problem& problem, const ShapeRanges& ranges, const Candidate& candidate,
+                                  bool variable_shape) const {
+  Choice choice;
+  choice.candidate = candidate;
+  choice.weights = std::make_shared<const AlignedWeights>(backend_.pack(problem, candidate));
+  choice.device_weights = upload(*choice.weights);
+  choice.kernel = backend_.make_kernel(spec_of(problem, choice));
+
+  std::vector<Shape> inputs;
+  std::vector<Shape> outputs;
+  for (const TensorType& type : problem.inputs) inputs.push_back(ranges.max_shape(type));
+  for (const TensorType& type : problem.outputs) outputs.push_back(ranges.max_shape(type));
+  // Without a bound on the shapes there is none on scratch memory: the runtime makes it when it knows the shapes.
+  const auto is_unbounded = [](const Shape& shape) {
+    return std::any_of(shape.begin(), shape.end(), [](std::int64_t dim) { return dim >= kUnbounded; });
+  };
+  const bool grows = variable_shape || std::any_of(inputs.begin(), inputs.end(), is_unbounded) ||
+                     std::any_of(outputs.begin(), outputs.end(), is_unbounded);
+  if (!grows) {
+    choice.workspace_bytes =
+        choice.kernel->workspace_bytes(views_at(problem.inputs, inputs), views_at(problem.outputs, outputs));
+  }
+  return choice;
+}
+
+std::span<const TimedCandidate> TacticChooser::ranking(const std::string& problem) const {
+  const auto found = rankings_.find(problem);
+  return found == rankings_.end() ? std::span<const TimedCandidate>{} : found->second;
+}
+
 Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit,
                              bool variable_shape) {
   const Effort effort = kEfforts[std::clamp(options_.opt_level, 0, 5)];
   Choice choice;
   std::vector<Candidate> offered = offers(problem);
-
-  std::vector<Shape> max_inputs;
-  std::vector<Shape> max_outputs;
-  for (const TensorType& type : problem.inputs) max_inputs.push_back(ranges.max_shape(type));
-  for (const TensorType& type : problem.outputs) max_outputs.push_back(ranges.max_shape(type));
-  // Without a bound on the shapes there is none on scratch memory: the runtime makes it when it knows the shapes.
-  const auto is_unbounded = [](const Shape& shape) {
-    return std::any_of(shape.begin(), shape.end(), [](std::int64_t dim) { return dim >= kUnbounded; });
-  };
-  const bool grows = variable_shape || std::any_of(max_inputs.begin(), max_inputs.end(), is_unbounded) ||
-                     std::any_of(max_outputs.begin(), max_outputs.end(), is_unbounded);
 
   const std::string key = problem_key(problem, backend_, options_.num_threads);
   const auto known = chosen_.find(key);
@@ -247,19 +206,11 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
       line.refusal = "an equal step was timed before";
     }
     if (line.refusal.empty()) {
-      Contender contender;
-      contender.weights = std::make_shared<const AlignedWeights>(backend_.pack(problem, candidate));
-      contender.device_weights = upload(*contender.weights);
-      contender.kernel =
-          backend_.make_kernel(make_spec(problem, candidate, contender.weights->blobs, contender.device_weights.get()));
-      const std::vector<TensorView> inputs = views_at(problem.inputs, max_inputs);
-      const std::vector<TensorView> outputs = views_at(problem.outputs, max_outputs);
-      contender.workspace_bytes = grows ? 0 : contender.kernel->workspace_bytes(inputs, outputs);
+      Contender contender{make_choice(problem, ranges, candidate, variable_shape)};
       if (contender.workspace_bytes > workspace_limit) {
         line.refusal = fmt::format("needs {} bytes of scratch memory; the workspace limit leaves {}",
                                    contender.workspace_bytes, workspace_limit);
       } else {
-        contender.candidate = std::move(candidate);
         contenders.push_back(std::move(contender));
       }
     }
@@ -286,6 +237,12 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
   const auto best = std::min_element(contenders.begin(), contenders.end(), [](const Contender& a, const Contender& b) {
     return a.median_us < b.median_us;  // not timed: 0, and the first, best-estimated one wins
   });
+  if (best->median_us > 0) {
+    std::vector<TimedCandidate>& ranking = rankings_[key];
+    for (const Contender& contender : contenders) ranking.push_back({contender.candidate, contender.median_us});
+    std::stable_sort(ranking.begin(), ranking.end(),
+                     [](const TimedCandidate& a, const TimedCandidate& b) { return a.median_us < b.median_us; });
+  }
   chosen_.emplace(key, candidate_key(best->candidate));
   for (PlanCandidate& line : choice.report) {
     for (const Contender& contender : contenders) {
@@ -296,11 +253,10 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
       }
     }
   }
-  choice.candidate = best->candidate;
-  choice.weights = best->weights;
-  choice.device_weights = best->device_weights;
-  choice.kernel = best->kernel;
-  choice.workspace_bytes = best->workspace_bytes;
+  std::vector<PlanCandidate> report = std::move(choice.report);
+  choice = std::move(static_cast<Choice&>(*best));
+  choice.problem = key;
+  choice.report = std::move(report);
   return choice;
 }
 

@@ -45,6 +45,7 @@ struct DeviceWeights {
 
 /// What was chosen for one step and one profile.
 struct Choice {
+  std::string problem;  ///< its key; equal problems take equal kernels
   Candidate candidate;
   bool on_host = false;  ///< the candidate is the CPU backend's
   std::shared_ptr<const AlignedWeights> weights;
@@ -53,6 +54,14 @@ struct Choice {
   PlanWeight code;                    ///< in the code section; left to the caller
   std::uint64_t workspace_bytes = 0;  ///< at the profile's maximum
   std::vector<PlanCandidate> report;  ///< all candidates; `step` and `profile` are left to the caller
+};
+/// Of one step: what each profile chose. Empty for steps that the runtime itself carries out.
+using StepChoices = std::vector<Choice>;
+
+/// A candidate with its time alone.
+struct TimedCandidate {
+  Candidate candidate;
+  double median_us = 0;
 };
 
 class TacticChooser {
@@ -63,6 +72,12 @@ class TacticChooser {
   /// `variable_shape`: the shapes are not known before the step runs, so nothing can be timed.
   /// Throws Error(unsupported) with all refusals if nothing is left.
   Choice choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit, bool variable_shape);
+
+  /// A candidate made ready to run; `problem` and `report` are left empty.
+  Choice make_choice(const Problem& problem, const ShapeRanges& ranges, const Candidate& candidate,
+                     bool variable_shape = false) const;
+  /// All candidates that were timed for a problem, or found in the cache, fastest first. Empty if none was.
+  std::span<const TimedCandidate> ranking(const std::string& problem) const;
 
   int num_timed() const { return num_timed_; }
   /// Compiles ahead, many at once, what `choose` will need for these problems. Does nothing on the host.
@@ -83,6 +98,7 @@ class TacticChooser {
   int num_timed_ = 0;
   // The same problem again (ResNet's repeated blocks): the choice is known. Keyed like the timing cache.
   std::map<std::string, std::string> chosen_;
+  std::map<std::string, std::vector<TimedCandidate>> rankings_;
 };
 
 /// Everything that can change a kernel's speed: operator, types, shapes, device, threads, version.

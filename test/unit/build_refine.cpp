@@ -1,0 +1,134 @@
+// Choices between close candidates, made in the network.
+#include <nlohmann/json.hpp>
+
+#include <gtest/gtest.h>
+
+#include "build/builder.hpp"
+#include "build/network_timing.hpp"
+#include "build/refine.hpp"
+#include "graph/text.hpp"
+#include "ops/registry.hpp"
+#include "support/build_and_run.hpp"
+
+namespace tenfold {
+namespace {
+
+constexpr const char* kConvolution = R"(
+    graph g(%x: float32[1, 24, 20, 20]) {
+      %w = constant float32[40, 24, 3, 3] random(1)
+      %y = Conv(%x, %w, _) {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1}
+      return %y
+    })";
+
+/// An engine file as time_profiles takes it.
+EngineFile engine_file(BuildResult result) {
+  EngineFile file;
+  file.plan = std::move(result.plan);
+  const auto bytes = std::make_shared<AlignedWeights>(PackedWeights{{result.weights}, {}});
+  file.weights = {bytes->blobs[0].data(), bytes->blobs[0].size(), bytes};
+  return file;
+}
+
+/// Of the convolution.
+std::string chosen(const BuildResult& result) {
+  for (const PlanCandidate& line : result.plan.report) {
+    if (line.chosen && line.tactic.starts_with("conv.")) return candidate_key({line.tactic, line.parameters, "", 0});
+  }
+  return "";
+}
+
+std::string fastest_alone(const BuildResult& result) {
+  const PlanCandidate* best = nullptr;
+  for (const PlanCandidate& line : result.plan.report) {
+    if (line.median_us > 0 && line.tactic.starts_with("conv.") && (best == nullptr || line.median_us < best->median_us))
+      best = &line;
+  }
+  return best == nullptr ? "" : candidate_key({best->tactic, best->parameters, "", 0});
+}
+
+TEST(NetworkTiming, ASlowerKernelMakesASlowerNetwork) {
+  const Graph graph = parse_graph(R"(
+    graph g(%a: float32[160, 160], %b: float32[160, 160]) {
+      %y = MatMul(%a, %b)
+      return %y
+    })");
+  BuildOptions options;
+  options.num_threads = 1;
+  options.profiles = {{}, {}};
+  EngineFile file = engine_file(build(graph, cpu_backend(), options));
+  ASSERT_EQ(file.plan.profiles.size(), 2);
+  for (PlanStep& step : file.plan.steps) {
+    if (step.op_type != "MatMul") continue;
+    ASSERT_NE(step.choices[1].tactic, "reference");
+    step.choices[1] = PlanChoice{.tactic = "reference"};
+  }
+  const std::vector<double> ratios = time_profiles(std::move(file), cpu_backend(), {.rounds = 5, .round_us = 500});
+  ASSERT_EQ(ratios.size(), 1);
+  EXPECT_GT(ratios[0], 2);
+}
+
+TEST(Refine, TheNetworkDecidesBetweenCloseCandidates) {
+  const Graph graph = parse_graph(kConvolution);
+  BuildOptions options;
+  options.num_threads = 1;
+  options.opt_level = 4;
+  options.timing_cache = "";
+  nlohmann::json cache = nlohmann::json::parse(build(graph, cpu_backend(), options).timing_cache);
+  // All kernels as fast as each other, alone: every build comes to the same order.
+  std::vector<std::string> networks;
+  for (auto& [key, entries] : cache["entries"].items()) {
+    if (key.starts_with("network")) networks.push_back(key);
+    double time = 10;
+    for (auto& [candidate, us] : entries.items()) us = time += 0.01;
+  }
+  for (const std::string& key : networks) cache["entries"].erase(key);
+
+  options.timing_cache = cache.dump();
+  const BuildResult measured = build(graph, cpu_backend(), options);
+  cache = nlohmann::json::parse(measured.timing_cache);
+  const auto with_ratio = [&](double ratio) {
+    int changed = 0;
+    for (auto& [key, entries] : cache["entries"].items()) {
+      if (!key.starts_with("network")) continue;
+      for (auto& [variant, value] : entries.items()) value = ratio, ++changed;
+    }
+    EXPECT_GE(changed, 1) << "no variant was timed";
+    options.timing_cache = cache.dump();
+    return build(graph, cpu_backend(), options);
+  };
+  const BuildResult slower = with_ratio(1.5);
+  EXPECT_EQ(chosen(slower), fastest_alone(slower));
+  const BuildResult faster = with_ratio(0.5);
+  EXPECT_NE(chosen(faster), fastest_alone(faster));
+
+  const std::vector<Tensor> inputs = test::random_inputs(graph, {}, 1);
+  const Engine first = test::build_engine(graph, options);  // with the cache of `faster`
+  Context context = first.make_context();
+  BuildOptions plain;
+  plain.num_threads = 1;
+  const Engine second = test::build_engine(graph, plain);
+  Context other = second.make_context();
+  // 216 terms below 1 with rounding errors of 2^-24 each, twice.
+  EXPECT_LT(test::relative_error(test::run_engine(other, graph, inputs), test::run_engine(context, graph, inputs)),
+            3e-5);
+}
+
+TEST(Refine, CancellingStopsIt) {
+  BuildOptions options;
+  options.opt_level = 5;
+  options.num_threads = 1;
+  bool refining = false;
+  options.on_progress = [&](const BuildProgress& progress) {
+    refining = refining || progress.item == "kernels in the network";
+  };
+  options.is_cancelled = [&] { return refining; };
+  try {
+    build(parse_graph(kConvolution), cpu_backend(), options);
+    EXPECT_FALSE(refining) << "cancelled, but not stopped";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::cancelled);
+  }
+}
+
+}  // namespace
+}  // namespace tenfold
