@@ -239,12 +239,8 @@ class DepthwiseKernel final : public Kernel {
     arguments.weights = weights_;
     arguments.bias = operand_of(launch.inputs, 2).data;
     arguments.operands = EpilogueOperands::from(launch.inputs, Conv::kFirstEpilogueInput);
-    const auto is_aligned = [this](const TensorView& view) {
-      const std::size_t bytes = std::min<std::size_t>(16, size_of(view.dtype) * static_cast<std::size_t>(vector_));
-      return reinterpret_cast<std::uintptr_t>(view.data) % bytes == 0 && view.pitch % vector_ == 0;
-    };
     ImageArguments& image = arguments.image;
-    const bool is_wide = image.channels % vector_ == 0 && is_aligned(x) && is_aligned(y);
+    const bool is_wide = image.channels % vector_ == 0 && is_vector_aligned(x, vector_) && is_vector_aligned(y, vector_);
     image.columns = is_wide ? image.channels / vector_ : image.channels;
     image.threads = x.dims[0] * image.out_height * divide_up(image.out_width, pixels_) * image.columns;
     LaunchConfig config;

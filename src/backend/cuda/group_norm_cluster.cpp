@@ -7,12 +7,10 @@
 // their factors stay in registers. The kernel may start early: it waits before it reads.
 #include <algorithm>
 
-#include "backend/cuda/epilogue_operands.hpp"
+#include "backend/cuda/group_norm.hpp"
 #include "backend/cuda/loop_nest.hpp"
 #include "backend/cuda/pointwise_text.hpp"
 #include "backend/cuda/row_text.hpp"
-#include "backend/cuda/tactic_tools.hpp"
-#include "ops/norm.hpp"
 
 namespace tenfold::cuda {
 namespace {
@@ -64,20 +62,9 @@ struct ClusterArguments {
 class ClusterGroupNorm final : public Kernel {
  public:
   static Refusal refuses(const Signature& signature) {
-    if (!signature.has_input(2) || !signature.has_output(0)) return "operands are missing";
+    if (auto refusal = refuses_group_norm(signature)) return refusal;
     const TensorType& x = signature.inputs[0];
-    if (layout_from(signature.op.attributes()) != ImageLayout::nhwc) return "the layout is nchw";
-    if (x.rank() < 3) return "the input is no image";
-    if (!is_device_float(x.dtype) || x.dtype != signature.outputs[0].dtype)
-      return "input and output are not of one float type";
-    const Dim& channels = x.dims.back();
-    const std::int64_t groups = signature.op.attributes().get_int("num_groups");
-    if (!channels.is_constant() || channels.constant() < 1) return "the number of channels is not known";
-    if (groups <= 0 || channels.constant() % groups != 0) return "the groups do not divide the channels";
-    for (std::size_t i = 1; i < 3; ++i) {
-      if (!is_device_float(signature.inputs[i].dtype) || signature.inputs[i].dims != std::vector<Dim>{channels})
-        return fmt::format("input {} is not one number a channel", i);
-    }
+    if (x.dtype != signature.outputs[0].dtype) return "input and output are of different types";
     const std::optional<Slab> slab = slab_of(signature.op, x);
     if (!slab) return "groups of 16 bytes are too wide, or there are none";
     std::int64_t pixels = 1;
@@ -91,7 +78,7 @@ class ClusterGroupNorm final : public Kernel {
     if (bytes > kMostSharedBytes)
       return fmt::format("{} bytes of an image do not fit in the shared memory of a block ({})", bytes,
                          kMostSharedBytes);
-    return refuses_epilogue_operands(signature.inputs, kFirstOperand, signature.outputs[0]);
+    return std::nullopt;
   }
 
   static Source source(const KernelSpec& spec, const DeviceTraits& traits) {
@@ -257,19 +244,11 @@ extern "C" __global__ void __launch_bounds__({threads}) normalize(const __grid_c
 
   void run(const Launch& launch) const override {
     const TensorView& x = launch.inputs[0];
-    const TensorView& y = launch.outputs[0];
     if (x.num_elements() == 0) return;
     ClusterArguments arguments;
-    arguments.x = x.data;
-    arguments.y = y.data;
-    arguments.scale = launch.inputs[1].data;
-    arguments.bias = launch.inputs[2].data;
-    arguments.x_pitch = x.pitch;
-    arguments.y_pitch = y.pitch;
-    arguments.operands = EpilogueOperands::from(launch.inputs, kFirstOperand);
+    set_images(arguments, launch);
     const std::int64_t batch = x.dims[0];
-    const std::int64_t pixels = product_of_dims(x.dims, 1, x.dims.size() - 1);
-    arguments.pixels = static_cast<std::int32_t>(pixels);
+    const std::int64_t pixels = arguments.pixels;
     // More blocks until all processors have one, as long as each has enough to do; and as many as the memory asks for.
     std::int64_t blocks = 1;
     const auto shared_bytes = [&] {

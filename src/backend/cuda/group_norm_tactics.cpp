@@ -6,12 +6,10 @@
 // The second kernel finds the image in the second-level cache if it fits there.
 #include <algorithm>
 
-#include "backend/cuda/epilogue_operands.hpp"
+#include "backend/cuda/group_norm.hpp"
 #include "backend/cuda/loop_nest.hpp"
 #include "backend/cuda/pointwise_text.hpp"
 #include "backend/cuda/row_text.hpp"
-#include "backend/cuda/tactic_tools.hpp"
-#include "ops/norm.hpp"
 
 namespace tenfold::cuda {
 namespace {
@@ -32,30 +30,13 @@ struct GroupArguments {
   EpilogueOperands operands;
 };
 
-std::int64_t groups_of(const Op& op, std::int64_t channels) {
-  return op.type() == "InstanceNormalization" ? channels : op.attributes().get_int("num_groups");
-}
-
 class GroupNormKernel final : public Kernel {
  public:
   static Refusal refuses(const Signature& signature) {
-    if (!signature.has_input(2) || !signature.has_output(0)) return "operands are missing";
-    const TensorType& x = signature.inputs[0];
-    const Attributes attributes = signature.op.attributes();
-    if (layout_from(attributes) != ImageLayout::nhwc) return "the layout is nchw";
-    if (x.rank() < 3) return "the input is no image";
-    if (!is_device_float(x.dtype) || !is_device_float(signature.outputs[0].dtype)) return "the image is no float";
-    const Dim& channels = x.dims.back();
-    if (!channels.is_constant() || channels.constant() < 1) return "the number of channels is not known";
-    if (channels.constant() > kMostChannels)
-      return fmt::format("{} channels are more than {}", channels.constant(), kMostChannels);
-    const std::int64_t groups = groups_of(signature.op, channels.constant());
-    if (groups <= 0 || channels.constant() % groups != 0) return "the groups do not divide the channels";
-    for (std::size_t i = 1; i < 3; ++i) {
-      if (!is_device_float(signature.inputs[i].dtype) || signature.inputs[i].dims != std::vector<Dim>{channels})
-        return fmt::format("input {} is not one number a channel", i);
-    }
-    return refuses_epilogue_operands(signature.inputs, kFirstOperand, signature.outputs[0]);
+    if (auto refusal = refuses_group_norm(signature)) return refusal;
+    const std::int64_t channels = signature.inputs[0].dims.back().constant();
+    if (channels > kMostChannels) return fmt::format("{} channels are more than {}", channels, kMostChannels);
+    return std::nullopt;
   }
 
   static Source source(const KernelSpec& spec, const DeviceTraits&) {
@@ -250,24 +231,13 @@ extern "C" __global__ void __launch_bounds__({threads}) apply_elements(const __g
     const TensorView& y = launch.outputs[0];
     if (x.num_elements() == 0) return;
     GroupArguments arguments;
-    arguments.x = x.data;
-    arguments.y = y.data;
-    arguments.scale = launch.inputs[1].data;
-    arguments.bias = launch.inputs[2].data;
+    set_images(arguments, launch);
     arguments.partial = reinterpret_cast<float*>(launch.workspace.data());
-    arguments.operands = EpilogueOperands::from(launch.inputs, kFirstOperand);
-    arguments.x_pitch = x.pitch;
-    arguments.y_pitch = y.pitch;
     const std::int64_t batch = x.dims[0];
-    const std::int64_t pixels = product_of_dims(x.dims, 1, x.dims.size() - 1);
-    const auto is_aligned = [this](const TensorView& view) {
-      const std::size_t bytes = std::min<std::size_t>(16, size_of(view.dtype) * static_cast<std::size_t>(vector_));
-      return reinterpret_cast<std::uintptr_t>(view.data) % bytes == 0 && view.pitch % vector_ == 0;
-    };
-    const bool is_wide = is_aligned(x) && is_aligned(y);
+    const std::int64_t pixels = arguments.pixels;
+    const bool is_wide = is_vector_aligned(x, vector_) && is_vector_aligned(y, vector_);
     const std::int64_t columns = is_wide ? channels_ / vector_ : channels_;
     const std::int64_t lines = std::max<std::int64_t>(1, kThreads / columns);
-    arguments.pixels = static_cast<std::int32_t>(pixels);
     arguments.channels = static_cast<std::int32_t>(channels_);
     arguments.groups = static_cast<std::int32_t>(groups_);
     constexpr std::int64_t kBlocksPerSm = 4, kPixelsPerThread = 4;
@@ -460,22 +430,11 @@ extern "C" __global__ void __launch_bounds__(kBlock) elements(const __grid_const
     const TensorView& y = launch.outputs[0];
     if (x.num_elements() == 0) return;
     GroupArguments arguments;
-    arguments.x = x.data;
-    arguments.y = y.data;
-    arguments.scale = launch.inputs[1].data;
-    arguments.bias = launch.inputs[2].data;
-    arguments.operands = EpilogueOperands::from(launch.inputs, kFirstOperand);
-    arguments.x_pitch = x.pitch;
-    arguments.y_pitch = y.pitch;
-    arguments.pixels = static_cast<std::int32_t>(product_of_dims(x.dims, 1, x.dims.size() - 1));
+    set_images(arguments, launch);
     arguments.channels = static_cast<std::int32_t>(channels_);
     arguments.groups = static_cast<std::int32_t>(groups_);
-    const auto is_aligned = [this](const TensorView& view) {
-      const std::size_t bytes = std::min<std::size_t>(16, size_of(view.dtype) * static_cast<std::size_t>(vector_));
-      return reinterpret_cast<std::uintptr_t>(view.data) % bytes == 0 && view.pitch % vector_ == 0;
-    };
     LaunchConfig config;
-    config.function = is_aligned(x) && is_aligned(y) ? vectors_ : elements_;
+    config.function = is_vector_aligned(x, vector_) && is_vector_aligned(y, vector_) ? vectors_ : elements_;
     config.grid = {static_cast<unsigned>(groups_), static_cast<unsigned>(x.dims[0]), 1};
     config.block.x = kBlock;
     const std::int64_t size = channels_ / groups_;

@@ -184,10 +184,7 @@ extern "C" __global__ void __launch_bounds__({threads}) elements(const __grid_co
     const TensorView& y = launch.outputs[0];
     if (y.num_elements() == 0) return;
     ImageArguments arguments = image_arguments(parts_.spec->window, parts_.spec->kernel, x, y);
-    const auto is_aligned = [this](const TensorView& view) {
-      return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 && view.pitch % vector_ == 0;
-    };
-    const bool is_wide = arguments.channels % vector_ == 0 && is_aligned(x) && is_aligned(y);
+    const bool is_wide = arguments.channels % vector_ == 0 && is_vector_aligned(x, vector_) && is_vector_aligned(y, vector_);
     arguments.columns = is_wide ? arguments.channels / vector_ : arguments.channels;
     arguments.threads = y.num_elements() / arguments.channels * arguments.columns;
     LaunchConfig config;

@@ -1,6 +1,8 @@
 // What the tactics of this folder share: estimates, checks, and tactics without parameters and packed weights.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -82,6 +84,11 @@ inline std::int64_t product_of_dims(std::span<const std::int64_t> dims, std::siz
 inline std::optional<int> normalized_axis(std::int64_t axis, int rank) {
   if (axis < -rank || axis >= rank) return std::nullopt;
   return static_cast<int>(axis < 0 ? axis + rank : axis);
+}
+/// Can `vector` elements, or 16 bytes of them if those are more, be loaded at once at the start of every row?
+inline bool is_vector_aligned(const TensorView& view, std::int64_t vector) {
+  const std::size_t bytes = std::min<std::size_t>(16, size_of(view.dtype) * static_cast<std::size_t>(vector));
+  return reinterpret_cast<std::uintptr_t>(view.data) % bytes == 0 && view.pitch % vector == 0;
 }
 inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
