@@ -148,6 +148,8 @@ class Backend {
   virtual std::string device_name() const = 0;
   /// Is its memory host memory? Then inputs and outputs are used in place.
   virtual bool is_host() const = 0;
+  /// What the address of an operand that is no pitched view must be a multiple of, in bytes.
+  virtual std::int64_t operand_alignment() const { return 1; }
 
   virtual std::unique_ptr<Stream> make_stream(const StreamOptions& options) const = 0;
   /// Throws Error(out_of_memory) saying how much was asked for.

@@ -344,13 +344,14 @@ class Builder {
         return !choice.on_host && question(*choice.kernel);
       });
     };
-    PitchRules rules;
-    rules.input = [&](int step, int operand, std::int64_t alignment) {
+    ViewRules rules;
+    rules.alignment = backend_.operand_alignment();
+    rules.pitched_input = [&](int step, int operand, std::int64_t alignment) {
       return accepts(step, [&](const Kernel& kernel) {
         return kernel.accepts_pitched_input(operand) && alignment % kernel.pitched_input_alignment() == 0;
       });
     };
-    rules.output = [&](int step, int operand) {
+    rules.pitched_output = [&](int step, int operand) {
       return accepts(step, [&](const Kernel& kernel) { return kernel.accepts_pitched_output(operand); });
     };
     const std::vector<bool> removed = make_views(lowered, rules);

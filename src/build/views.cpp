@@ -17,7 +17,7 @@ struct Use {
 
 class ViewMaker {
  public:
-  ViewMaker(LoweredPlan& lowered, const PitchRules& rules) : plan_(lowered.plan), rules_(rules) {
+  ViewMaker(LoweredPlan& lowered, const ViewRules& rules) : plan_(lowered.plan), rules_(rules) {
     readers_.resize(plan_.values.size());
     writer_.resize(plan_.values.size());
     in_block_.resize(plan_.values.size(), false);
@@ -102,21 +102,24 @@ class ViewMaker {
     const PlanValue& entry = value(id);
     return entry.storage == Storage::view ? entry.view_of : id;
   }
-  /// Bytes that the start and the pitch of a part are known to be multiples of; 1 where they depend on symbols.
-  static std::int64_t alignment_of(const Placement& placement, DType dtype) {
-    if (!placement.offset.is_constant() || !placement.pitch.is_constant()) return 1;
-    return std::gcd(placement.offset.constant(), placement.pitch.constant()) *
-           static_cast<std::int64_t>(size_of(dtype));
+  /// What a dimension is a multiple of whatever its symbols are: 0 for 0.
+  static std::int64_t divisor_of(const Dim& dim) {
+    if (dim.is_constant()) return dim.constant();
+    std::int64_t divisor = 0;
+    for (const Dim::Term& term : dim.terms()) divisor = std::gcd(divisor, term.coefficient);
+    return divisor;
   }
   /// May the value and its reshaped aliases, whose rows must be the value's own, be read where they are placed?
   bool all_readers_accept(std::int32_t id, const Placement& placement, int except) {
-    if (!placement.pitched) return true;
-    const std::int64_t alignment = alignment_of(placement, value(id).type.dtype);
+    const auto element_bytes = static_cast<std::int64_t>(size_of(value(id).type.dtype));
+    const std::int64_t start = divisor_of(placement.offset);
+    if (!placement.pitched) return start * element_bytes % rules_.alignment == 0;
+    const std::int64_t alignment = std::gcd(start, divisor_of(placement.pitch)) * element_bytes;
     const auto accept = [&](std::int32_t read) {
       const std::vector<Use>& uses = readers_[static_cast<std::size_t>(read)];
       return std::all_of(uses.begin(), uses.end(), [&](const Use& use) {
         return use.step == except ||
-               (!removed_[static_cast<std::size_t>(use.step)] && rules_.input(use.step, use.operand, alignment));
+               (!removed_[static_cast<std::size_t>(use.step)] && rules_.pitched_input(use.step, use.operand, alignment));
       });
     };
     const std::vector<std::int32_t>& aliases = aliases_[static_cast<std::size_t>(id)];
@@ -176,7 +179,7 @@ class ViewMaker {
       if (list_of_[static_cast<std::size_t>(writer.step)] != list_of_[static_cast<std::size_t>(index)]) return;
       const PlanStep& producer = *steps_[static_cast<std::size_t>(writer.step)];
       if (!producer.blocks.empty() || !producer.bindings.empty() || producer.op_type == "DimValues") return;
-      if (placement->pitched && !rules_.output(writer.step, writer.operand)) return;
+      if (placement->pitched && !rules_.pitched_output(writer.step, writer.operand)) return;
       if (!all_readers_accept(id, *placement, index)) return;
       placements.push_back(*placement);
     }
@@ -235,7 +238,7 @@ class ViewMaker {
   }
 
   Plan& plan_;
-  const PitchRules& rules_;
+  const ViewRules& rules_;
   std::vector<PlanStep*> steps_;
   std::vector<int> list_of_;
   int num_lists_ = 0;
@@ -260,7 +263,7 @@ void erase_steps(std::vector<PlanStep>& steps, const std::vector<bool>& removed,
 
 }  // namespace
 
-std::vector<bool> make_views(LoweredPlan& lowered, const PitchRules& rules) {
+std::vector<bool> make_views(LoweredPlan& lowered, const ViewRules& rules) {
   std::vector<bool> removed = ViewMaker(lowered, rules).run();
   int index = 0;
   erase_steps(lowered.plan.steps, removed, index);

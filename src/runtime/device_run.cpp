@@ -46,8 +46,8 @@ void Executor::enqueue(Stream* stream) {
 
 bool Executor::can_use_in_place(const void* address) const {
   if (backend_.is_host()) return true;
-  constexpr std::uintptr_t kAlignment = 16;  // kernels load so many bytes at once
-  return reinterpret_cast<std::uintptr_t>(address) % kAlignment == 0 && backend_.is_device_address(address);
+  const auto alignment = static_cast<std::uintptr_t>(backend_.operand_alignment());
+  return reinterpret_cast<std::uintptr_t>(address) % alignment == 0 && backend_.is_device_address(address);
 }
 
 void Executor::bind_device_inputs(bool waits) {

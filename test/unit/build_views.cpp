@@ -1,4 +1,7 @@
 // Which parts become views, and where they lie.
+#include <algorithm>
+
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "base/error.hpp"
@@ -17,10 +20,19 @@ const PlanValue& value_named(const Plan& plan, std::string_view name) {
   throw Error(Code::internal, "no such value");
 }
 
-/// Kernels that take pitched operands everywhere, inputs at multiples of `alignment` bytes.
-PitchRules rules(std::int64_t alignment) {
-  return {.input = [alignment](int, int, std::int64_t bytes) { return bytes % alignment == 0; },
-          .output = [](int, int) { return true; }};
+/// Kernels that take pitched operands everywhere, and all inputs at multiples of `alignment` bytes.
+ViewRules rules(std::int64_t alignment) {
+  return {.pitched_input = [alignment](int, int, std::int64_t bytes) { return bytes % alignment == 0; },
+          .pitched_output = [](int, int) { return true; },
+          .alignment = alignment};
+}
+
+/// Steps that became views when operands begin at multiples of 16 bytes.
+std::size_t num_removed(std::string_view text) {
+  const Graph graph = parse_graph(text, make_op);
+  LoweredPlan lowered = lower(graph);
+  const std::vector<bool> removed = make_views(lowered, rules(16));
+  return static_cast<std::size_t>(std::count(removed.begin(), removed.end(), true));
 }
 
 constexpr std::string_view kParts = R"(
@@ -93,6 +105,64 @@ graph g(%x: float16[6, 16], %z: float16[6, 24]) {
   EXPECT_EQ(lowered.plan.steps.size(), steps - 1);
   EXPECT_EQ(value_named(lowered.plan, "b").view_offset, Dim(16));
   EXPECT_EQ(value_named(lowered.plan, "r").pitch, Dim(40));
+}
+
+TEST(Views, ContiguousPartsBeginWhereOperandsMay) {
+  // Rows of 10 bytes: 8 of them are a multiple of 16, 2 are not.
+  for (const auto& [rows, expected] : {std::pair(8, 1U), std::pair(2, 0U)}) {
+    EXPECT_EQ(num_removed(fmt::format(R"(
+graph g(%x: float16[12, 5]) {{
+  %y = Relu(%x)
+  %a = Slice(%y) {{starts=[{}], ends=[12], axes=[0], steps=[1]}}
+  %b = Relu(%a)
+  return %b
+}}
+)",
+                                      rows)),
+              expected)
+        << "Slice at row " << rows;
+    EXPECT_EQ(num_removed(fmt::format(R"(
+graph g(%x: float16[12, 5]) {{
+  %y = Relu(%x)
+  %a, %b = Split(%y) {{axis=0, sizes=[{}, {}]}}
+  %c = Relu(%a)
+  %d = Relu(%b)
+  return %c, %d
+}}
+)",
+                                      rows, 12 - rows)),
+              expected)
+        << "Split at row " << rows;
+    EXPECT_EQ(num_removed(fmt::format(R"(
+graph g(%x: float16[{}, 5], %z: float16[3, 5]) {{
+  %a = Relu(%x)
+  %b = Relu(%z)
+  %c = Concat(%a, %b) {{axis=0}}
+  %d = Relu(%c)
+  return %d
+}}
+)",
+                                      rows)),
+              expected)
+        << "Concat at row " << rows;
+  }
+}
+
+TEST(Views, WhereAPartBeginsIsKnownOfEverySize) {
+  for (const auto& [columns, expected] : {std::pair(16, 1U), std::pair(12, 0U)}) {
+    EXPECT_EQ(num_removed(fmt::format(R"(
+graph g(%x: float16[n, {0}], %z: float16[n, {0}]) {{
+  %a = Relu(%x)
+  %b = Relu(%z)
+  %c = Concat(%a, %b) {{axis=0}}
+  %d = Relu(%c)
+  return %d
+}}
+)",
+                                      columns)),
+              expected)
+        << columns << " columns";
+  }
 }
 
 }  // namespace

@@ -215,6 +215,7 @@ class CudaBackend final : public Backend {
     return fmt::format("{}, {} multiprocessors", traits_.name, traits_.num_sms);
   }
   bool is_host() const override { return false; }
+  std::int64_t operand_alignment() const override { return 16; }  // vectors, asynchronous copies, tensor maps
 
   std::unique_ptr<Stream> make_stream(const StreamOptions& /*options*/) const override {
     need_device();
