@@ -1,5 +1,7 @@
 """tenfold-tensorrt: what it adds, and that it never stands in front of another package called tensorrt."""
 
+import ast
+import graphlib
 import shutil
 import subprocess
 import sys
@@ -53,3 +55,13 @@ def test_versions_can_be_chosen(tmp_path):
     assert python(code, tmp_path).startswith("10.16")
     assert python(code, tmp_path, TENFOLD_TENSORRT_VERSION="8.6") == "8.6.1"
     assert python(code, tmp_path, TENFOLD_TENSORRT_VERSION="11").startswith("11.")
+
+
+def test_no_two_files_of_the_module_import_each_other():
+    files = {path.stem: path for path in (REPOSITORY / "python" / "tenfold" / "tensorrt").glob("*.py")}
+    imports = {}
+    for name, path in files.items():
+        nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.level == 1]
+        imports[name] = {m for n in nodes for m in ([n.module] if n.module else [a.name for a in n.names]) if m in files}
+    ordered = list(graphlib.TopologicalSorter(imports).static_order())  # raises CycleError, which names the circle
+    assert len(ordered) == len(files)

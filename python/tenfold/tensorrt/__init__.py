@@ -10,8 +10,8 @@ import os as _os
 from . import cudart, enums as _enums, version as _version
 from .builder import Builder
 from .config import IBuilderConfig, IOptimizationProfile, ITimingCache
-from .context import IExecutionContext
-from .engine import ICudaEngine, IRuntimeConfig, ISerializationConfig, Runtime
+from .context import IExecutionContext, IRuntimeConfig
+from .engine import ICudaEngine, ISerializationConfig, Runtime
 from .errors import Error
 from .inspector import EngineInspector
 from .interfaces import (

@@ -5,15 +5,17 @@ import os
 
 from . import precision, version
 from ._core_access import _core
+from .calibration import calibrate
 from .config import IBuilderConfig, IOptimizationProfile, ITimingCache
+from .engine import PLAN_KEY, Runtime
 from .enums import BuilderFlag, HardwareCompatibilityLevel, NetworkDefinitionCreationFlag, Severity, mask_of
 from .errors import Error, argument_error, unsupported
 from .interfaces import IGpuAllocator, IStreamWriter, Reporter, Scoped, check_logger
+from .lowering import Lowering
 from .network import INetworkDefinition
-from .values import IHostMemory, as_int
-
-# What a plan says about the network in the terms of this API; in the engine's metadata.
-PLAN_KEY = "tenfold.tensorrt"
+from .plugins import get_plugin_registry
+from .tensor import FLOATS
+from .values import IHostMemory, as_int, core_dtype, trt_dtype
 
 
 class Builder(Reporter, Scoped):
@@ -56,8 +58,6 @@ class Builder(Reporter, Scoped):
         plan = self.build_serialized_network(network, config)
         if plan is None:
             return None
-        from .engine import Runtime
-
         return Runtime(self._logger).deserialize_cuda_engine(plan)
 
     build_engine = build_engine_with_config
@@ -104,8 +104,6 @@ class Builder(Reporter, Scoped):
                     )
         profiles = _profiles(network, config)
         if config.get_flag(BuilderFlag.INT8):
-            from .calibration import calibrate
-
             calibrate(self, network, config, profiles)  # fills the calibration cache
             raise unsupported(
                 "BuilderFlag.INT8 (arithmetic in int8)",
@@ -198,8 +196,6 @@ class Builder(Reporter, Scoped):
         self._allocator = allocator
 
     def get_plugin_registry(self):
-        from .plugins import get_plugin_registry
-
         return get_plugin_registry()
 
 
@@ -252,10 +248,6 @@ def _profiles(network, config):
 
 def _finish(network, config):
     """A copy of the compiler's network with its outputs marked, and what the plan says about it."""
-    from .lowering import Lowering
-    from .tensor import FLOATS
-    from .values import core_dtype, trt_dtype
-
     network._sync()
     core = network._core.copy()
     for number in core.outputs:

@@ -9,7 +9,7 @@ import ctypes
 from .enums import ExecutionContextAllocationStrategy, ProfilingVerbosity, Severity, TensorLocation, as_member
 from .errors import Error, argument_error, state_error, unsupported
 from .interfaces import IDebugListener, IGpuAllocator, IOutputAllocator, IProfiler, Reporter, Scoped
-from .values import Dims, as_dims, as_int, trt_dtype, volume
+from .values import Dims, as_dims, as_int, nptype, trt_dtype, volume
 
 _ALIGNMENT = 256
 _nothing = ctypes.create_string_buffer(64)  # stands for an input while only shapes are asked for
@@ -31,6 +31,17 @@ def _address(memory, what):
     if isinstance(memory, ctypes.c_void_p):
         return memory.value or 0, memory
     return as_int(memory, what), None
+
+
+class IRuntimeConfig:
+    def __init__(self):
+        self._strategy = ExecutionContextAllocationStrategy.STATIC
+
+    def set_execution_context_allocation_strategy(self, strategy):
+        self._strategy = as_member(ExecutionContextAllocationStrategy, strategy, "the strategy")
+
+    def get_execution_context_allocation_strategy(self):
+        return self._strategy
 
 
 class IExecutionContext(Reporter, Scoped):
@@ -504,8 +515,6 @@ class IExecutionContext(Reporter, Scoped):
         raise unsupported("IExecutionContext.set_communicator", "one process per device")
 
     def get_runtime_config(self):
-        from .engine import IRuntimeConfig
-
         config = IRuntimeConfig()
         config.set_execution_context_allocation_strategy(self._strategy)
         return config
@@ -539,7 +548,6 @@ class IExecutionContext(Reporter, Scoped):
     def set_shape_input(self, binding, shape):
         """Values of an input that decides shapes: kept here and read by the run, as if an address had been set."""
         import numpy as np
-        from .values import nptype
 
         name = self._engine._binding(binding)[0]
         values = np.asarray(list(shape), nptype(self._engine.get_tensor_dtype(name)))
@@ -553,4 +561,4 @@ class IExecutionContext(Reporter, Scoped):
         return [] if held is None else [int(v) for v in held.reshape(-1)]
 
 
-__all__ = ["IExecutionContext", "Severity", "volume"]
+__all__ = ["IExecutionContext", "IRuntimeConfig", "Severity", "volume"]

@@ -4,7 +4,7 @@ import json
 import os
 
 from ._core_access import _core
-from .builder import PLAN_KEY
+from .context import IExecutionContext, IRuntimeConfig
 from .enums import (
     EngineCapability,
     EngineStat,
@@ -22,9 +22,13 @@ from .enums import (
     mask_of,
 )
 from .errors import Error, argument_error, unsupported
+from .inspector import EngineInspector
 from .interfaces import IGpuAllocator, IStreamReader, IStreamReaderV2, Reporter, Scoped, check_logger
+from .plugins import get_plugin_registry
 from .values import Dims, IHostMemory, as_int, trt_dtype, volume
 
+# What a plan says about the network in the terms of this API; in the engine's metadata.
+PLAN_KEY = "tenfold.tensorrt"
 _CHUNK = 16 << 20
 
 
@@ -128,8 +132,6 @@ class Runtime(Reporter, Scoped):
         raise unsupported("Runtime.load_runtime", "the plan as it is; with VERSION_COMPATIBLE it holds the model, too")
 
     def get_plugin_registry(self):
-        from .plugins import get_plugin_registry
-
         return get_plugin_registry()
 
 
@@ -158,17 +160,6 @@ class ISerializationConfig:
 
     def get_flag(self, flag):
         return bool(self._flags >> as_member(SerializationFlag, flag, "get_flag").value & 1)
-
-
-class IRuntimeConfig:
-    def __init__(self):
-        self._strategy = ExecutionContextAllocationStrategy.STATIC
-
-    def set_execution_context_allocation_strategy(self, strategy):
-        self._strategy = as_member(ExecutionContextAllocationStrategy, strategy, "the strategy")
-
-    def get_execution_context_allocation_strategy(self):
-        return self._strategy
 
 
 class _Bindings:
@@ -406,8 +397,6 @@ class ICudaEngine(_Bindings, Reporter, Scoped):
         return IRuntimeConfig()
 
     def create_execution_context(self, strategy=ExecutionContextAllocationStrategy.STATIC):
-        from .context import IExecutionContext
-
         if isinstance(strategy, IRuntimeConfig):
             strategy = strategy.get_execution_context_allocation_strategy()
         strategy = as_member(ExecutionContextAllocationStrategy, strategy, "create_execution_context: strategy")
@@ -421,8 +410,6 @@ class ICudaEngine(_Bindings, Reporter, Scoped):
         return self.create_execution_context(ExecutionContextAllocationStrategy.USER_MANAGED)
 
     def create_engine_inspector(self):
-        from .inspector import EngineInspector
-
         return EngineInspector._make(self)
 
     # --- Memory -----------------------------------------------------------------------------------------------------
@@ -465,4 +452,4 @@ class ICudaEngine(_Bindings, Reporter, Scoped):
         return volume(dims) * int(trt_dtype(self._check(name).dtype).itemsize)
 
 
-__all__ = ["ICudaEngine", "IRuntimeConfig", "ISerializationConfig", "Runtime", "Severity"]
+__all__ = ["ICudaEngine", "ISerializationConfig", "Runtime", "Severity"]

@@ -3,6 +3,7 @@
 import json
 
 from . import version
+from .context import IExecutionContext
 from .enums import LayerInformationFormat, ProfilingVerbosity, as_member
 from .errors import argument_error
 from .interfaces import Reporter
@@ -41,8 +42,6 @@ class EngineInspector(Reporter):
     @execution_context.setter
     def execution_context(self, context):
         """With a context, dimensions are those of its shapes where they are set."""
-        from .context import IExecutionContext
-
         if context is not None and not isinstance(context, IExecutionContext):
             raise argument_error(f"execution_context takes an IExecutionContext, got {type(context).__name__}")
         if context is not None and context.engine is not self._engine:

@@ -5,7 +5,7 @@ with the plan's own options; what kernels take was measured before and is rememb
 """
 
 from ._core_access import _core
-from .engine import ICudaEngine
+from .engine import PLAN_KEY, ICudaEngine
 from .enums import Severity, TensorLocation, WeightsRole, as_member
 from .errors import Error, argument_error, unsupported
 from .interfaces import Reporter, Scoped, check_logger
@@ -121,8 +121,6 @@ class Refitter(Reporter, Scoped):
                     }
                 )
             core = engine._core
-            from .builder import PLAN_KEY
-
             options = {key: value for key, value in engine._said.get("options", {}).items()}
             result = _core.compile(
                 self._model,
