@@ -19,7 +19,7 @@ python:  ## the Python package, installed into .venv
 
 test:  ## unit tests, then whole models against ONNX Runtime
 	./tools/setup.sh --test
-	$(CONFIGURE) -DTENFOLD_TESTS=ON
+	$(CONFIGURE) -DTENFOLD_TESTS=ON -DTENFOLD_BENCH=ON
 	cmake --build $(BUILD) --parallel $(JOBS)
 	ctest --test-dir $(BUILD) --output-on-failure
 	$(WHEEL)

@@ -15,6 +15,7 @@ seconds and then ends with code 3; --again measures them anew. Other models or v
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -110,7 +111,10 @@ def main():
         print(line_of(row), flush=True)
         report["rows"] = sorted([other for other in report["rows"] if key_of(other) != key_of(row)] + [row], key=lambda r: (r["batch"], -r["threads"], r["model"]))
         write(arguments.out, report)
-    reporting.plot(report, arguments.out.with_name(arguments.out.name + ".svg"))
+    if importlib.util.find_spec("matplotlib"):
+        reporting.plot(report, arguments.out.with_name(arguments.out.name + ".svg"))
+    else:
+        print("no picture: matplotlib is not installed", file=sys.stderr)
     for (threads, batch), ratios in reporting.groups(report["rows"]).items():
         print(f"{threads} threads, batch {batch}: {reporting.summary_of(ratios)}")
 

@@ -9,6 +9,7 @@ Settings, each runtime's best honest ones for answers in float32:
 * OpenVINO: reshaped to the fixed shapes, LATENCY, one stream, float32 (its default may be bfloat16).
 """
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -19,7 +20,7 @@ import time
 import numpy
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-RUNTIMES = ["tenfold", "onnxruntime", "openvino"]
+RUNTIMES = ["tenfold", "onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
 TITLES = {"tenfold": "Tenfold", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 PEERS = RUNTIMES[1:]
 
