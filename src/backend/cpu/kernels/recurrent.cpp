@@ -17,6 +17,10 @@ constexpr int kMaxRows = 6;
 constexpr int kMaxRows = 3;
 #endif
 
+constexpr int kLineFloats = 16;
+/// How far ahead one sequence alone, which does nothing but read, fetches its weights into the first-level cache.
+constexpr int kAheadFloats = 1024;
+
 /// acc[n][g] += sum_k h[n][k] * weights[k][g] for kRows sequences. One sequence alone takes even and odd k in turns:
 /// its few sums would otherwise wait for each other.
 template <int kGates, int kRows>
@@ -29,6 +33,8 @@ inline void multiply(const float* weights, const float* h, std::int64_t h_stride
     for (; k + 2 <= hidden; k += 2) {
       const Vec a = Vec::broadcast(h + k), b = Vec::broadcast(h + k + 1);
       const float* w = weights + k * kGates * kWidth;
+#pragma GCC unroll 8
+      for (int i = 0; i < 2 * kGates * kWidth; i += kLineFloats) __builtin_prefetch(w + kAheadFloats + i);
 #pragma GCC unroll 4
       for (int g = 0; g < kGates; ++g) {
         acc[0][g] = fma(a, Vec::load(w + g * kWidth), acc[0][g]);
