@@ -1,6 +1,8 @@
 // The products are vectors times a matrix that does not fit into the first-level cache: bound by reading the weights,
-// which a block reads once for up to kMaxRows sequences of the batch.
+// which a block reads once for up to kMaxSums sequences of the batch.
 #include "backend/cpu/kernels/recurrent.hpp"
+
+#include <algorithm>
 
 #include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/simd_math.hpp"
@@ -66,66 +68,87 @@ inline void store_units(Vec value, float* p, std::int64_t unit, std::int64_t hid
   }
 }
 
-/// One block for kRows sequences: sums begin with f.start, f.finish takes them. The input's sums have `input_gates`
-/// gates.
-template <int kGates, int kRows, typename F>
-inline void block_rows(const RecurrentStep& s, const float* weights, const float* h, std::int64_t block, std::int64_t n,
-                       int input_gates, F f) {
+/// A block's sums of up to kMaxSums sequences, in memory: for all of them the block's weights come into the first-level
+/// cache once, in pieces.
+constexpr int kMaxSums = 4 * kMaxRows;
+constexpr std::int64_t kPieceFloats = 4096;
+template <int kGates>
+using Sums = float[kMaxSums][kGates][kWidth];
+
+template <int kGates, int kRows>
+void add_product(const float* weights, const float* h, std::int64_t h_stride, std::int64_t depth,
+                 float (*sums)[kGates][kWidth]) {
   Vec acc[kRows][kGates];
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
-    const float* sums = s.sums + (n + r) * s.sums_stride + block * input_gates * kWidth;
 #pragma GCC unroll 4
-    for (int g = 0; g < kGates; ++g) acc[r][g] = f.start(sums, block, g);
+    for (int g = 0; g < kGates; ++g) acc[r][g] = Vec::load(sums[r][g]);
   }
-  multiply<kGates, kRows>(weights + block * s.hidden * kGates * kWidth, h + n * s.padded_hidden, s.padded_hidden,
-                          s.hidden, acc);
-  // Through memory: a loop over registers would have to be written out for every row.
-  alignas(64) float gates[kRows][kGates][kWidth];
+  multiply<kGates, kRows>(weights, h, h_stride, depth, acc);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int g = 0; g < kGates; ++g) acc[r][g].store(gates[r][g]);
-  }
-#pragma GCC unroll 1
-  for (int r = 0; r < kRows; ++r) {
-    const float* sums = s.sums + (n + r) * s.sums_stride + block * input_gates * kWidth;
-    Vec row[kGates];
-#pragma GCC unroll 4
-    for (int g = 0; g < kGates; ++g) row[g] = Vec::load(gates[r][g]);
-    f.finish(row, sums, block, n + r);
+    for (int g = 0; g < kGates; ++g) acc[r][g].store(sums[r][g]);
   }
 }
 
+/// `count` sequences in groups of equal size.
+template <int kGates>
+void add_products(const float* weights, const float* h, std::int64_t h_stride, std::int64_t depth, std::int64_t count,
+                  Sums<kGates>& sums) {
+  for (std::int64_t n = 0; n < count;) {
+    const std::int64_t rest = count - n, parts = (rest + kMaxRows - 1) / kMaxRows;
+    const std::int64_t rows = (rest + parts - 1) / parts;
+    const float* own_h = h + n * h_stride;
+    switch (rows) {
+      case 1:
+        add_product<kGates, 1>(weights, own_h, h_stride, depth, sums + n);
+        break;
+      case 2:
+        add_product<kGates, 2>(weights, own_h, h_stride, depth, sums + n);
+        break;
+#if defined(__AVX512F__)
+      case 4:
+        add_product<kGates, 4>(weights, own_h, h_stride, depth, sums + n);
+        break;
+      case 5:
+        add_product<kGates, 5>(weights, own_h, h_stride, depth, sums + n);
+        break;
+      case 6:
+        add_product<kGates, 6>(weights, own_h, h_stride, depth, sums + n);
+        break;
+#endif
+      default:
+        add_product<kGates, 3>(weights, own_h, h_stride, depth, sums + n);
+    }
+    n += rows;
+  }
+}
+
+/// Sums begin with f.start, f.finish takes them. The input's sums have `input_gates` gates.
 template <int kGates, typename F>
 void for_blocks(const RecurrentStep& s, const float* weights, const float* h, std::int64_t begin, std::int64_t end,
                 int input_gates, F f) {
+  alignas(64) Sums<kGates> sums;
   for (std::int64_t block = begin; block < end; ++block) {
-    for (std::int64_t n = 0; n < s.batch;) {
-      const std::int64_t rest = s.batch - n, parts = (rest + kMaxRows - 1) / kMaxRows;
-      const std::int64_t rows = (rest + parts - 1) / parts;
-      switch (rows) {
-        case 1:
-          block_rows<kGates, 1>(s, weights, h, block, n, input_gates, f);
-          break;
-        case 2:
-          block_rows<kGates, 2>(s, weights, h, block, n, input_gates, f);
-          break;
-#if defined(__AVX512F__)
-        case 4:
-          block_rows<kGates, 4>(s, weights, h, block, n, input_gates, f);
-          break;
-        case 5:
-          block_rows<kGates, 5>(s, weights, h, block, n, input_gates, f);
-          break;
-        case 6:
-          block_rows<kGates, 6>(s, weights, h, block, n, input_gates, f);
-          break;
-#endif
-        default:
-          block_rows<kGates, 3>(s, weights, h, block, n, input_gates, f);
+    const auto input_sums = [&](std::int64_t n) { return s.sums + n * s.sums_stride + block * input_gates * kWidth; };
+    for (std::int64_t first = 0; first < s.batch; first += kMaxSums) {
+      const std::int64_t count = std::min<std::int64_t>(kMaxSums, s.batch - first);
+      for (std::int64_t n = 0; n < count; ++n) {
+#pragma GCC unroll 4
+        for (int g = 0; g < kGates; ++g) f.start(input_sums(first + n), block, g).store(sums[n][g]);
       }
-      n += rows;
+      const std::int64_t piece = count <= kMaxRows ? s.hidden : kPieceFloats / (kGates * kWidth);
+      for (std::int64_t k = 0; k < s.hidden; k += piece) {
+        add_products<kGates>(weights + (block * s.hidden + k) * kGates * kWidth, h + first * s.padded_hidden + k,
+                             s.padded_hidden, std::min(piece, s.hidden - k), count, sums);
+      }
+      for (std::int64_t n = 0; n < count; ++n) {
+        Vec gates[kGates];
+#pragma GCC unroll 4
+        for (int g = 0; g < kGates; ++g) gates[g] = Vec::load(sums[n][g]);
+        f.finish(gates, input_sums(first + n), block, first + n);
+      }
     }
   }
 }
