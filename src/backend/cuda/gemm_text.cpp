@@ -161,12 +161,11 @@ tenfold_gemm(const __grid_constant__ TensorMap map_a, const __grid_constant__ Te
         for (int step = 0; step < args.steps_k; ++step) {
           const u32 barrier = full + 8 * stage;
           const bool ahead = loaded_ahead > 0;
-          if (ahead) {
-            --loaded_ahead;
-          } else {
-            barrier_wait(empty + 8 * stage, parity);
-            barrier_expect(barrier, kStageA + kStageB);
-          }
+          // Where nothing was loaded before, the wait is over at once. Under a condition it would make ptxas overlook
+          // that the consumers have more registers than the launch gave them, and spill in their epilogue.
+          barrier_wait(empty + 8 * stage, parity);
+          if (ahead) --loaded_ahead;
+          else barrier_expect(barrier, kStageA + kStageB);
 #pragma unroll
           for (int i = 0; i < kLoads; ++i) {
             load_a(stage_a + stage * kStageA + i * kBytesA, &map_a, barrier, args, at, step * kLoads + i, tap);
