@@ -32,11 +32,12 @@ Difference difference(const Tensor& actual, const Tensor& expected, double relat
       const double x = std::abs(as_double(value));
       if (std::isfinite(x) && x > result.scale) result.scale = x;
     }
-    // Half-precision results are themselves rounded: one unit in the last place of the type is within.
+    // Results of 8 and 16 bits are themselves rounded: one unit in the last place of the type is within.
     double step = 0;
     if (expected.dtype() == DType::float16) step = 0x1p-10;
     if (expected.dtype() == DType::bfloat16) step = 0x1p-7;
-    const double allowed = is_float(expected.dtype()) ? (relative + step) * result.scale : 0;
+    if (expected.dtype() == DType::float8e4m3) step = 0x1p-3;
+    const double allowed = step > 0 || is_float(expected.dtype()) ? (relative + step) * result.scale : 0;
     double worst = -1;
     for (std::size_t i = 0; i < e.size(); ++i) {
       const double x = as_double(a[i]);

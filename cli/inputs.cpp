@@ -76,7 +76,7 @@ Tensor parse_literal(const TensorInfo& info, const Shape& known_shape, bool is_s
     auto out = tensor.as_mutable<T>();
     for (std::size_t i = 0; i < out.size(); ++i) {
       const double value = values.size() == 1 ? values[0] : values[i];
-      if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
+      if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16> || std::is_same_v<T, Float8E4M3>) {
         out[i] = T(static_cast<float>(value));
       } else if constexpr (std::is_floating_point_v<T>) {
         out[i] = static_cast<T>(value);
@@ -113,7 +113,7 @@ Tensor random_tensor(DType dtype, const Shape& shape, std::uint64_t seed, std::s
   dispatch(dtype, [&]<typename T>() {
     for (T& value : tensor.as_mutable<T>()) {
       const std::uint64_t bits = random.next();
-      if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
+      if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16> || std::is_same_v<T, Float8E4M3>) {
         value = T(static_cast<float>(bits >> 40U) * 0x1p-23F - 1);
       } else if constexpr (std::is_floating_point_v<T>) {
         value = static_cast<T>(bits >> 40U) * static_cast<T>(0x1p-23) - 1;

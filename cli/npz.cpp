@@ -20,11 +20,12 @@ struct Spelling {
   DType dtype;
 };
 constexpr std::array kSpellings = {
-    Spelling{"<f4", DType::float32},  Spelling{"<f8", DType::float64},  Spelling{"<f2", DType::float16},
-    Spelling{"<V2", DType::bfloat16}, Spelling{"|V2", DType::bfloat16}, Spelling{"|i1", DType::int8},
-    Spelling{"|u1", DType::uint8},    Spelling{"<i2", DType::int16},    Spelling{"<u2", DType::uint16},
-    Spelling{"<i4", DType::int32},    Spelling{"<u4", DType::uint32},   Spelling{"<i8", DType::int64},
-    Spelling{"<u8", DType::uint64},   Spelling{"|b1", DType::boolean},
+    Spelling{"<f4", DType::float32},    Spelling{"<f8", DType::float64},  Spelling{"<f2", DType::float16},
+    Spelling{"<V2", DType::bfloat16},   Spelling{"|V2", DType::bfloat16}, Spelling{"|i1", DType::int8},
+    Spelling{"|u1", DType::uint8},      Spelling{"<i2", DType::int16},    Spelling{"<u2", DType::uint16},
+    Spelling{"<i4", DType::int32},      Spelling{"<u4", DType::uint32},   Spelling{"<i8", DType::int64},
+    Spelling{"<u8", DType::uint64},     Spelling{"|b1", DType::boolean},  Spelling{"<V1", DType::float8e4m3},
+    Spelling{"|V1", DType::float8e4m3},
 };
 
 // The header is a Python dictionary literal with three known keys. This reads just that.

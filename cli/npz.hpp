@@ -20,8 +20,8 @@ struct ArrayHeader {
   bool fortran_order = false;
   std::size_t data_offset = 0;
 };
-/// From the first bytes of a .npy file. NumPy has no bfloat16: two opaque bytes ("<V2", as ml_dtypes writes) count as
-/// one. Throws Error(invalid_argument).
+/// From the first bytes of a .npy file. NumPy has no bfloat16 and no float8e4m3: two opaque bytes ("<V2", as ml_dtypes
+/// writes) count as the one, one byte ("<V1") as the other. Throws Error(invalid_argument).
 ArrayHeader parse_npy_header(std::string_view bytes, std::string_view what);
 
 /// An open .npz file. Arrays are read one by one.

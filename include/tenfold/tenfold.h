@@ -58,7 +58,8 @@ typedef enum tenfold_dtype {
   TENFOLD_UINT32 = 10,
   TENFOLD_INT64 = 11,
   TENFOLD_UINT64 = 12,
-  TENFOLD_BOOL = 13 /* one byte, 0 or 1 */
+  TENFOLD_BOOL = 13,      /* one byte, 0 or 1 */
+  TENFOLD_FLOAT8E4M3 = 14 /* ONNX's FLOAT8E4M3FN */
 } tenfold_dtype;
 
 #define TENFOLD_MAX_RANK 8

@@ -26,7 +26,8 @@ enum class DType : std::uint8_t {
   uint32 = 10,
   int64 = 11,
   uint64 = 12,
-  boolean = 13,  ///< one byte, 0 or 1
+  boolean = 13,     ///< one byte, 0 or 1
+  float8e4m3 = 14,  ///< ONNX's FLOAT8E4M3FN: up to 448, NaN, no infinities; only stored, multiplied and converted
 };
 
 /// Bytes of one element; 0 for `undefined`.

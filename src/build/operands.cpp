@@ -13,7 +13,7 @@ constexpr std::size_t kAlignment = 64;
 /// always legal.
 void fill(std::byte* data, DType dtype, std::int64_t count) {
   std::memset(data, 0, static_cast<std::size_t>(count) * size_of(dtype));
-  if (!is_float(dtype)) return;
+  if (!is_float(dtype) && dtype != DType::float8e4m3) return;
   std::uint64_t state = 0x9e3779b97f4a7c15U;
   dispatch(dtype, [&]<typename T>() {
     if constexpr (!std::is_integral_v<T>) {

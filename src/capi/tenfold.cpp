@@ -24,7 +24,7 @@ namespace tenfold {
 namespace {
 
 static_assert(TENFOLD_INTERNAL == static_cast<int>(Code::internal));
-static_assert(TENFOLD_BOOL == static_cast<int>(DType::boolean));
+static_assert(TENFOLD_FLOAT8E4M3 == static_cast<int>(DType::float8e4m3));
 static_assert(TENFOLD_LOG_NONE == static_cast<int>(LogLevel::none));
 
 /// Empty until something fails.

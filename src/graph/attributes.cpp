@@ -66,7 +66,7 @@ std::string number(double value) {
 }
 std::string print(const Tensor& tensor) {
   std::string text = fmt::format("{}(", to_string(tensor.type()));
-  const bool integral = !is_float(tensor.dtype());
+  const bool integral = is_integer(tensor.dtype()) || tensor.dtype() == DType::boolean;
   bool first = true;
   const auto item = [&](const std::string& element) {
     if (!first) text += ", ";

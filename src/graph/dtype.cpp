@@ -27,6 +27,7 @@ constexpr std::array<DTypeInfo, kNumDTypes> kInfo{{
     {"int64", 8, false, true, true},
     {"uint64", 8, false, true, false},
     {"bool", 1, false, false, false},
+    {"float8e4m3", 1, false, false, true},
 }};
 const DTypeInfo& info(DType dtype) {
   const auto index = static_cast<std::size_t>(dtype);

@@ -5,6 +5,6 @@
 
 namespace tenfold {
 
-inline constexpr int kNumDTypes = 14;
+inline constexpr int kNumDTypes = 15;
 
 }  // namespace tenfold

@@ -11,6 +11,7 @@
 
 #include "base/error.hpp"
 #include "base/float16.hpp"
+#include "base/float8.hpp"
 #include "graph/dim.hpp"
 #include "graph/dtype.hpp"
 
@@ -148,6 +149,8 @@ decltype(auto) dispatch(DType dtype, F&& f) {
       return f.template operator()<std::uint64_t>();
     case DType::boolean:
       return f.template operator()<bool>();
+    case DType::float8e4m3:
+      return f.template operator()<Float8E4M3>();
     case DType::undefined:
       break;
   }

@@ -43,7 +43,7 @@ std::string plain_or_quoted(std::string_view name) {
 // --- Printing -------------------------------------------------------------------------------------------------------
 
 std::string elements(const Tensor& tensor) {
-  if (is_float(tensor.dtype())) {
+  if (is_float(tensor.dtype()) || tensor.dtype() == DType::float8e4m3) {
     // Shortest decimal that reads back to the same value of the tensor's own precision.
     if (tensor.dtype() == DType::float64) return fmt::format("{}", fmt::join(tensor.to_double(), ", "));
     const std::vector<double> values = tensor.to_double();
@@ -338,7 +338,7 @@ class Parser {
       for (T& element : tensor.as_mutable<T>()) {
         if constexpr (std::is_same_v<T, double>) {
           element = read_float();
-        } else if constexpr (std::is_same_v<T, float> || std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) {
+        } else if constexpr (!std::is_integral_v<T>) {
           element = T(static_cast<float>(read_float()));
         } else {
           element = static_cast<T>(read_int());

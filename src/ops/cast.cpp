@@ -1,6 +1,7 @@
 // Conversion between element types, rounding to nearest even; to integers towards zero. What ONNX leaves open is
-// settled so: values outside an integer type saturate, NaN becomes 0; integers wrap when narrowed. Attribute: to, the
-// name of the type ("float32"). Source: ONNX operator sets 6 to 24, Cast and CastLike.
+// settled so: values outside an integer type saturate, NaN becomes 0; integers wrap when narrowed. Attributes: to, the
+// name of the type ("float32"); saturate (default 1): what is beyond the range of float8 becomes its largest number,
+// with 0 it becomes NaN. Source: ONNX operator sets 6 to 24, Cast and CastLike.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -35,9 +36,14 @@ To convert(From value) {
 
 class Cast final : public Op {
  public:
-  explicit Cast(DType to) : to_(to) {}
+  /// `saturates` counts only for float8, and is true for all others.
+  Cast(DType to, bool saturates) : to_(to), saturates_(saturates || to != DType::float8e4m3) {}
   std::string_view type() const override { return "Cast"; }
-  Attributes attributes() const override { return {{"to", std::string(to_string(to_))}}; }
+  Attributes attributes() const override {
+    Attributes attributes{{"to", std::string(to_string(to_))}};
+    if (!saturates_) attributes.set("saturate", std::int64_t{0});
+    return attributes;
+  }
   void infer(InferContext& context) const override {
     check_num_inputs(context, 1, 1);
     check_num_outputs(context, 1, 1);
@@ -74,13 +80,20 @@ class Cast final : public Op {
       dispatch(to_, [&]<typename To>() {
         const From* in = x.as<const From>();
         To* out = y.as<To>();
-        for (std::int64_t i = 0; i < count; ++i) out[i] = convert<To>(in[i]);
+        for (std::int64_t i = 0; i < count; ++i) {
+          if constexpr (std::is_same_v<To, Float8E4M3>) {
+            out[i].bits = Float8E4M3::encode(convert<float>(in[i]), saturates_);
+          } else {
+            out[i] = convert<To>(in[i]);
+          }
+        }
       });
     });
   }
 
  private:
   DType to_;
+  bool saturates_;
 };
 
 class BitCast final : public Op {
@@ -122,13 +135,16 @@ void import_bit_cast(ImportNode& node) {
   node.set_output(0, node.add(std::make_shared<const BitCast>(to), node.inputs()));
 }
 
-OpPtr make_cast(const Attributes& attributes) { return std::make_shared<const Cast>(get_dtype(attributes, "to")); }
+OpPtr make_cast(const Attributes& attributes) {
+  return std::make_shared<const Cast>(get_dtype(attributes, "to"), attributes.get_int("saturate", 1) != 0);
+}
 
 void import_to(ImportNode& node, DType to) {
   require(node.has_input(0), Code::invalid_model, "input 0 is missing");
   const ValueId x = node.input(0);
   const bool same = node.graph().value(x).type.dtype == to;
-  node.set_output(0, same ? x : node.add(std::make_shared<const Cast>(to), {x}));
+  const bool saturates = node.attributes().get_int("saturate", 1) != 0;
+  node.set_output(0, same ? x : node.add(std::make_shared<const Cast>(to, saturates), {x}));
 }
 void import_cast(ImportNode& node) { import_to(node, dtype_from_onnx(node.attributes().get_int("to"))); }
 void import_cast_like(ImportNode& node) {

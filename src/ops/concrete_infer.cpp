@@ -66,7 +66,7 @@ const Tensor* ConcreteInfer::constant(int index) const {
 std::optional<std::vector<Dim>> ConcreteInfer::integers(int index) const {
   if (!has_input(index)) return std::nullopt;
   const TensorView& view = inputs_[static_cast<std::size_t>(index)];
-  if (is_float(view.dtype)) return std::nullopt;
+  if (!is_integer(view.dtype) && view.dtype != DType::boolean) return std::nullopt;
   const std::int64_t count = view.num_elements();
   if (count > kMaxKnownIntegers || (view.data == nullptr && count != 0)) return std::nullopt;
   const std::vector<std::int64_t> elements = load_int64(view);

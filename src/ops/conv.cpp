@@ -47,14 +47,14 @@ void check_group(const Dim& channels, std::int64_t group, std::string_view what)
           "{} {} are no multiple of the group {}", channels.to_string(), what, group);
 }
 
-/// Input and weights have one float type; or they are 8-bit integers, whose exact sums an epilogue must bring into
+/// Input and weights have one float type; or they are 8-bit integers or float8, whose sums an epilogue must bring into
 /// shape.
 void check_operands(const InferContext& context, const Epilogue& epilogue) {
   const DType x = context.input(0).dtype;
-  if (x == DType::int8 || x == DType::uint8) {
+  if (x == DType::int8 || x == DType::uint8 || x == DType::float8e4m3) {
     require(epilogue.output != DType::undefined, Code::invalid_model,
             "a convolution of {} needs the attribute 'to', the type of its result", to_string(x));
-    check_dtype(context, 1, DType::int8, "the weights");
+    check_dtype(context, 1, x == DType::float8e4m3 ? x : DType::int8, "the weights");
     return;
   }
   check_float(context, 0, "the input");

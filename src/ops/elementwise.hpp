@@ -20,7 +20,7 @@ bool accepts(Types types, DType dtype);
 void check_types(const InferContext& context, int index, Types types);
 template <typename T>
 constexpr bool accepts_type(Types types) {
-  constexpr bool floating = !std::is_integral_v<T>;
+  constexpr bool floating = !std::is_integral_v<T> && !std::is_same_v<T, Float8E4M3>;
   constexpr bool integer = std::is_integral_v<T> && !std::is_same_v<T, bool>;
   switch (types) {
     case Types::floats:
@@ -41,9 +41,11 @@ constexpr bool accepts_type(Types types) {
   return false;
 }
 
-/// The type a formula computes in: half-precision types are stored only.
+/// The type a formula computes in: floats of 8 and 16 bits are stored only.
 template <typename T>
-using ComputeType = std::conditional_t<std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>, float, T>;
+using ComputeType =
+    std::conditional_t<std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16> || std::is_same_v<T, Float8E4M3>,
+                       float, T>;
 
 /// Calls f(out_offset, offsets, strides, count) for runs of consecutive output elements; operand i of the run starts at
 /// offsets[i] and advances by strides[i], 0 or 1, an element. Throws unless every operand broadcasts to `out_dims`.

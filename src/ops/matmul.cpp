@@ -124,6 +124,8 @@ void MatMul::infer(InferContext& context) const {
   } else {
     check_same_dtype(context, 1, "the second matrix");
   }
+  require(a.dtype != DType::float8e4m3 || epilogue_.output != DType::undefined, Code::invalid_model,
+          "a matrix product of {} needs the attribute 'to', the type of its result", to_string(a.dtype));
   check_zero_point(zero_point_, epilogue_.output == DType::undefined ? DType::undefined : a.dtype);
   TensorType result{a.dtype, matmul_output_dims(a.dims, context.input(1).dims, trans_a_, trans_b_)};
   context.set_output(0, check_epilogue(epilogue_, std::move(result), context, kFirstEpilogueInput));

@@ -16,7 +16,8 @@ std::vector<double> load_doubles(const TensorView& view) {
 }
 
 std::vector<std::int64_t> load_int64(const TensorView& view) {
-  ensure(view.is_contiguous() && !is_float(view.dtype), "a reference reads contiguous integers here");
+  ensure(view.is_contiguous() && (is_integer(view.dtype) || view.dtype == DType::boolean),
+         "a reference reads contiguous integers here");
   std::vector<std::int64_t> values(static_cast<std::size_t>(view.num_elements()));
   dispatch(view.dtype, [&]<typename T>() {
     const T* data = view.as<const T>();

@@ -137,7 +137,7 @@ void import_pad(ImportNode& node) {
     value.reset();
     if (tensor != nullptr && tensor->num_elements() == 1 && tensor->dtype() == x.dtype) value = tensor->to_double()[0];
     // A double holds 64-bit integers up to 2^53 only.
-    if (value && !is_float(x.dtype) && std::abs(*value) > 0x1p53) value.reset();
+    if (value && is_integer(x.dtype) && std::abs(*value) > 0x1p53) value.reset();
   }
   if (!pads || !value || (node.has_input(3) && !axes)) {
     node.set_output(0, node.add(make_pad(attributes), node.inputs()));

@@ -137,7 +137,9 @@ OpPtr make_pointwise(const Attributes& attributes) {
 
 bool is_pointwise_operand(DType dtype) { return dtype == DType::boolean || is_pointwise_result(dtype); }
 
-bool is_pointwise_result(DType dtype) { return is_float(dtype) || dtype == DType::int8 || dtype == DType::uint8; }
+bool is_pointwise_result(DType dtype) {
+  return is_float(dtype) || dtype == DType::int8 || dtype == DType::uint8 || dtype == DType::float8e4m3;
+}
 
 int num_operands(PointwiseCode code) { return info(code).operands; }
 
@@ -256,7 +258,7 @@ void Pointwise::infer(InferContext& context) const {
   for (int i = 0; i < program_.num_inputs; ++i) {
     const TensorType& type = context.input(i);
     require(is_pointwise_operand(type.dtype), Code::invalid_model,
-            "input {} must be of a float type, int8, uint8 or bool, got {}", i, to_string(type.dtype));
+            "input {} must be of a float type, float8e4m3, int8, uint8 or bool, got {}", i, to_string(type.dtype));
     dims = i == 0 ? type.dims : broadcast_dims(dims, type.dims);
   }
   context.set_output(0, {result_, std::move(dims)});
@@ -312,13 +314,14 @@ TensorType check_epilogue(const Epilogue& epilogue, TensorType result, InferCont
   if (epilogue.output != DType::undefined) result.dtype = epilogue.output;
   if (epilogue.program.empty()) return result;
   require(is_pointwise_result(result.dtype), Code::invalid_model,
-          "an epilogue's result is stored as a float type, int8 or uint8, got {}", to_string(result.dtype));
+          "an epilogue's result is stored as a float type, float8e4m3, int8 or uint8, got {}", to_string(result.dtype));
   for (int i = 0; i < epilogue.num_extra_inputs(); ++i) {
     const int index = first_input + i;
     require(context.has_input(index), Code::invalid_model, "input {} of the epilogue is missing", index);
     const DType dtype = context.input(index).dtype;
     require(is_pointwise_operand(dtype), Code::invalid_model,
-            "input {} of the epilogue must be of a float type, int8, uint8 or bool, got {}", index, to_string(dtype));
+            "input {} of the epilogue must be of a float type, float8e4m3, int8, uint8 or bool, got {}", index,
+            to_string(dtype));
     check_broadcasts_to(context.input(index).dims, result.dims, "an input of the epilogue");
   }
   return result;

@@ -2,6 +2,8 @@
 //   QuantizeLinear         q = saturate(round(x / scale) + zero_point), ties to even
 //   DequantizeLinear       x = (q - zero_point) * scale
 //   DynamicQuantizeLinear  the same to uint8, with a scale that covers the input's own range and 0
+// To float8 there is no rounding to integers and no zero point (one of 0 names the type):
+//   QuantizeLinear         q = float8(x / scale), saturating unless the attribute saturate is 0
 // Scale and zero point are one number, one per element of an axis, or one per block of `block_size` elements of an
 // axis. Source: ONNX operator sets 10 to 23.
 #include <algorithm>
@@ -17,7 +19,18 @@ namespace tenfold {
 namespace {
 
 bool is_quantized(DType dtype) {
-  return dtype == DType::int8 || dtype == DType::uint8 || dtype == DType::int16 || dtype == DType::uint16;
+  return dtype == DType::int8 || dtype == DType::uint8 || dtype == DType::int16 || dtype == DType::uint16 ||
+         dtype == DType::float8e4m3;
+}
+constexpr std::string_view kQuantizedTypes = "an integer of 8 or 16 bits, or float8e4m3";
+
+/// float8 has no zero point but 0.
+void check_float8_zero_point(const InferContext& context) {
+  const Tensor* zero_point = context.input(2).dtype == DType::float8e4m3 ? context.constant(2) : nullptr;
+  if (zero_point == nullptr) return;
+  for (const double zero : zero_point->to_double()) {
+    require(zero == 0, Code::invalid_model, "the zero point of float8e4m3 must be 0, got {}", zero);
+  }
 }
 
 std::int64_t block_size_from(const Attributes& attributes) {
@@ -32,7 +45,9 @@ void check_scale(const InferContext& context, std::int64_t axis, std::int64_t bl
   const TensorType& x = context.input(0);
   const TensorType& scale = context.input(1);
   check_float(context, 1, "the scale");
-  if (context.has_input(2)) {
+  const bool has_zero_point = context.has_input(2);
+  // One number may be a scalar here and a tensor of one element there.
+  if (has_zero_point && !(scale.num_elements() == Dim(1) && context.input(2).num_elements() == Dim(1))) {
     const TensorType& zero_point = context.input(2);
     require(zero_point.rank() == scale.rank(), Code::invalid_model, "the scale is {} and the zero point {}",
             to_string(scale), to_string(zero_point));
@@ -86,7 +101,8 @@ class ScaleIndex {
 };
 
 std::vector<std::int64_t> zero_points(const EvalContext& context, int index, std::size_t count) {
-  if (!context.has_input(index)) return std::vector<std::int64_t>(count, 0);
+  if (!context.has_input(index) || context.input(index).dtype == DType::float8e4m3)
+    return std::vector<std::int64_t>(count, 0);
   std::vector<std::int64_t> points = load_int64(context.input(index));
   ensure(points.size() == count, "{} zero points for {} scales", points.size(), count);
   return points;
@@ -94,9 +110,10 @@ std::vector<std::int64_t> zero_points(const EvalContext& context, int index, std
 
 OpPtr make_quantize(const Attributes& attributes) {
   const DType output = attributes.has("output_dtype") ? get_dtype(attributes, "output_dtype") : DType::undefined;
-  require(output == DType::undefined || is_quantized(output), Code::invalid_model,
-          "output_dtype must be an integer of 8 or 16 bits, got {}", to_string(output));
-  return std::make_shared<const QuantizeLinear>(attributes.get_int("axis", 1), block_size_from(attributes), output);
+  require(output == DType::undefined || is_quantized(output), Code::invalid_model, "output_dtype must be {}, got {}",
+          kQuantizedTypes, to_string(output));
+  return std::make_shared<const QuantizeLinear>(attributes.get_int("axis", 1), block_size_from(attributes), output,
+                                                attributes.get_int("saturate", 1) != 0);
 }
 
 OpPtr make_dequantize(const Attributes& attributes) {
@@ -163,6 +180,7 @@ Attributes QuantizeLinear::attributes() const {
   Attributes attributes{{"axis", axis_}};
   if (block_size_ > 0) attributes.set("block_size", block_size_);
   if (output_dtype_ != DType::undefined) attributes.set("output_dtype", std::string(to_string(output_dtype_)));
+  if (!saturates_) attributes.set("saturate", std::int64_t{0});
   return attributes;
 }
 
@@ -176,8 +194,9 @@ void QuantizeLinear::infer(InferContext& context) const {
   DType result = output_dtype_ == DType::undefined ? DType::uint8 : output_dtype_;
   if (context.has_input(2)) {
     result = context.input(2).dtype;
-    require(is_quantized(result), Code::invalid_model, "the zero point must be an integer of 8 or 16 bits, got {}",
+    require(is_quantized(result), Code::invalid_model, "the zero point must be {}, got {}", kQuantizedTypes,
             to_string(result));
+    check_float8_zero_point(context);
     require(output_dtype_ == DType::undefined || output_dtype_ == result, Code::invalid_model,
             "output_dtype is {} and the zero point {}", to_string(output_dtype_), to_string(result));
   }
@@ -193,7 +212,12 @@ void QuantizeLinear::evaluate(EvalContext& context) const {
   const std::vector<std::int64_t> points = zero_points(context, 2, scales.size());
   const ScaleIndex scale_of(x.dims, context.input(1).dims, axis_, block_size_);
   dispatch(y.dtype, [&]<typename T>() {
-    if constexpr (std::is_integral_v<T>) {
+    if constexpr (std::is_same_v<T, Float8E4M3>) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const auto scale = static_cast<float>(scales[scale_of(static_cast<std::int64_t>(i))]);
+        y.as<T>()[i].bits = T::encode(static_cast<float>(values[i]) / scale, saturates_);
+      }
+    } else if constexpr (std::is_integral_v<T>) {
       for (std::size_t i = 0; i < values.size(); ++i) {
         const std::size_t s = scale_of(static_cast<std::int64_t>(i));
         y.as<T>()[i] =
@@ -215,9 +239,12 @@ void DequantizeLinear::infer(InferContext& context) const {
   check_num_outputs(context, 1, 1);
   const TensorType& x = context.input(0);
   require(is_quantized(x.dtype) || x.dtype == DType::int32, Code::invalid_model,
-          "the input must be an integer of 8, 16 or 32 bits, got {}", to_string(x.dtype));
+          "the input must be an integer of 8, 16 or 32 bits, or float8e4m3, got {}", to_string(x.dtype));
   check_scale(context, axis_, block_size_);
-  if (context.has_input(2)) check_same_dtype(context, 2, "the zero point");
+  if (context.has_input(2)) {
+    check_same_dtype(context, 2, "the zero point");
+    check_float8_zero_point(context);
+  }
   context.set_output(0, {output_dtype_ == DType::undefined ? context.input(1).dtype : output_dtype_, x.dims});
 }
 

@@ -14,10 +14,11 @@ std::int64_t quantize(float value, float scale, std::int64_t zero_point, DType d
 /// Inputs: x, scale, optional zero point. `axis` counts only where the scale has more than one element.
 class QuantizeLinear final : public Op {
  public:
-  QuantizeLinear(std::int64_t axis, std::int64_t block_size, DType output_dtype)
-      : axis_(axis), block_size_(block_size), output_dtype_(output_dtype) {}
+  QuantizeLinear(std::int64_t axis, std::int64_t block_size, DType output_dtype, bool saturates = true)
+      : axis_(axis), block_size_(block_size), output_dtype_(output_dtype), saturates_(saturates) {}
   std::int64_t axis() const { return axis_; }
   std::int64_t block_size() const { return block_size_; }  ///< 0: no blocks
+  bool saturates() const { return saturates_; }            ///< false: float8 beyond its range is NaN
   std::string_view type() const override { return "QuantizeLinear"; }
   Attributes attributes() const override;
   void infer(InferContext& context) const override;
@@ -27,6 +28,7 @@ class QuantizeLinear final : public Op {
   std::int64_t axis_;
   std::int64_t block_size_;
   DType output_dtype_;  // undefined: the zero point's type, else uint8
+  bool saturates_;
 };
 
 /// Inputs: q, scale, optional zero point.

@@ -102,6 +102,12 @@ DType dtype_from_onnx(std::int64_t number) {
       return DType::uint64;
     case 16:
       return DType::bfloat16;
+    case 17:
+      return DType::float8e4m3;
+    case 18:
+    case 19:
+    case 20:
+      throw Error(Code::unsupported, "of the float8 types of ONNX only FLOAT8E4M3FN is supported");
     case 8:
       throw Error(Code::unsupported, "tensors of strings are not supported");
     default:

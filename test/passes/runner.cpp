@@ -113,7 +113,8 @@ class Canonical {
     const Value& value = graph_.value(id);
     if (value.constant) {
       std::string text = "constant " + to_string(value.type);
-      if (!is_float(value.type.dtype)) text += fmt::format(" {}", fmt::join(value.constant->to_int64(), ","));
+      if (is_integer(value.type.dtype) || value.type.dtype == DType::boolean)
+        text += fmt::format(" {}", fmt::join(value.constant->to_int64(), ","));
       return "<" + text + ">";
     }
     const Node* node = graph_.producer(id);

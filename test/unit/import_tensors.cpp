@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/float16.hpp"
+#include "base/float8.hpp"
 #include "unit/onnx_models.hpp"
 
 namespace tenfold::onnx {
@@ -66,6 +67,8 @@ TEST(ImportTensors, TypedAndRawDataAgreeForEveryElementType) {
        ints({Float16::encode(1.5F), Float16::encode(-2.0F)})},
       {TensorProto::BFLOAT16, DType::bfloat16, raw({BFloat16::encode(1.5F), BFloat16::encode(-2.0F)}),
        ints({BFloat16::encode(1.5F), BFloat16::encode(-2.0F)})},
+      {TensorProto::FLOAT8E4M3FN, DType::float8e4m3, raw({Float8E4M3::encode(1.5F), Float8E4M3::encode(-448.0F)}),
+       ints({Float8E4M3::encode(1.5F), Float8E4M3::encode(-448.0F)})},
   };
   for (const Case& each : cases) {
     TensorProto as_raw = typed(each.type, 2);
@@ -80,10 +83,12 @@ TEST(ImportTensors, TypedAndRawDataAgreeForEveryElementType) {
 }
 
 TEST(ImportTensors, UnsupportedElementTypesAreNamed) {
-  for (const auto& [type, name] : std::vector<std::pair<int, std::string>>{{TensorProto::STRING, "string"},
-                                                                           {TensorProto::COMPLEX64, "complex64"},
-                                                                           {TensorProto::FLOAT8E4M3FN, "float8e4m3fn"},
-                                                                           {TensorProto::INT4, "int4"}}) {
+  for (const auto& [type, name] :
+       std::vector<std::pair<int, std::string>>{{TensorProto::STRING, "string"},
+                                                {TensorProto::COMPLEX64, "complex64"},
+                                                {TensorProto::FLOAT8E4M3FNUZ, "float8e4m3fnuz"},
+                                                {TensorProto::FLOAT8E5M2, "float8e5m2"},
+                                                {TensorProto::INT4, "int4"}}) {
     EXPECT_REFUSED(refusal_of(constant_model(typed(type, 0))), Code::unsupported, "element type " + name);
   }
   EXPECT_REFUSED(refusal_of(constant_model(typed(99, 0))), Code::invalid_model, "element type 99");
@@ -106,6 +111,9 @@ TEST(ImportTensors, NumbersThatDoNotFitTheTypeAreRefused) {
   TensorProto half = typed(TensorProto::FLOAT16, 1);
   half.add_int32_data(-1);
   EXPECT_REFUSED(refusal_of(constant_model(half)), Code::invalid_model, "16-bit");
+  TensorProto small = typed(TensorProto::FLOAT8E4M3FN, 1);
+  small.add_int32_data(256);
+  EXPECT_REFUSED(refusal_of(constant_model(small)), Code::invalid_model, "8-bit pattern");
 }
 
 TEST(ImportTensors, BooleansOfAFileAreNormalised) {

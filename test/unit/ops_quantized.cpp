@@ -43,6 +43,63 @@ TEST(DequantizeLinear, UndoesIt) {
                   .equals(floats({1, 2}, {6, 50})));
 }
 
+Tensor float8s(Shape shape, std::initializer_list<float> values) {
+  Tensor tensor(DType::float8e4m3, std::move(shape));
+  std::transform(values.begin(), values.end(), tensor.as_mutable<Float8E4M3>().begin(),
+                 [](float value) { return Float8E4M3(value); });
+  return tensor;
+}
+
+TEST(QuantizeLinear, ToFloat8DividesAndSaturates) {
+  const Tensor x = floats({5}, {1, 1.1, -3, 1000, -0.01});
+  const Tensor scale = floats({}, {0.5});
+  const Tensor wanted = float8s({5}, {2, 2.25, -6, 448, -0.01953125});
+  EXPECT_TRUE(evaluate("QuantizeLinear", {}, {x, scale, float8s({}, {0})}).equals(wanted));
+  const Attributes named{{"output_dtype", std::string("float8e4m3")}};
+  EXPECT_TRUE(evaluate("QuantizeLinear", named, {x, scale}).equals(wanted));
+  Attributes open = named;
+  open.set("saturate", std::int64_t{0});
+  EXPECT_TRUE(std::isnan(evaluate("QuantizeLinear", open, {x, scale}).to_double()[3]));
+  // One scale for each index of an axis.
+  EXPECT_TRUE(evaluate("QuantizeLinear", {{"axis", std::int64_t{0}}},
+                       {floats({2, 1}, {3, 3}), floats({2}, {1, 2}), float8s({2}, {0, 0})})
+                  .equals(float8s({2, 1}, {3, 1.5})));
+  EXPECT_THROW(evaluate("QuantizeLinear", {}, {x, scale, float8s({}, {1})}), Error);
+}
+
+TEST(DequantizeLinear, OfFloat8Multiplies) {
+  EXPECT_TRUE(evaluate("DequantizeLinear", {}, {float8s({3}, {2.25, -448, 0}), floats({}, {0.5})})
+                  .equals(floats({3}, {1.125, -224, 0})));
+  EXPECT_TRUE(evaluate("DequantizeLinear", {{"axis", std::int64_t{1}}},
+                       {float8s({1, 2}, {1, 2}), floats({2}, {3, 5}), float8s({2}, {0, 0})})
+                  .equals(floats({1, 2}, {3, 10})));
+}
+
+TEST(Cast, ToAndFromFloat8) {
+  const auto to = [](std::string_view type) { return Attributes{{"to", std::string(type)}}; };
+  const Tensor x = floats({5}, {1.1, 500, -500, NAN, 0x1p-10});
+  const Tensor y = evaluate("Cast", to("float8e4m3"), {x});
+  EXPECT_EQ(y.as<Float8E4M3>()[0].bits, Float8E4M3::encode(1.125F));
+  EXPECT_EQ(y.as<Float8E4M3>()[1].bits, 0x7e);
+  EXPECT_EQ(y.as<Float8E4M3>()[2].bits, 0xfe);
+  EXPECT_TRUE(std::isnan(y.to_double()[3]));
+  EXPECT_EQ(y.as<Float8E4M3>()[4].bits, 0);  // half of the smallest number: to even
+  Attributes open = to("float8e4m3");
+  open.set("saturate", std::int64_t{0});
+  EXPECT_TRUE(std::isnan(evaluate("Cast", open, {x}).to_double()[1]));
+  EXPECT_TRUE(evaluate("Cast", to("float32"), {float8s({2}, {1.125, -448})}).equals(floats({2}, {1.125, -448})));
+  EXPECT_TRUE(evaluate("Cast", to("int32"), {float8s({3}, {1.75, -2.5, 448})}).equals(int32s({3}, {1, -2, 448})));
+  EXPECT_TRUE(evaluate("Cast", to("float8e4m3"), {int32s({2}, {17, -1000})}).equals(float8s({2}, {16, -448})));
+  EXPECT_TRUE(evaluate("Cast", to("bool"), {float8s({2}, {0, 0.5})}).equals(bools({2}, {false, true})));
+}
+
+TEST(Float8Operators, ArithmeticOnItIsRefused) {
+  const Tensor x = float8s({1, 2}, {1, 2});
+  for (const char* type : {"Relu", "Exp", "Softmax"}) EXPECT_THROW(evaluate(type, {}, {x}), Error) << type;
+  for (const char* type : {"Add", "MatMul"}) EXPECT_THROW(evaluate(type, {}, {x, float8s({2, 1}, {1, 2})}), Error);
+  EXPECT_TRUE(evaluate("Transpose", {{"perm", Ints{1, 0}}}, {x}).equals(float8s({2, 1}, {1, 2})));
+}
+
 TEST(DynamicQuantizeLinear, CoversTheRangeAndZero) {
   // -3 .. 2 in 255 steps of 5/255: zero lies at 3 / (5/255) = 153.
   const auto y = evaluate_all("DynamicQuantizeLinear", {}, {floats({4}, {0, 2, -3, 0.5})}, 3);

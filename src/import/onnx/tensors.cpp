@@ -40,7 +40,7 @@ constexpr std::array<TypeRow, 29> kTypes{{
     {"complex64"},
     {"complex128"},
     {"bfloat16", DType::bfloat16},
-    {"float8e4m3fn"},
+    {"float8e4m3fn", DType::float8e4m3},
     {"float8e4m3fnuz"},
     {"float8e5m2"},
     {"float8e5m2fnuz"},
@@ -93,6 +93,10 @@ Tensor from_list(DType dtype, Shape shape, const google::protobuf::RepeatedField
         require(number >= 0 && static_cast<std::uint64_t>(number) <= 0xffff, Code::invalid_model,
                 "element {} is {}, which is no 16-bit pattern", i, number);
         element.bits = static_cast<std::uint16_t>(number);
+      } else if constexpr (std::is_same_v<T, Float8E4M3>) {
+        require(number >= 0 && static_cast<std::uint64_t>(number) <= 0xff, Code::invalid_model,
+                "element {} is {}, which is no 8-bit pattern", i, number);
+        element.bits = static_cast<std::uint8_t>(number);
       } else if constexpr (std::is_same_v<T, bool>) {
         element = number != 0;
       } else {
@@ -155,8 +159,8 @@ DType dtype_of(int onnx_data_type) {
   require(known, Code::invalid_model, "element type {} does not exist", onnx_data_type);
   const TypeRow& row = kTypes[static_cast<std::size_t>(onnx_data_type)];
   require(row.dtype != DType::undefined, Code::unsupported,
-          "element type {} is not supported; convert the model to one of float, float16, bfloat16, double, bool and "
-          "the integers of 8 to 64 bits",
+          "element type {} is not supported; convert the model to one of float, float16, bfloat16, float8e4m3fn, "
+          "double, bool and the integers of 8 to 64 bits",
           row.name);
   return row.dtype;
 }
