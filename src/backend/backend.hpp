@@ -128,6 +128,7 @@ struct StreamOptions {
 struct Abilities {
   bool norm_epilogues = false;    ///< GroupNormalization with an epilogue
   bool integer_products = false;  ///< Conv and MatMul of 8-bit integers with an epilogue
+  bool float8_products = false;   ///< Conv and MatMul of float8e4m3 with an epilogue
   bool bf16 = false;              ///< products of factors rounded to bfloat16
   bool zero_points = false;       ///< and with a zero point of their input, and fast epilogues that round twice
   bool merged_products = false;   ///< GatedMatMul, FusedAttention of layout flat; it and products read parts of rows

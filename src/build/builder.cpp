@@ -159,6 +159,7 @@ class Builder {
     options.fp16 = options_.fp16 && !backend_.is_host();
     options.norm_epilogues = backend_.abilities().norm_epilogues;
     options.integer_products = backend_.abilities().integer_products;
+    options.float8_products = backend_.abilities().float8_products;
     options.zero_points = backend_.abilities().zero_points;
     options.merged_products = backend_.abilities().merged_products;
     options.conv_max_pools = backend_.abilities().conv_max_pools;

@@ -279,12 +279,17 @@ std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options) {
     run_pass(graph, kQuantisedFormPass, options, report);
     run_pass(graph, options.zero_points ? kZeroPointPass : kIntegerProductPass, options, report);
   }
+  if (options.float8_products) {
+    run_pass(graph, kFloat8FormPass, options, report);
+    run_pass(graph, kFloat8ProductPass, options, report);
+  }
   for (std::size_t i = 0; i < passes.size(); ++i) {
     if (options.on_progress) options.on_progress(passes[i].name, static_cast<double>(i) / passes.size());
     run_pass(graph, passes[i], options, report);
   }
   if (options.norm_epilogues) run_pass(graph, kNormFusionPass, options, report);
   if (options.integer_products) run_pass(graph, kIntegerEpiloguePass, options, report);
+  if (options.float8_products) run_pass(graph, kFloat8EpiloguePass, options, report);
   if (options.merged_products) run_pass(graph, kMergePass, options, report);
   if (options.conv_chains) run_pass(graph, kConvChainPass, options, report);
   if (options.fp16) run_pass(graph, kNarrowPass, options, report);

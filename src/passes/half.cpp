@@ -91,6 +91,8 @@ bool has_unsafe_program(const Node& node) {
   });
 }
 
+bool is_quantised(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8 || dtype == DType::float8e4m3; }
+
 bool has_blocks(const Graph& graph) {
   for (NodeId id = 0; id < graph.node_limit(); ++id) {
     if (graph.is_alive_node(id) && !graph.node(id).blocks.empty()) return true;
@@ -158,16 +160,14 @@ class Narrowing {
     const Node node = graph_.node(id);  // a copy: Casts are added meanwhile
     const std::string type(node.op->type());
     if (!kSafe.contains(type) || !node.blocks.empty() || has_unsafe_program(node)) return false;
-    const auto is_byte = [this](ValueId id) {
-      return id != kNoValue && (was(id) == DType::int8 || was(id) == DType::uint8);
-    };
-    const bool is_integer = is_byte(node.inputs[0]);
-    if (is_integer && is_one_of(node, {"Conv", "MatMul"})) return stores_half(id);
-    if (is_integer && type != "Pointwise") return false;
-    // A program that gives integers reads its operands as they come: rounding them first would gain nothing.
+    const auto is_byte = [this](ValueId id) { return id != kNoValue && is_quantised(was(id)); };
+    const bool reads_bytes = is_byte(node.inputs[0]);
+    if (reads_bytes && is_one_of(node, {"Conv", "MatMul"})) return stores_half(id);
+    if (reads_bytes && type != "Pointwise") return false;
+    // A program that gives quantised numbers reads its operands as they come: rounding them first would gain nothing.
     if (type == "Pointwise" && is_byte(node.outputs[0])) return false;
     std::vector<ValueId> inputs = node.inputs;
-    bool is_changed = is_integer && was(node.outputs[0]) == DType::float32;
+    bool is_changed = reads_bytes && was(node.outputs[0]) == DType::float32;
     for (std::size_t i = 0; i < num_data_inputs(node); ++i) {
       if (inputs[i] == kNoValue || was(inputs[i]) != DType::float32) continue;
       const std::optional<ValueId> half = as_half(inputs[i], kSaturating.contains(type));
@@ -182,7 +182,8 @@ class Narrowing {
     return true;
   }
 
-  /// A product of integers has scales, which float16 could not hold, but its epilogue reads and stores any type.
+  /// A product of quantised numbers has scales, which float16 could not hold, but its epilogue reads and stores any
+  /// type.
   bool stores_half(NodeId id) {
     Node& node = graph_.node(id);
     const std::vector<ValueId>& outputs = graph_.outputs();
@@ -195,10 +196,9 @@ class Narrowing {
   /// Gives the node the float32 operands that it had.
   void keep(NodeId id) {
     const Node& node = graph_.node(id);
-    // Programs read any type, and compute in float32; so do the epilogues of integer products.
-    const bool is_integer_product = is_one_of(node, {"Conv", "MatMul"}) &&
-                                    (dtype(node.inputs[0]) == DType::int8 || dtype(node.inputs[0]) == DType::uint8);
-    if (is(node, "Pointwise") || is_integer_product) return;
+    // Programs read any type, and compute in float32; so do the epilogues of quantised products.
+    const bool is_quantised_product = is_one_of(node, {"Conv", "MatMul"}) && is_quantised(dtype(node.inputs[0]));
+    if (is(node, "Pointwise") || is_quantised_product) return;
     std::vector<ValueId> inputs = graph_.node(id).inputs;
     for (ValueId& input : inputs) {
       if (input == kNoValue || dtype(input) != DType::float16 || was(input) != DType::float32) continue;

@@ -33,15 +33,19 @@ struct Pass {
 };
 /// In the order they run (pipeline.cpp).
 std::span<const Pass> pipeline();
-/// Passes around the pipeline that PassOptions asks for. Before it, for fp16, integer_products and zero_points:
+/// Passes around the pipeline that PassOptions asks for. Before it, for fp16, integer_products, zero_points and
+/// float8_products:
 extern const Pass kWidenPass;
 extern const Pass kQuantisedFormPass;
 extern const Pass kIntegerProductPass;
 extern const Pass kZeroPointPass;
-/// And behind it, for norm_epilogues, integer_products, merged_products, conv_chains, fp16, merged_products again,
-/// conv_max_pools and conv_pairs:
+extern const Pass kFloat8FormPass;
+extern const Pass kFloat8ProductPass;
+/// And behind it, for norm_epilogues, integer_products, float8_products, merged_products, conv_chains, fp16,
+/// merged_products again, conv_max_pools and conv_pairs:
 extern const Pass kNormFusionPass;
 extern const Pass kIntegerEpiloguePass;
+extern const Pass kFloat8EpiloguePass;
 extern const Pass kMergePass;
 extern const Pass kConvChainPass;
 extern const Pass kNarrowPass;
@@ -56,6 +60,7 @@ struct PassOptions {
   bool fp16 = false;                  ///< float32 becomes float16 where that is safe
   bool norm_epilogues = false;        ///< norms take the programs behind them
   bool integer_products = false;      ///< products of quantised tensors are computed with their integers
+  bool float8_products = false;       ///< the same for tensors quantised to float8
   bool zero_points = false;           ///< and these know their input's zero point
   bool merged_products = false;       ///< products of one operand become one, attention reads parts of its rows
   bool conv_chains = false;           ///< convolutions around depthwise ones are joined

@@ -21,6 +21,9 @@ extern const std::span<const Rewrite> kConvPairRewrites;         // conv_pair.cp
 extern const std::span<const Rewrite> kIntegerProductRewrites;   // quantised.cpp
 extern const std::span<const Rewrite> kZeroPointRewrites;        // quantised.cpp
 extern const std::span<const Rewrite> kIntegerEpilogueRewrites;  // quantised.cpp
+extern const std::span<const Rewrite> kFloat8FormRewrites;       // quantised.cpp
+extern const std::span<const Rewrite> kFloat8ProductRewrites;    // quantised.cpp
+extern const std::span<const Rewrite> kFloat8EpilogueRewrites;   // quantised.cpp
 extern const std::span<const Rewrite> kNormFusionRewrites;       // fusion.cpp
 extern const std::span<const Rewrite> kMergeRewrites;            // merge_products.cpp
 extern const std::span<const Rewrite> kGateRewrites;             // merge_products.cpp

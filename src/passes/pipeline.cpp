@@ -39,6 +39,17 @@ const Pass kZeroPointPass{
 const Pass kIntegerEpiloguePass{.name = "integer_epilogues",
                                 .rewrites = kIntegerEpilogueRewrites,
                                 .reason = "Behind fusion, which makes the programs that take integers."};
+const Pass kFloat8FormPass{
+    .name = "float8_forms",
+    .rewrites = kFloat8FormRewrites,
+    .reason = "First of those before constants are folded: products are found between their dequantised operands."};
+const Pass kFloat8ProductPass{
+    .name = "float8_products",
+    .rewrites = kFloat8ProductRewrites,
+    .reason = "Before constants are folded, which would turn quantised weights into float32."};
+const Pass kFloat8EpiloguePass{.name = "float8_epilogues",
+                               .rewrites = kFloat8EpilogueRewrites,
+                               .reason = "Behind fusion, which makes the programs that take float8."};
 const Pass kNormFusionPass{.name = "norm_fusion",
                            .rewrites = kNormFusionRewrites,
                            .reason = "Only where a backend has such kernels; behind fusion, which makes the programs."};
@@ -65,10 +76,11 @@ const Pass kConvPairPass{.name = "conv_pair",
                          .reason = "Only where a backend has such kernels; behind all others, when types are final."};
 
 std::span<const Pass* const> optional_passes() {
-  static constexpr std::array<const Pass*, 12> kPasses = {
-      &kWidenPass,      &kQuantisedFormPass, &kIntegerProductPass,  &kZeroPointPass,
-      &kNormFusionPass, &kMergePass,         &kIntegerEpiloguePass, &kConvChainPass,
-      &kNarrowPass,     &kGatePass,          &kConvMaxPoolPass,     &kConvPairPass};
+  static constexpr std::array<const Pass*, 15> kPasses = {&kWidenPass,      &kQuantisedFormPass,   &kIntegerProductPass,
+                                                          &kZeroPointPass,  &kFloat8FormPass,      &kFloat8ProductPass,
+                                                          &kNormFusionPass, &kIntegerEpiloguePass, &kFloat8EpiloguePass,
+                                                          &kMergePass,      &kConvChainPass,       &kNarrowPass,
+                                                          &kGatePass,       &kConvMaxPoolPass,     &kConvPairPass};
   return kPasses;
 }
 

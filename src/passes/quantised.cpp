@@ -1,15 +1,16 @@
-// Quantised models: QuantizeLinear and DequantizeLinear around float operators become integer arithmetic, for backends
-// that have kernels for it. With q the quantised tensors, s their scales, z the zero point of x (that of w is 0):
+// Quantised models: QuantizeLinear and DequantizeLinear around float operators become arithmetic on 8-bit integers or
+// float8, for backends that have kernels for it. With q the quantised tensors, s their scales, z the zero point of x
+// (that of w is 0):
 //   Conv(s_x (q_x - z), s_w[o] q_w) + b  =  (s_x s_w[o]) Conv(q_x - z, q_w) + b
 //                                        =  (s_x s_w[o]) (Conv(q_x, q_w) - z sum(q_w[o])) + b
-// The sums of the right sides are exact. Backends whose products know zero points get the first form; for others x is
-// padded with z, where it has padding, and the second form is a shift per channel.
-// Models that name the operators on integers themselves (QLinearConv, QLinearMatMul) are first brought into this form.
-// Three passes. Two stand before constant folding, which would turn quantised weights into floats: products take
-// the integers, and DequantizeLinear moves down through operators that only move or choose elements. The second stands
-// behind fusion: scales, biases, residuals and activations are in the epilogue by then, which takes the QuantizeLinear
-// behind it and reads quantised residuals as they are. Multiplying by 1 / s instead of dividing by s may round a tie
-// the other way.
+// The sums of integers are exact; float8 has no zero point. Backends whose products know zero points get the first
+// form; for others x is padded with z, where it has padding, and the second form is a shift per channel. Models that
+// name the operators on integers themselves (QLinearConv, QLinearMatMul) are first brought into this form. Three
+// passes, for each of the formats. Two stand before constant folding, which would turn quantised weights into floats:
+// products take the integers, and DequantizeLinear moves down through operators that only move or choose elements. The
+// second stands behind fusion: scales, biases, residuals and activations are in the epilogue by then, which takes the
+// QuantizeLinear behind it and reads quantised residuals as they are. Multiplying by 1 / s instead of dividing by s may
+// round a tie the other way.
 #include <array>
 #include <cmath>
 
@@ -26,7 +27,13 @@
 namespace tenfold {
 namespace {
 
-bool is_byte(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; }
+/// What real numbers are quantised to. A rewrite of one format leaves the others alone: not every backend has kernels
+/// for both.
+enum class Format : std::uint8_t { bytes, float8, any };
+constexpr bool is_byte(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; }
+constexpr bool is_in(Format format, DType dtype) {
+  return (format != Format::float8 && is_byte(dtype)) || (format != Format::bytes && dtype == DType::float8e4m3);
+}
 
 /// One scale and zero point for the whole tensor, both known.
 struct Quantisation {
@@ -35,31 +42,34 @@ struct Quantisation {
   DType dtype = DType::undefined;
   bool operator==(const Quantisation&) const = default;
 };
-/// Of a QuantizeLinear or DequantizeLinear between float32 and 8-bit integers; nullopt if it has several scales.
+/// Of a QuantizeLinear or DequantizeLinear between float32 and the format; nullopt if it has several scales.
+template <Format kFormat>
 std::optional<Quantisation> quantisation_of(const GraphView& graph, const Node& node) {
   const bool forward = is(node, "QuantizeLinear");
   if (!forward && !is(node, "DequantizeLinear")) return std::nullopt;
   const DType real = graph.type(forward ? node.inputs[0] : node.outputs[0]).dtype;
-  const DType integer = graph.type(forward ? node.outputs[0] : node.inputs[0]).dtype;
-  if (real != DType::float32 || !is_byte(integer)) return std::nullopt;
+  const DType quantised = graph.type(forward ? node.outputs[0] : node.inputs[0]).dtype;
+  if (real != DType::float32 || !is_in(kFormat, quantised)) return std::nullopt;
+  if (node.op->attributes().get_int("saturate", 1) == 0) return std::nullopt;
   const std::optional<double> scale = scalar_of(graph, node.inputs[1]);
   std::optional<double> zero_point = 0;
   if (input_of(node, 2) != kNoValue) zero_point = scalar_of(graph, node.inputs[2]);
   if (!scale || !zero_point || !(*scale > 0) || !std::isnormal(1 / static_cast<float>(*scale))) return std::nullopt;
-  return Quantisation{static_cast<float>(*scale), static_cast<float>(*zero_point), integer};
+  return Quantisation{static_cast<float>(*scale), static_cast<float>(*zero_point), quantised};
 }
 
 /// The DequantizeLinear that computes `value`, if it has zero point 0 throughout.
+template <Format kFormat>
 const Node* centred(const GraphView& graph, ValueId value) {
   const Node* node = producer_of(graph, value, "DequantizeLinear");
-  if (node == nullptr || !is_byte(graph.type(node->inputs[0]).dtype) || graph.type(value).dtype != DType::float32 ||
-      node->op->attributes().get_int("block_size", 0) != 0)
+  if (node == nullptr || !is_in(kFormat, graph.type(node->inputs[0]).dtype) ||
+      graph.type(value).dtype != DType::float32 || node->op->attributes().get_int("block_size", 0) != 0)
     return nullptr;
   const ValueId zero_point = input_of(*node, 2);
   if (zero_point == kNoValue) return node;
   const Tensor* zeros = graph.constant(zero_point);
   if (zeros == nullptr) return nullptr;
-  for (const std::int64_t zero : zeros->to_int64()) {
+  for (const double zero : zeros->to_double()) {
     if (zero != 0) return nullptr;
   }
   return node;
@@ -88,11 +98,13 @@ std::optional<Tensor> result_scale(const GraphView& graph, const Node& x, const 
   return result;
 }
 
-/// The DequantizeLinear that computes `value` from a byte for each element, with one scale and zero point.
+/// The DequantizeLinear that computes `value`, with one scale and zero point.
+template <Format kFormat>
 const Node* dequantised(const GraphView& graph, ValueId value) {
   const Node* node = producer_of(graph, value, "DequantizeLinear");
-  return node != nullptr && quantisation_of(graph, *node) ? node : nullptr;
+  return node != nullptr && quantisation_of<kFormat>(graph, *node) ? node : nullptr;
 }
+constexpr DType weights_type(Format format) { return format == Format::float8 ? DType::float8e4m3 : DType::int8; }
 
 /// What the zero point of x adds to every result: -z s sum(q_w[o]), in the shape of `scale`. Weights of result o lie at
 /// o * outer + i * inner.
@@ -111,17 +123,18 @@ Tensor zero_point_shift(const Tensor& weights, const Tensor& scale, float zero_p
   return shift;
 }
 
-/// Conv of dequantised input and weights: the integers' convolution, then scale and bias.
-template <bool kKeepsZeroPoint>
-std::optional<Patch> integer_conv(const GraphView& graph, const Node& node) {
+/// Conv of dequantised input and weights: the quantised ones' convolution, then scale and bias.
+template <Format kFormat, bool kKeepsZeroPoint>
+std::optional<Patch> quantised_conv(const GraphView& graph, const Node& node) {
   const auto* conv = op_cast<Conv>(&node);
   if (conv == nullptr || conv->layout() != ImageLayout::nchw || !conv->epilogue().program.empty()) return std::nullopt;
-  const Node* x = dequantised(graph, node.inputs[0]);
-  const Node* weights = centred(graph, node.inputs[1]);
-  if (x == nullptr || weights == nullptr || graph.type(weights->inputs[0]).dtype != DType::int8) return std::nullopt;
+  const Node* x = dequantised<kFormat>(graph, node.inputs[0]);
+  const Node* weights = centred<kFormat>(graph, node.inputs[1]);
+  if (x == nullptr || weights == nullptr) return std::nullopt;
+  if (graph.type(weights->inputs[0]).dtype != weights_type(kFormat)) return std::nullopt;
   std::optional<Tensor> scale = result_scale(graph, *x, *weights, 0, conv->spatial_rank());
   if (!scale) return std::nullopt;
-  const float zero_point = quantisation_of(graph, *x)->zero_point;
+  const float zero_point = quantisation_of<kFormat>(graph, *x)->zero_point;
   const Tensor* numbers = graph.constant(weights->inputs[0]);
   Conv::Spec spec = conv->spec();
   const bool moves_zero_point = !kKeepsZeroPoint && zero_point != 0;
@@ -158,18 +171,19 @@ std::optional<Patch> integer_conv(const GraphView& graph, const Node& node) {
 }
 
 /// The same for a product with a matrix of weights.
-template <bool kKeepsZeroPoint>
-std::optional<Patch> integer_matmul(const GraphView& graph, const Node& node) {
+template <Format kFormat, bool kKeepsZeroPoint>
+std::optional<Patch> quantised_matmul(const GraphView& graph, const Node& node) {
   const auto* matmul = op_cast<MatMul>(&node);
   if (matmul == nullptr || matmul->trans_a() || !matmul->epilogue().program.empty()) return std::nullopt;
-  const Node* x = dequantised(graph, node.inputs[0]);
-  const Node* weights = centred(graph, node.inputs[1]);
+  const Node* x = dequantised<kFormat>(graph, node.inputs[0]);
+  const Node* weights = centred<kFormat>(graph, node.inputs[1]);
   if (x == nullptr || weights == nullptr) return std::nullopt;
   const TensorType& type = graph.type(weights->inputs[0]);
-  if (type.dtype != DType::int8 || type.rank() != 2 || graph.type(x->inputs[0]).rank() < 2) return std::nullopt;
+  if (type.dtype != weights_type(kFormat) || type.rank() != 2 || graph.type(x->inputs[0]).rank() < 2)
+    return std::nullopt;
   std::optional<Tensor> scale = result_scale(graph, *x, *weights, matmul->trans_b() ? 0 : 1, 0);
   if (!scale) return std::nullopt;
-  const float zero_point = quantisation_of(graph, *x)->zero_point;
+  const float zero_point = quantisation_of<kFormat>(graph, *x)->zero_point;
   const Tensor* numbers = graph.constant(weights->inputs[0]);
   const bool moves_zero_point = !kKeepsZeroPoint && zero_point != 0;
   if (moves_zero_point && numbers == nullptr) return std::nullopt;
@@ -276,7 +290,7 @@ std::optional<Patch> round_in_place(const GraphView& graph, const Node& node) {
   const Node* source = sole_producer_of(graph, node.inputs[0], "QuantizeLinear");
   const Node* sum = graph.only_reader(node.outputs[0]);
   if (source == nullptr || !is(sum, "Add") || !same_dims(graph, node.outputs[0], sum->outputs[0])) return std::nullopt;
-  const auto there = quantisation_of(graph, *source), back = quantisation_of(graph, node);
+  const auto there = quantisation_of<Format::bytes>(graph, *source), back = quantisation_of<Format::bytes>(graph, node);
   // Of two products that are added, one stays as integers, to be read by the other's epilogue.
   if (!there || there != back ||
       producer_of(graph, other_input(*sum, node.outputs[0]), "DequantizeLinear") == nullptr ||
@@ -296,14 +310,16 @@ std::optional<Patch> round_in_place(const GraphView& graph, const Node& node) {
       patch.replace(node.outputs[0], patch.add(std::make_shared<const Pointwise>(bound->program), bound->inputs)));
 }
 
-/// Operators that only move or choose elements do so with the integers as well.
+/// Operators that only move or choose elements do so with the quantised ones as well.
+template <Format kFormat>
 std::optional<Patch> dequantise_later(const GraphView& graph, const Node& node) {
   static constexpr std::array<std::string_view, 9> kMoving = {
       "Transpose", "Reshape", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Expand", "MaxPool", "DepthToSpace"};
   if (std::find(kMoving.begin(), kMoving.end(), node.op->type()) == kMoving.end()) return std::nullopt;
   if (node.outputs.size() > 1 && node.outputs[1] != kNoValue) return std::nullopt;
   const Node* source = producer_of(graph, node.inputs[0], "DequantizeLinear");
-  if (source == nullptr || !quantisation_of(graph, *source)) return std::nullopt;
+  if (source == nullptr || !quantisation_of<kFormat>(graph, *source)) return std::nullopt;
+  if (is(node, "MaxPool") && !is_byte(graph.type(source->inputs[0]).dtype)) return std::nullopt;
   Patch patch(graph, node);
   patch.absorb(*source);
   std::vector<ValueId> inputs = node.inputs;
@@ -313,12 +329,13 @@ std::optional<Patch> dequantise_later(const GraphView& graph, const Node& node) 
   return std::move(patch.replace(node.outputs[0], patch.add(source->op, std::move(scaled))));
 }
 
-/// Quantising what was dequantised in the same way gives the same integers.
+/// Quantising what was dequantised in the same way gives the same numbers.
+template <Format kFormat>
 std::optional<Patch> requantise_same(const GraphView& graph, const Node& node) {
   if (!is(node, "QuantizeLinear")) return std::nullopt;
   const Node* source = producer_of(graph, node.inputs[0], "DequantizeLinear");
   if (source == nullptr) return std::nullopt;
-  const auto there = quantisation_of(graph, *source), back = quantisation_of(graph, node);
+  const auto there = quantisation_of<kFormat>(graph, *source), back = quantisation_of<kFormat>(graph, node);
   if (!there || there != back) return std::nullopt;
   Patch patch(graph, node);
   return std::move(patch.replace(node.outputs[0], source->inputs[0]));
@@ -333,8 +350,9 @@ std::optional<std::size_t> first_operand(const Node& node) {
   if (is(node, "MatMul")) return MatMul::kFirstEpilogueInput;
   return std::nullopt;
 }
-bool is_integer_product(const GraphView& graph, const Node& node) {
-  return is_one_of(node, {"Conv", "MatMul"}) && is_byte(graph.type(node.inputs[0]).dtype);
+template <Format kFormat>
+bool is_product_of(const GraphView& graph, const Node& node) {
+  return is_one_of(node, {"Conv", "MatMul"}) && is_in(kFormat, graph.type(node.inputs[0]).dtype);
 }
 
 /// A node with its program in the builder.
@@ -384,14 +402,15 @@ std::optional<Patch> close_program(const GraphView& graph, OpenProgram& open, DT
   return std::move(patch.replace(replaced, patch.add(make_op(node.op->type(), attributes), std::move(inputs))));
 }
 
-/// A program behind whose result a QuantizeLinear stands alone stores integers itself.
+/// A program behind whose result a QuantizeLinear stands alone quantises it itself.
+template <Format kFormat>
 std::optional<Patch> quantise_result(const GraphView& graph, const Node& node) {
   if (!is(node, "QuantizeLinear") || !graph.has_single_use(node.inputs[0])) return std::nullopt;
-  const std::optional<Quantisation> quantisation = quantisation_of(graph, node);
+  const std::optional<Quantisation> quantisation = quantisation_of<kFormat>(graph, node);
   const Node* producer = graph.producer(node.inputs[0]);
   if (!quantisation || producer == nullptr) return std::nullopt;
   const std::optional<std::size_t> first = first_operand(*producer);
-  if (!first || (*first != 0 && !is_integer_product(graph, *producer))) return std::nullopt;
+  if (!first || (*first != 0 && !is_product_of<kFormat>(graph, *producer))) return std::nullopt;
   using enum PointwiseCode;
   OpenProgram open =
       open_program(*producer, *first, [](ProgramBuilder& builder, ValueId value) { return builder.input(value); });
@@ -403,17 +422,18 @@ std::optional<Patch> quantise_result(const GraphView& graph, const Node& node) {
 }
 
 /// A program reads quantised operands as they are.
+template <Format kFormat>
 std::optional<Patch> dequantise_operand(const GraphView& graph, const Node& node) {
   const std::optional<std::size_t> first = first_operand(node);
   if (!first) return std::nullopt;
   const Node* source = nullptr;
   for (std::size_t i = *first; i < node.inputs.size() && source == nullptr; ++i) {
     const Node* producer = producer_of(graph, node.inputs[i], "DequantizeLinear");
-    if (producer != nullptr && quantisation_of(graph, *producer)) source = producer;
+    if (producer != nullptr && quantisation_of<kFormat>(graph, *producer)) source = producer;
   }
   // Float products keep float operands: their kernels may know no others.
-  if (source == nullptr || (*first != 0 && !is_integer_product(graph, node))) return std::nullopt;
-  const Quantisation quantisation = *quantisation_of(graph, *source);
+  if (source == nullptr || (*first != 0 && !is_product_of<kFormat>(graph, node))) return std::nullopt;
+  const Quantisation quantisation = *quantisation_of<kFormat>(graph, *source);
   using enum PointwiseCode;
   OpenProgram open = open_program(node, *first, [&](ProgramBuilder& builder, ValueId value) {
     if (value != source->outputs[0]) return builder.input(value);
@@ -427,12 +447,12 @@ std::optional<Patch> dequantise_operand(const GraphView& graph, const Node& node
 /// Quantising keeps the order of numbers, so the largest of a window may be chosen behind it: the producer stores, and
 /// the pooling reads, a byte for each element.
 std::optional<Patch> quantise_before_pooling(const GraphView& graph, const Node& node) {
-  if (!is(node, "QuantizeLinear") || !quantisation_of(graph, node)) return std::nullopt;
+  if (!is(node, "QuantizeLinear") || !quantisation_of<Format::bytes>(graph, node)) return std::nullopt;
   const Node* pool = sole_producer_of(graph, node.inputs[0], "MaxPool");
   if (pool == nullptr || (pool->outputs.size() > 1 && pool->outputs[1] != kNoValue)) return std::nullopt;
   const Node* producer = graph.producer(pool->inputs[0]);
   if (producer == nullptr || !graph.has_single_use(pool->inputs[0]) ||
-      !(is(*producer, "Pointwise") || is_integer_product(graph, *producer)))
+      !(is(*producer, "Pointwise") || is_product_of<Format::bytes>(graph, *producer)))
     return std::nullopt;
   Patch patch(graph, node);
   patch.absorb(*pool);
@@ -442,12 +462,13 @@ std::optional<Patch> quantise_before_pooling(const GraphView& graph, const Node&
   return std::move(patch.replace(node.outputs[0], patch.add(pool->op, {integers})));
 }
 
-/// What is quantised again in another way goes from integers to integers.
+/// What is quantised again in another way goes there at once.
+template <Format kFormat>
 std::optional<Patch> requantise(const GraphView& graph, const Node& node) {
   if (!is(node, "QuantizeLinear")) return std::nullopt;
   const Node* source = producer_of(graph, node.inputs[0], "DequantizeLinear");
   if (source == nullptr) return std::nullopt;
-  const auto there = quantisation_of(graph, *source), back = quantisation_of(graph, node);
+  const auto there = quantisation_of<kFormat>(graph, *source), back = quantisation_of<kFormat>(graph, node);
   if (!there || !back || there == back) return std::nullopt;
   using enum PointwiseCode;
   ProgramBuilder builder;
@@ -464,9 +485,10 @@ std::optional<Patch> requantise(const GraphView& graph, const Node& node) {
 }
 
 /// What is left for others to read is a program, whose result may be of any float type.
+template <Format kFormat>
 std::optional<Patch> dequantise_program(const GraphView& graph, const Node& node) {
   if (!is(node, "DequantizeLinear")) return std::nullopt;
-  const std::optional<Quantisation> quantisation = quantisation_of(graph, node);
+  const std::optional<Quantisation> quantisation = quantisation_of<kFormat>(graph, node);
   const Node* reader = graph.only_reader(node.outputs[0]);
   if (!quantisation || reader == nullptr || first_operand(*reader) || is(*reader, "QuantizeLinear"))
     return std::nullopt;
@@ -482,14 +504,15 @@ std::optional<Patch> dequantise_program(const GraphView& graph, const Node& node
 }
 
 /// The same for what others wrote: a program reads any float type.
+template <Format kFormat>
 std::optional<Patch> quantise_program(const GraphView& graph, const Node& node) {
   if (!is(node, "QuantizeLinear")) return std::nullopt;
-  const std::optional<Quantisation> quantisation = quantisation_of(graph, node);
+  const std::optional<Quantisation> quantisation = quantisation_of<kFormat>(graph, node);
   const Node* producer = graph.producer(node.inputs[0]);
-  // A program that nobody else reads takes it in (quantise_result), integers need none (requantise_same).
+  // A program that nobody else reads takes it in (quantise_result), quantised numbers need none (requantise_same).
   if (!quantisation || is(producer, "DequantizeLinear")) return std::nullopt;
   if (producer != nullptr && graph.has_single_use(node.inputs[0]) &&
-      (is(producer, "Pointwise") || is_integer_product(graph, *producer)))
+      (is(producer, "Pointwise") || is_product_of<kFormat>(graph, *producer)))
     return std::nullopt;
   using enum PointwiseCode;
   ProgramBuilder builder;
@@ -505,29 +528,59 @@ std::optional<Patch> quantise_program(const GraphView& graph, const Node& node) 
 }
 
 constexpr std::array kForms{
-    Rewrite{"dequantise_later", dequantise_later, "Elements are moved and pooled as integers."},
-    Rewrite{"requantise_same", requantise_same, "Quantising what was dequantised in the same way is no work."},
+    Rewrite{"dequantise_later", dequantise_later<Format::bytes>, "Elements are moved and pooled as integers."},
+    Rewrite{"requantise_same", requantise_same<Format::bytes>,
+            "Quantising what was dequantised in the same way is no work."},
     Rewrite{"qlinear_conv", qlinear_conv, "QLinearConv is a convolution of dequantised tensors."},
     Rewrite{"qlinear_matmul", qlinear_matmul, "QLinearMatMul is a product of dequantised matrices."},
     Rewrite{"signed_weights", signed_weights, "Weights that are unsigned around 128 are signed around 0."},
 };
 constexpr std::array kProducts{
-    Rewrite{"integer_conv", integer_conv<false>, "A convolution of dequantised tensors becomes one of integers."},
-    Rewrite{"integer_matmul", integer_matmul<false>, "A product of dequantised matrices becomes one of integers."},
+    Rewrite{"integer_conv", quantised_conv<Format::bytes, false>,
+            "A convolution of dequantised tensors becomes one of integers."},
+    Rewrite{"integer_matmul", quantised_matmul<Format::bytes, false>,
+            "A product of dequantised matrices becomes one of integers."},
 };
 constexpr std::array kProductsWithZeroPoints{
-    Rewrite{"integer_conv_zero_point", integer_conv<true>, "The same, and the product knows its input's zero point."},
-    Rewrite{"integer_matmul_zero_point", integer_matmul<true>, "The same for matrices."},
+    Rewrite{"integer_conv_zero_point", quantised_conv<Format::bytes, true>,
+            "The same, and the product knows its input's zero point."},
+    Rewrite{"integer_matmul_zero_point", quantised_matmul<Format::bytes, true>, "The same for matrices."},
     Rewrite{"round_in_place", round_in_place, "What becomes integers only to be added is rounded in the epilogue."},
 };
 constexpr std::array kBehindFusion{
     Rewrite{"quantise_before_pooling", quantise_before_pooling, "What is pooled is stored as integers already."},
-    Rewrite{"quantise_result", quantise_result, "A program or epilogue stores the integers that are wanted of it."},
-    Rewrite{"dequantise_operand", dequantise_operand, "A program or epilogue reads quantised operands as they are."},
-    Rewrite{"requantise", requantise, "What is quantised again in another way goes from integers to integers."},
-    Rewrite{"quantise_program", quantise_program, "What others wrote is quantised by a program, from any float type."},
-    Rewrite{"dequantise_program", dequantise_program, "What is dequantised for other operators is a program."},
-    Rewrite{"requantise_same", requantise_same, "Quantising what was dequantised in the same way is no work."},
+    Rewrite{"quantise_result", quantise_result<Format::bytes>,
+            "A program or epilogue stores the integers that are wanted of it."},
+    Rewrite{"dequantise_operand", dequantise_operand<Format::bytes>,
+            "A program or epilogue reads quantised operands as they are."},
+    Rewrite{"requantise", requantise<Format::bytes>,
+            "What is quantised again in another way goes from integers to integers."},
+    Rewrite{"quantise_program", quantise_program<Format::bytes>,
+            "What others wrote is quantised by a program, from any float type."},
+    Rewrite{"dequantise_program", dequantise_program<Format::bytes>,
+            "What is dequantised for other operators is a program."},
+    Rewrite{"requantise_same", requantise_same<Format::bytes>,
+            "Quantising what was dequantised in the same way is no work."},
+};
+constexpr std::array kFloat8Forms{
+    Rewrite{"dequantise_float8_later", dequantise_later<Format::float8>, "Elements are moved as float8."},
+    Rewrite{"requantise_float8_same", requantise_same<Format::float8>,
+            "Quantising what was dequantised in the same way is no work."},
+};
+constexpr std::array kFloat8Products{
+    Rewrite{"float8_conv", quantised_conv<Format::float8, true>,
+            "A convolution of dequantised tensors becomes one of float8."},
+    Rewrite{"float8_matmul", quantised_matmul<Format::float8, true>,
+            "A product of dequantised matrices becomes one of float8."},
+};
+constexpr std::array kFloat8BehindFusion{
+    Rewrite{"float8_result", quantise_result<Format::float8>, "A program or epilogue stores float8 itself."},
+    Rewrite{"float8_operand", dequantise_operand<Format::float8>, "A program or epilogue reads float8 as it is."},
+    Rewrite{"requantise_float8", requantise<Format::any>, "What is quantised again in another way goes there at once."},
+    Rewrite{"float8_program", quantise_program<Format::float8>, "What others wrote becomes float8 by a program."},
+    Rewrite{"program_of_float8", dequantise_program<Format::float8>, "What others read of float8 is a program."},
+    Rewrite{"requantise_float8_same", requantise_same<Format::float8>,
+            "Quantising what was dequantised in the same way is no work."},
 };
 
 }  // namespace
@@ -536,5 +589,8 @@ const std::span<const Rewrite> kQuantisedFormRewrites = kForms;
 const std::span<const Rewrite> kIntegerProductRewrites = kProducts;
 const std::span<const Rewrite> kZeroPointRewrites = kProductsWithZeroPoints;
 const std::span<const Rewrite> kIntegerEpilogueRewrites = kBehindFusion;
+const std::span<const Rewrite> kFloat8FormRewrites = kFloat8Forms;
+const std::span<const Rewrite> kFloat8ProductRewrites = kFloat8Products;
+const std::span<const Rewrite> kFloat8EpilogueRewrites = kFloat8BehindFusion;
 
 }  // namespace tenfold
