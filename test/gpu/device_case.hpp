@@ -205,13 +205,15 @@ inline int check_device_tactic(const KernelCase& c, const std::string& tactic, c
   reference_spec.inputs = reference.problem.inputs;
   reference_spec.outputs = reference.problem.outputs;
   std::vector<Tensor> wanted = run_kernel(reference, *cpu_backend().make_kernel(reference_spec), {}, {});
-  if (output_type == DType::int8 || output_type == DType::uint8) {
+  if (size_of(output_type) == 1) {
+    const float low = output_type == DType::float8e4m3 ? -448.0F : output_type == DType::int8 ? -128.0F : 0.0F;
+    const float high = output_type == DType::float8e4m3 ? 448.0F : low + 255;
     for (Tensor& tensor : wanted) {
+      if (tensor.dtype() != DType::float32) continue;  // the reference has stored it so itself
       Tensor limited(DType::float32, tensor.shape());
       for (std::int64_t i = 0; i < tensor.num_elements(); ++i) {
-        const float low = output_type == DType::int8 ? -128.0F : 0.0F;
         limited.as_mutable<float>()[static_cast<std::size_t>(i)] =
-            std::clamp(tensor.as<float>()[static_cast<std::size_t>(i)], low, low + 255);
+            std::clamp(tensor.as<float>()[static_cast<std::size_t>(i)], low, high);
       }
       tensor = limited;
     }

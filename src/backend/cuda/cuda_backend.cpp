@@ -201,6 +201,7 @@ class CudaBackend final : public Backend {
     // Without tensor cores for them nothing is gained by merging, and gated products have no kernel.
     return {.norm_epilogues = true,
             .integer_products = true,
+            .float8_products = traits_.sm >= kFloat8Sm,
             .merged_products = traits_.sm == 90,
             .conv_max_pools = traits_.sm == 90,
             .conv_pairs = traits_.sm == 90};

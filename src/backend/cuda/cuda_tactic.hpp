@@ -27,6 +27,8 @@ struct DeviceTraits {
   double clock_ghz = 0;
   double bandwidth_gb_s = 0;  ///< of device memory, by its data sheet
 };
+/// Tensor cores multiply float8 from this compute capability on.
+inline constexpr int kFloat8Sm = 89;
 /// "h100", "a100", "l4": for tests on machines without a GPU. Throws Error(invalid_argument) for another name.
 DeviceTraits preset_traits(std::string_view name);
 

@@ -1,6 +1,7 @@
 // Tactic "elementwise.vectors": pointwise programs, arithmetic, comparisons and logic of every type, Clip, Where, Cast,
 // QuantizeLinear and DequantizeLinear, with any broadcast. Works in place; operands and result may be pitched views.
 #include <algorithm>
+#include <limits>
 
 #include "backend/cuda/elementwise_text.hpp"
 #include "backend/cuda/loop_nest.hpp"
@@ -19,14 +20,17 @@ struct Form {
   std::vector<int> axis;
 };
 
-/// The operand's value in the arithmetic of its type: 16-bit floats as float.
+/// Floats that are stored only, and computed with as float.
+bool is_storage(DType dtype) {
+  return dtype == DType::float16 || dtype == DType::bfloat16 || dtype == DType::float8e4m3;
+}
+/// The operand's value in the arithmetic of its type.
 std::string value_of(DType dtype, std::string_view name) {
-  if (dtype == DType::float16 || dtype == DType::bfloat16) return fmt::format("tf::to_float({})", name);
+  if (is_storage(dtype)) return fmt::format("tf::to_float({})", name);
   return std::string(name);
 }
 std::string stored(DType dtype, std::string_view value) {
-  if (dtype == DType::float16 || dtype == DType::bfloat16)
-    return fmt::format("tf::from_float<{}>((float)({}))", device_type(dtype), value);
+  if (is_storage(dtype)) return fmt::format("tf::from_float<{}>((float)({}))", device_type(dtype), value);
   if (dtype == DType::boolean) return fmt::format("({}) != 0", value);
   return fmt::format("({})({})", device_type(dtype), value);
 }
@@ -248,6 +252,11 @@ std::optional<Form> where(const Signature& signature) {
   return form;
 }
 
+/// NaN for floats that round beyond the range of float8, where others saturate.
+std::string unsaturated(std::string_view value) {
+  return fmt::format("fabsf({0}) > 464.0f ? {1} : {0}", value, float_literal(std::numeric_limits<float>::quiet_NaN()));
+}
+
 std::optional<Form> cast(const Signature& signature) {
   if (signature.op.type() != "Cast" || signature.inputs.size() != 1) return std::nullopt;
   Form form;
@@ -255,16 +264,21 @@ std::optional<Form> cast(const Signature& signature) {
   const DType from = signature.inputs[0].dtype;
   form.text.operands = {from};
   form.text.output = signature.outputs[0].dtype;
-  form.text.body = fmt::format("    const {} y = {};\n", device_type(form.text.output),
-                               stored(form.text.output, value_of(from, "x0")));
+  std::string value = value_of(from, "x0");
+  if (signature.op.attributes().get_int("saturate", 1) == 0) value = unsaturated(fmt::format("(float)({})", value));
+  form.text.body =
+      fmt::format("    const {} y = {};\n", device_type(form.text.output), stored(form.text.output, value));
   return form;
 }
 
-/// QuantizeLinear: saturate(round(x / scale) + zero point); DequantizeLinear: (q - zero point) * scale.
+/// QuantizeLinear: saturate(round(x / scale) + zero point), to float8 without rounding to integers and zero point;
+/// DequantizeLinear: (q - zero point) * scale.
 std::optional<Form> quantize(const Signature& signature) {
   const bool forward = signature.op.type() == "QuantizeLinear";
   if (!forward && signature.op.type() != "DequantizeLinear") return std::nullopt;
-  const auto is_byte = [](DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; };
+  const auto is_byte = [](DType dtype) {
+    return dtype == DType::int8 || dtype == DType::uint8 || dtype == DType::float8e4m3;
+  };
   const TensorType& x = signature.inputs[0];
   const TensorType& y = signature.outputs[0];
   const Attributes attributes = signature.op.attributes();
@@ -278,7 +292,7 @@ std::optional<Form> quantize(const Signature& signature) {
   form.text.operands = {x.dtype, signature.inputs[1].dtype};
   form.text.output = y.dtype;
   const std::optional<int> axis = normalized_axis(attributes.get_int("axis", 1), x.rank());
-  const bool has_zero_point = signature.has_input(2);
+  const bool has_zero_point = signature.has_input(2) && integer != DType::float8e4m3;  // which has none but 0
   for (std::size_t k = 0; k < (has_zero_point ? 3U : 2U); ++k) {
     const bool per_axis = k > 0 && signature.inputs[k].rank() == 1 && !(signature.inputs[k].dims[0] == Dim(1));
     if (per_axis && !axis) return std::nullopt;
@@ -290,6 +304,12 @@ std::optional<Form> quantize(const Signature& signature) {
     form.inputs.push_back(2);
     form.text.operands.push_back(integer);
     zero_point = "(float)x2";
+  }
+  if (integer == DType::float8e4m3) {
+    std::string value = forward ? "tf::to_float(x0) / tf::to_float(x1)" : "tf::to_float(x0) * tf::to_float(x1)";
+    if (attributes.get_int("saturate", 1) == 0) value = unsaturated(fmt::format("({})", value));
+    form.text.body = fmt::format("    const {0} y = tf::from_float<{0}>({1});\n", device_type(y.dtype), value);
+    return form;
   }
   if (forward) {
     form.text.body =

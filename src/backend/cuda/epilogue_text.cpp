@@ -28,6 +28,16 @@ TF_FN float unpack(const Packed<tf::bf16>& p, int i) { return tf::to_float(tf::b
 TF_FN float unpack(const Packed<signed char>& p, int i) { return (float)(signed char)(p.words[i / 4] >> (8 * (i % 4))); }
 TF_FN float unpack(const Packed<unsigned char>& p, int i) { return (float)((p.words[i / 4] >> (8 * (i % 4))) & 0xffu); }
 TF_FN float unpack(const Packed<bool>& p, int i) { return ((p.words[i / 4] >> (8 * (i % 4))) & 0xffu) != 0u ? 1.0f : 0.0f; }
+// float8 is converted in pairs where there are such instructions.
+TF_FN float unpack(const Packed<tf::f8>& p, int i) {
+#if __CUDA_ARCH__ >= 890
+  u32 pair;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(pair) : "h"((u16)(p.words[i / 4] >> (16 * (i / 2 % 2)))));
+  return tf::to_float(tf::f16{(u16)(pair >> (16 * (i % 2)))});
+#else
+  return tf::to_float(tf::f8{(unsigned char)(p.words[i / 4] >> (8 * (i % 4)))});
+#endif
+}
 TF_FN void pack(Packed<float>& p, const float (&v)[kUnit]) {
 #pragma unroll
   for (int i = 0; i < kUnit; ++i) p.words[i] = tf::bits_of(v[i]);
@@ -39,6 +49,20 @@ TF_FN void pack(Packed<tf::f16>& p, const float (&v)[kUnit]) {
 TF_FN void pack(Packed<tf::bf16>& p, const float (&v)[kUnit]) {
 #pragma unroll
   for (int i = 0; i < kUnit / 2; ++i) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(p.words[i]) : "f"(v[2 * i + 1]), "f"(v[2 * i]));
+}
+TF_FN void pack(Packed<tf::f8>& p, const float (&v)[kUnit]) {
+#pragma unroll
+  for (int i = 0; i < (kUnit + 3) / 4; ++i) p.words[i] = 0;
+#pragma unroll
+  for (int i = 0; i < kUnit / 2; ++i) {
+#if __CUDA_ARCH__ >= 890
+    u16 pair;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(v[2 * i + 1]), "f"(v[2 * i]));
+#else
+    const u32 pair = tf::from_float<tf::f8>(v[2 * i]).bits | (u32)tf::from_float<tf::f8>(v[2 * i + 1]).bits << 8;
+#endif
+    p.words[i / 2] |= (u32)pair << (16 * (i % 2));
+  }
 }
 // Rounds to nearest even by adding 1.5 * 2^23, which leaves the integer in the low bits.
 template <typename T>
@@ -134,6 +158,7 @@ bool is_known_operand(DType dtype) {
     case DType::bfloat16:
     case DType::int8:
     case DType::uint8:
+    case DType::float8e4m3:
     case DType::int32:
     case DType::boolean:
       return true;

@@ -141,7 +141,8 @@ class PadKernel final : public Kernel {
     }
     Source source;
     source.entries = {"vectors", "elements"};
-    source.text = fmt::format(R"({}{}
+    source.text = fmt::format(
+        R"({}{}
 typedef {} T;
 struct Arguments {{
   const void* x;
@@ -183,11 +184,11 @@ TF_FN void pad_any(const Arguments& a) {{
 extern "C" __global__ void __launch_bounds__(256) vectors(const __grid_constant__ Arguments a) {{ pad_any<{}>(a); }}
 extern "C" __global__ void __launch_bounds__(256) elements(const __grid_constant__ Arguments a) {{ pad_any<1>(a); }}
 )",
-                              device_prelude(), nest_prelude(), bits_type(bytes), place, device_type(dtype),
-                              is_device_float(dtype) ? fmt::format("tf::from_float<{}>({})", device_type(dtype),
-                                                                   float_literal(static_cast<float>(pad.value())))
-                                                     : fmt::format("({})({:a})", device_type(dtype), pad.value()),
-                              16 / bytes);
+        device_prelude(), nest_prelude(), bits_type(bytes), place, device_type(dtype),
+        is_device_float(dtype) || dtype == DType::float8e4m3
+            ? fmt::format("tf::from_float<{}>({})", device_type(dtype), float_literal(static_cast<float>(pad.value())))
+            : fmt::format("({})({:a})", device_type(dtype), pad.value()),
+        16 / bytes);
     return source;
   }
   PadKernel(const KernelSpec& spec, const LoadedModule& module)

@@ -94,11 +94,13 @@ std::optional<std::string> refuses_elements(DType a, DType b, DType result) {
   const auto is_half = [](DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; };
   const bool is_integer = (a == DType::int8 || a == DType::uint8) && b == DType::int8;
   const bool is_tf32 = a == DType::float32 && b == DType::float32;
-  if (!is_integer && !is_tf32 && !(is_half(a) && a == b)) {
-    return fmt::format("tensor cores multiply float16, bfloat16, tf32 and 8-bit integers here, not {} by {}",
-                       to_string(a), to_string(b));
+  const bool is_float8 = a == DType::float8e4m3 && b == a;
+  if (!is_integer && !is_float8 && !is_tf32 && !(is_half(a) && a == b)) {
+    return fmt::format(
+        "tensor cores multiply float16, bfloat16, tf32, float8e4m3 and 8-bit integers here, not {} by {}", to_string(a),
+        to_string(b));
   }
-  if (result == DType::float32 || (is_half(result) && !is_tf32)) return std::nullopt;
+  if (result == DType::float32 || (is_half(result) && !is_tf32) || (is_float8 && result == a)) return std::nullopt;
   if (is_integer && (result == DType::int8 || result == DType::uint8)) return std::nullopt;
   return fmt::format("a product of {} is not stored as {} here", to_string(a), to_string(result));
 }
@@ -113,6 +115,9 @@ void round_to_tf32(std::span<std::byte> floats) {
 }
 
 std::optional<std::string> refuses_digits(const Problem& problem) {
+  if (problem.strict && problem.inputs[0].dtype == DType::float8e4m3) {
+    return "wgmma keeps about 14 bits of sums of float8, which is not strict";
+  }
   if (problem.tf32 || problem.inputs[0].dtype != DType::float32) return std::nullopt;
   return "tensor cores would round the operands to 11 bits, which needs --tf32";
 }
@@ -127,6 +132,7 @@ MapType map_type(DType dtype) {
       return MapType::float32;
     case DType::int8:
     case DType::uint8:
+    case DType::float8e4m3:
       return MapType::uint8;
     default:
       throw Error(Code::internal, fmt::format("no tensor map of {}", to_string(dtype)));

@@ -29,7 +29,7 @@ std::int64_t padded_columns(const GemmSchedule& schedule, std::int64_t n);
 /// Every tactic of this family needs sm_90 and types that tensor cores multiply. nullopt: fine.
 std::optional<std::string> refuses_device(const DeviceTraits& traits);
 std::optional<std::string> refuses_elements(DType a, DType b, DType result);
-/// float32 keeps its digits unless the build permits tf32.
+/// float32 keeps its digits unless the build permits tf32; sums of float8 keep theirs if the build is strict.
 std::optional<std::string> refuses_digits(const Problem& problem);
 /// To 11 bits, halves away from zero: what tensor cores take of a float32.
 void round_to_tf32(std::span<std::byte> floats);

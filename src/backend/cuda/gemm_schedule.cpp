@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::size_t kNumParameters = 15;
 
-constexpr std::array kElements{DType::float16, DType::bfloat16, DType::int8, DType::uint8, DType::float32};
+constexpr std::array kElements{DType::float16, DType::bfloat16,   DType::int8,
+                               DType::uint8,   DType::float8e4m3, DType::float32};
 
 }  // namespace
 
@@ -54,14 +55,14 @@ std::optional<std::string> GemmSchedule::refuses() const {
   const bool transposes = rows == RowSource::transposed || columns == ColumnSource::transposed;
   if (transposes && (!is_half || row_bytes != 128)) return "transposed operands are 16-bit, in rows of 128 bytes";
   if (columns == ColumnSource::transposed && tile_n % 64 != 0) return "transposed columns come in blocks of 64";
-  if (columns != ColumnSource::packed && (resident || staged_residuals != 0 || split_k != 0 || is_integer())) {
+  if (columns != ColumnSource::packed && (resident || staged_residuals != 0 || split_k != 0 || element_bytes() == 1)) {
     return "computed columns go with the plain schedule only";
   }
   if (ping_pong && (consumers < 2 || split_k != 0)) return "taking turns needs two warpgroups or more";
   if (split_k != 0 && (resident || staged_residuals != 0)) return "a split product keeps nothing";
-  if (gated && (columns != ColumnSource::packed || split_k != 0 || staged_residuals != 0 || is_integer() ||
+  if (gated && (columns != ColumnSource::packed || split_k != 0 || staged_residuals != 0 || element_bytes() == 1 ||
                 tile_n % (8 * unit()) != 0)) {
-    return "pairs of columns go with packed floats and whole k only";
+    return "pairs of columns go with packed floats of 16 bits or more and whole k only";
   }
   if (staged_residuals != 0 && staged_residuals < (ping_pong ? consumers : 2)) return "too few staged residuals";
   if (shared_bytes(0) > kMaxSharedBytes) return "the stages do not fit in shared memory";

@@ -32,7 +32,7 @@ enum class ColumnSource : std::uint8_t {
 };
 
 struct GemmSchedule {
-  DType element = DType::float16;  ///< of a: float16, bfloat16, int8, uint8 (b is int8 then), float32 (taken as tf32)
+  DType element = DType::float16;  ///< of a: float16, bfloat16, float8e4m3, int8, uint8 (b: int8), float32 (as tf32)
   DType output = DType::float16;   ///< any of these
   RowSource rows = RowSource::matrix;
   ColumnSource columns = ColumnSource::packed;
@@ -50,7 +50,6 @@ struct GemmSchedule {
 
   int element_bytes() const;
   int output_bytes() const;
-  bool is_integer() const { return element == DType::int8 || element == DType::uint8; }
   int row_elements() const { return row_bytes / element_bytes(); }
   int tile_m() const { return (ping_pong ? 1 : consumers) * blocks_m * 64; }
   /// Columns of the result that a tile makes.

@@ -129,6 +129,8 @@ std::string emit_wgmma(std::string_view name, const WgmmaKind& kind) {
         return {"f32.bf16.bf16", "f", "float", 16, true};
       case DType::float32:
         return {"f32.tf32.tf32", "f", "float", 8, true};
+      case DType::float8e4m3:
+        return {"f32.e4m3.e4m3", "f", "float", 32, true};
       case DType::int8:
         return {"s32.s8.s8", "r", "int", 32, false};
       case DType::uint8:

@@ -27,9 +27,11 @@ Refusal refuses_types(const Types& inputs, const Types& outputs) {
   if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
   const DType a = inputs[0].dtype, b = inputs[1].dtype, result = outputs[0].dtype;
   const bool is_integer = (a == DType::int8 || a == DType::uint8) && b == DType::int8;
-  if (!(is_float_type(a) && a == b) && !is_integer)
+  const bool is_float8 = a == DType::float8e4m3 && b == a;
+  if (!(is_float_type(a) && a == b) && !is_integer && !is_float8)
     return fmt::format("no kernel for {} by {}", to_string(a), to_string(b));
-  if (!is_float_type(result) && !(is_integer && (result == DType::int8 || result == DType::uint8))) {
+  if (!is_float_type(result) && !(is_integer && (result == DType::int8 || result == DType::uint8)) &&
+      !(is_float8 && result == a)) {
     return fmt::format("no kernel for results of {}", to_string(result));
   }
   return std::nullopt;

@@ -29,6 +29,7 @@ constexpr std::string_view kPreludeHead = R"(// Element types and scalar functio
 namespace tf {
 struct f16 { unsigned short bits; };
 struct bf16 { unsigned short bits; };
+struct f8 { unsigned char bits; };  // e4m3 without infinities
 // First of all in kernels that are launched early (LaunchConfig::pdl): lets the next one begin, waits for the one before.
 TF_FN void begin_early() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -96,6 +97,25 @@ template <> struct From<signed char> {
 };
 template <> struct From<unsigned char> {
   static unsigned char convert(float x) { return x != x ? 0 : (unsigned char)fminf(fmaxf(nearbyintf(x), 0.0f), 255.0f); }
+};
+#endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+TF_FN float to_float(f8 x) { unsigned r; asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(r) : "h"((unsigned short)x.bits)); return to_float(f16{(unsigned short)r}); }
+template <> struct From<f8> { TF_METHOD static f8 convert(float x) { unsigned short r; asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(r) : "f"(0.0f), "f"(x)); return f8{(unsigned char)r}; } };
+#else
+TF_FN float to_float(f8 x) {
+  const unsigned magnitude = x.bits & 0x7fu;
+  const float r = magnitude == 0x7fu ? float_of(0x7fc00000u) : float_of(magnitude << 20) * 0x1p120f;
+  return float_of(bits_of(r) | (x.bits & 0x80u) << 24);
+}
+template <> struct From<f8> {
+  TF_METHOD static f8 convert(float x) {
+    const unsigned sign = (bits_of(x) >> 24) & 0x80u, bits = bits_of(x) & 0x7fffffffu;
+    if (x != x) return f8{(unsigned char)(sign | 0x7fu)};
+    if (bits >= 0x43e00000u) return f8{(unsigned char)(sign | 0x7eu)};
+    if (bits < 0x3c800000u) return f8{(unsigned char)(sign | (bits_of(float_of(bits) + 0x1p14f) - 0x46800000u))};
+    return f8{(unsigned char)(sign | ((bits - 0x3c000000u + 0x7ffffu + ((bits >> 20) & 1u)) >> 20))};
+  }
 };
 #endif
 template <> struct From<float> { TF_METHOD static float convert(float x) { return x; } };
@@ -196,6 +216,7 @@ MathMode math_mode_for(DType result) {
     case DType::bfloat16:
     case DType::int8:
     case DType::uint8:
+    case DType::float8e4m3:
       return MathMode::fast;
     default:
       return MathMode::exact;
@@ -217,6 +238,8 @@ std::string_view device_type(DType dtype) {
       return "tf::f16";
     case DType::bfloat16:
       return "tf::bf16";
+    case DType::float8e4m3:
+      return "tf::f8";
     case DType::int8:
       return "signed char";
     case DType::uint8:

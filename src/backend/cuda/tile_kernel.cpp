@@ -120,6 +120,12 @@ void offer_tiles(const TileShape& shape, const DeviceTraits& traits, std::vector
     offer_refusal(fmt::format("{} batches or groups, at most {}", shape.batches, kMaxBatches), out);
     return;
   }
+  if (shape.element == DType::float8e4m3 && traits.sm < kFloat8Sm) {
+    offer_refusal(fmt::format("tensor cores multiply float8e4m3 from compute capability 8.9 on, the device has {}.{}",
+                              traits.sm / 10, traits.sm % 10),
+                  out);
+    return;
+  }
   struct Ranked {
     TileSchedule schedule;
     double us;

@@ -12,7 +12,8 @@ namespace tenfold::cuda {
 namespace {
 
 constexpr std::size_t kNumParameters = 12;
-constexpr std::array kElements{DType::float16, DType::bfloat16, DType::int8, DType::uint8, DType::float32};
+constexpr std::array kElements{DType::float16, DType::bfloat16,   DType::int8,
+                               DType::uint8,   DType::float8e4m3, DType::float32};
 constexpr int kChunkBytes = 16;
 
 }  // namespace
@@ -37,13 +38,17 @@ std::optional<std::string> TileSchedule::refuses() const {
   };
   if (!within(warps_m, {1, 2, 4}) || !within(warps_n, {1, 2, 4}) || warps_m * warps_n > 8) return "1 to 8 warps";
   if (!within(warp_m, {16, 32, 64}) || !within(warp_n, {16, 32, 64, 128})) return "warps of 16 to 64 rows";
-  if (accumulators() > 128) return "too many accumulators per thread";
+  // On Hopper the registers of float8 operands hold them as float16: with more, or longer slices, ptxas spills.
+  const bool is_float8 = element == DType::float8e4m3;
+  if (accumulators() > 128 || (is_float8 && accumulators() * row_bytes > 64 * 64)) {
+    return "too many accumulators per thread";
+  }
   if (warp_n % (4 * unit()) != 0) return fmt::format("columns of a warp are no multiple of {}", 4 * unit());
   if (!within(row_bytes, {64, 128}) || stages < 2 || stages > 8) return "2 to 8 stages of 64 or 128 bytes";
   if (!within(vector_bytes, {1, 2, 4, 8, 16}) || vector_bytes < element_bytes()) return "vectors of an element or more";
   const int chunks = row_bytes / kChunkBytes;
   if (tile_m() * chunks % threads() != 0 || tile_n() * chunks % threads() != 0) return "threads without a copy";
-  if (columns != ColumnSource::packed && is_integer()) return "computed 8-bit operands";
+  if (columns != ColumnSource::packed && element_bytes() == 1) return "computed 8-bit operands";
   if (columns == ColumnSource::transposed) {
     const int across = tile_n() * element_bytes() / kChunkBytes;
     if (across < 8 || threads() % across != 0) return "rows of transposed columns are too short or too long";

@@ -15,7 +15,7 @@
 namespace tenfold::cuda {
 
 struct TileSchedule {
-  DType element = DType::float16;  ///< of a: float16, bfloat16, int8, uint8 (b is int8 then), float32
+  DType element = DType::float16;  ///< of a: float16, bfloat16, float8e4m3, int8, uint8 (b: int8), float32
   DType output = DType::float16;   ///< any of these
   bool tf32 = false;               ///< float32 operands are rounded to 11 bits and multiplied by tensor cores
   RowSource rows = RowSource::matrix;           ///< matrix or image
@@ -28,7 +28,6 @@ struct TileSchedule {
 
   int element_bytes() const;
   int output_bytes() const;
-  bool is_integer() const { return element == DType::int8 || element == DType::uint8; }
   /// On the ordinary cores.
   bool is_exact() const { return element == DType::float32 && !tf32; }
   int slice() const { return row_bytes / element_bytes(); }

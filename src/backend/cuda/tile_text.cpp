@@ -344,6 +344,8 @@ std::string math_text(const TileSchedule& schedule) {
         return {"m16n8k16", "f32.bf16.bf16.f32", "float", "f"};
       case DType::float32:
         return {"m16n8k8", "f32.tf32.tf32.f32", "float", "f"};
+      case DType::float8e4m3:
+        return {"m16n8k32", "f32.e4m3.e4m3.f32", "float", "f"};
       case DType::int8:
         return {"m16n8k32", "s32.s8.s8.s32", "int", "r"};
       default:
@@ -362,11 +364,12 @@ std::string math_text(const TileSchedule& schedule) {
 }
 
 /// Blocks on one multiprocessor that registers are to allow: more hide the copies of a small one, fewer leave large
-/// ones their accumulators.
+/// ones their accumulators. Hopper's mma.sync multiplies float8 as float16, which takes twice the registers.
 int blocks_of(const TileSchedule& schedule) {
   constexpr int kThreadsOfLarge = 256, kAccumulatorsOfLarge = 64;
   if (schedule.accumulators() > kAccumulatorsOfLarge) return 1;
-  return schedule.threads() >= kThreadsOfLarge ? 2 : 3;
+  const int fewer = schedule.element == DType::float8e4m3 ? 1 : 0;
+  return (schedule.threads() >= kThreadsOfLarge ? 2 : 3) - fewer;
 }
 
 }  // namespace
