@@ -48,6 +48,7 @@ DType dtype_of_format(const char* format, Py_ssize_t itemsize) {
 DType dtype_of_dlpack(nb::dlpack::dtype dtype) {
   if (dtype.lanes != 1) return DType::undefined;
   using Kind = nb::dlpack::dtype_code;
+  constexpr int kFloat8E4M3Fn = 10;  // since DLPack 1.1
   const auto kind = static_cast<Kind>(dtype.code);
   struct Row {
     Kind kind;
@@ -55,11 +56,13 @@ DType dtype_of_dlpack(nb::dlpack::dtype dtype) {
     DType dtype;
   };
   static constexpr Row kRows[] = {
-      {Kind::Float, 16, DType::float16},   {Kind::Float, 32, DType::float32}, {Kind::Float, 64, DType::float64},
-      {Kind::Bfloat, 16, DType::bfloat16}, {Kind::Bool, 8, DType::boolean},   {Kind::Int, 8, DType::int8},
-      {Kind::Int, 16, DType::int16},       {Kind::Int, 32, DType::int32},     {Kind::Int, 64, DType::int64},
-      {Kind::UInt, 8, DType::uint8},       {Kind::UInt, 16, DType::uint16},   {Kind::UInt, 32, DType::uint32},
-      {Kind::UInt, 64, DType::uint64}};
+      {Kind::Float, 16, DType::float16}, {Kind::Float, 32, DType::float32},
+      {Kind::Float, 64, DType::float64}, {Kind::Bfloat, 16, DType::bfloat16},
+      {Kind::Bool, 8, DType::boolean},   {Kind::Int, 8, DType::int8},
+      {Kind::Int, 16, DType::int16},     {Kind::Int, 32, DType::int32},
+      {Kind::Int, 64, DType::int64},     {Kind::UInt, 8, DType::uint8},
+      {Kind::UInt, 16, DType::uint16},   {Kind::UInt, 32, DType::uint32},
+      {Kind::UInt, 64, DType::uint64},   {static_cast<Kind>(kFloat8E4M3Fn), 8, DType::float8e4m3}};
   for (const Row& row : kRows) {
     if (row.kind == kind && row.bits == dtype.bits) return row.dtype;
   }
@@ -83,6 +86,15 @@ bool is_contiguous(std::span<const std::int64_t> dims, const auto* strides, std:
 
 std::string name_of_type(nb::handle object) { return nb::cast<std::string>(nb::type_name(object.type())); }
 
+/// What NumPy itself has no type for: a package adds it, and arrays give no buffer but of the bits.
+struct AddedType {
+  DType dtype;
+  const char* name;  ///< in ml_dtypes
+  const char* bits;  ///< NumPy's type of the same size
+};
+constexpr AddedType kAddedTypes[] = {{DType::bfloat16, "bfloat16", "uint16"},
+                                     {DType::float8e4m3, "float8_e4m3fn", "uint8"}};
+
 nb::object numpy(const char* name) { return nb::module_::import_("numpy").attr(name); }
 
 }  // namespace
@@ -100,6 +112,9 @@ DType to_dtype(nb::handle dtype, std::string_view what) {
       if (!error.matches(PyExc_TypeError)) throw;
       fail(Code::invalid_argument, what, ": a dtype was expected, such as \"float32\" or numpy.float32");
     }
+  }
+  for (const AddedType& added : kAddedTypes) {
+    if (name == added.name) return added.dtype;
   }
   const std::optional<DType> found = parse_dtype(name);
   if (!found) fail(Code::invalid_argument, what, ": there is no dtype '", name, "'");
@@ -196,13 +211,15 @@ bool Array::from_buffer(nb::handle object, std::string_view what, bool may_copy,
   const int flags = writable ? PyBUF_RECORDS : PyBUF_RECORDS_RO;
   if (PyObject_GetBuffer(object.ptr(), &buffer_, flags) != 0) {
     nb::python_error error;
-    // NumPy has no buffer format for bfloat16: its bits are looked at instead.
-    if (nb::hasattr(object, "dtype") && nb::hasattr(object, "view") &&
-        nb::cast<std::string>(nb::str(nb::handle(nb::object(object.attr("dtype"))))) == "bfloat16") {
-      const nb::object bits = object.attr("view")("uint16");
-      if (!from_buffer(bits, what, may_copy, writable)) return false;
-      dtype_ = DType::bfloat16;
-      return true;
+    if (nb::hasattr(object, "dtype") && nb::hasattr(object, "view")) {
+      const auto name = nb::cast<std::string>(nb::str(nb::handle(nb::object(object.attr("dtype")))));
+      for (const AddedType& added : kAddedTypes) {
+        if (name != added.name) continue;
+        const nb::object bits = object.attr("view")(added.bits);
+        if (!from_buffer(bits, what, may_copy, writable)) return false;
+        dtype_ = added.dtype;
+        return true;
+      }
     }
     if (writable && PyObject_GetBuffer(object.ptr(), &buffer_, PyBUF_RECORDS_RO) == 0) {
       PyBuffer_Release(&buffer_);
@@ -297,10 +314,13 @@ nb::object new_array(DType dtype, std::span<const std::int64_t> dims, void** dat
   // Made once and never freed: they live as long as the interpreter.
   static PyObject* const empty = numpy("empty").release().ptr();
   static PyObject* dtypes[32] = {};
-  const bool is_bfloat16 = dtype == DType::bfloat16;
+  const AddedType* added = nullptr;
+  for (const AddedType& row : kAddedTypes) {
+    if (row.dtype == dtype) added = &row;
+  }
   PyObject*& numpy_dtype = dtypes[static_cast<std::size_t>(dtype)];
   if (numpy_dtype == nullptr) {
-    numpy_dtype = numpy("dtype")(is_bfloat16 ? "uint16" : dtype_name(dtype)).release().ptr();
+    numpy_dtype = numpy("dtype")(added != nullptr ? added->bits : dtype_name(dtype)).release().ptr();
   }
   const nb::tuple shape = to_tuple(dims);
   PyObject* arguments[] = {shape.ptr(), numpy_dtype};
@@ -310,12 +330,12 @@ nb::object new_array(DType dtype, std::span<const std::int64_t> dims, void** dat
   if (PyObject_GetBuffer(array.ptr(), &view, PyBUF_WRITABLE) != 0) throw nb::python_error();
   *data = view.buf;
   PyBuffer_Release(&view);  // the memory stays where it is: nobody else knows the array yet
-  if (!is_bfloat16) return array;
+  if (added == nullptr) return array;
   try {
-    return array.attr("view")(nb::module_::import_("ml_dtypes").attr("bfloat16"));
+    return array.attr("view")(nb::module_::import_("ml_dtypes").attr(added->name));
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_ImportError)) throw;
-    fail(Code::unsupported, "NumPy has no bfloat16; install the package ml_dtypes, which adds it");
+    fail(Code::unsupported, "NumPy has no ", to_string(dtype), "; install the package ml_dtypes, which adds it");
   }
 }
 

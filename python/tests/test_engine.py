@@ -140,7 +140,8 @@ def test_extra_outputs(affine_bytes):
 def test_dtypes_go_through_unchanged():
     import ml_dtypes
 
-    for dtype in ("float32", "float16", "float64", "int8", "uint8", "int32", "int64", "bool", ml_dtypes.bfloat16):
+    for dtype in ("float32", "float16", "float64", "int8", "uint8", "int32", "int64", "bool", ml_dtypes.bfloat16,
+                  ml_dtypes.float8_e4m3fn):
         dtype = np.dtype(dtype)
         model = make_model([helper.make_node("Identity", ["x"], ["y"])], [("x", [3], dtype)], [("y", [3], dtype)])
         x = np.array([0, 1, 1]).astype(dtype)

@@ -204,7 +204,7 @@ def test_a_layer_cannot_read_its_own_result():
     "call",
     [
         lambda n: n.add_input("", trt.float32, (1,)),
-        lambda n: n.add_input("x", trt.fp8, (1,)),
+        lambda n: n.add_input("x", trt.fp4, (1,)),
         lambda n: n.add_input("x", trt.float32, (1,) * 9),
         lambda n: n.add_input("x", trt.float32, (-2,)),
         lambda n: n.add_input("x", trt.float32, 3),
@@ -256,13 +256,26 @@ def test_a_strongly_typed_network_refuses_precision_flags():
     assert builder.build_serialized_network(network, config) is not None
 
 
+def test_a_layer_quantises_to_fp8():
+    builder, network, config = new_network()[:3]
+    x = network.add_input("x", trt.float32, (2, 8))
+    scale = network.add_constant((), np.array(0.5, np.float32)).get_output(0)
+    quantised = network.add_quantize(x, scale, trt.fp8).get_output(0)
+    assert quantised.dtype == trt.fp8
+    y = network.add_dequantize(quantised, scale).get_output(0)
+    y.name = "y"
+    network.mark_output(y)
+    config.set_flag(trt.BuilderFlag.FP8)
+    assert builder.build_serialized_network(network, config) is not None
+
+
 # --- Configuration ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda c: c.set_flag(trt.BuilderFlag.FP8),
+        lambda c: c.set_flag(trt.BuilderFlag.FP4),
         lambda c: c.set_flag(trt.BuilderFlag.STRIP_PLAN),
         lambda c: setattr(c, "flags", 1 << int(trt.BuilderFlag.WEIGHT_STREAMING)),
         lambda c: setattr(c, "engine_capability", trt.EngineCapability.SAFETY),

@@ -22,7 +22,6 @@ from .values import Dims, IHostMemory, as_dims, as_int
 
 # Flags whose promise an engine cannot keep: setting one raises, so that nobody believes it. INT8 is refused by the build.
 _REFUSED = {
-    BuilderFlag.FP8: "FP16, or an ONNX model that quantises explicitly to int8",
     BuilderFlag.INT4: "FP16",
     BuilderFlag.FP4: "FP16",
     BuilderFlag.STRIP_PLAN: "REFIT, which keeps the weights",

@@ -380,6 +380,7 @@ def _cast(r):
         9: DataType.BOOL,
         10: DataType.HALF,
         16: DataType.BF16,
+        17: DataType.FP8,
     }
     to = types.get(r.attributes.get("to"))
     return ({} if to is None else {"to_type": to}), to is not None
@@ -485,7 +486,7 @@ def import_layers(network, core):
         if dtype is None:
             raise unsupported(
                 f"input '{info.name}': element type {info.dtype}, which TensorRT has no name for",
-                "a model whose inputs are float32, float16, int8, uint8, int32, int64 or bool",
+                "a model whose inputs are float32, float16, bfloat16, float8e4m3, int8, uint8, int32, int64 or bool",
             )
         tensor._input_dtype, tensor._input_shape, tensor._model_dtype = dtype, Dims(info.dims), None
         tensor._dim_names = {i: size for i, size in enumerate(info.shape) if isinstance(size, str)}
@@ -495,7 +496,7 @@ def import_layers(network, core):
         array = core.constant_value(number)
         info = core.value_info(number)
         layer = LAYER_CLASSES[LayerType.CONSTANT]._make(network, info.name, [])
-        if trt_dtype(info.dtype) is not None and info.dtype != "bfloat16":
+        if trt_dtype(info.dtype) is not None and info.dtype not in ("bfloat16", "float8e4m3"):
             layer._values.update(shape=Dims(info.dims), weights=Weights(array))
             layer._node = None
         else:

@@ -12,6 +12,7 @@ _TYPE_NAMES = {
     "float32": "FP32",
     "float16": "FP16",
     "bfloat16": "BF16",
+    "float8e4m3": "FP8",
     "int8": "Int8",
     "uint8": "UInt8",
     "int32": "Int32",

@@ -14,6 +14,7 @@ from .enums import (
 from .errors import argument_error, unsupported
 from .layer import Attribute, ILayer, layer_class, member
 from .layers_shape import _flag, _input
+from .lowering import _ONNX_TYPES
 from .values import as_dims, as_int, core_dtype
 
 
@@ -32,7 +33,7 @@ class _Quantization(ILayer):
         if low.rank(scale) > 1:
             scale = low.reshape(scale, [-1])
             zero = None if zero is None else low.reshape(zero, [-1])
-        if zero is None:
+        if zero is None and dtype != "float8e4m3":  # which has no zero points
             zeros = low.const(np.zeros((), dtype))
             zero = zeros if low.rank(scale) == 0 else low.op("Expand", [zeros, low.op("Shape", [scale])])
         return scale, zero
@@ -47,10 +48,11 @@ class IQuantizeLayer(_Quantization):
 
     def _lower(self, low):
         dtype = core_dtype(self.to_type, f"layer '{self.name}': to_type")
-        if dtype not in ("int8", "uint8"):
-            raise unsupported(f"layer '{self.name}': quantisation to {self.to_type!s}", "DataType.INT8")
+        if dtype not in ("int8", "uint8", "float8e4m3"):
+            raise unsupported(f"layer '{self.name}': quantisation to {self.to_type!s}", "DataType.INT8 or FP8")
         scale, zero = self._scale_and_zero(low, dtype)
-        return [low.op("QuantizeLinear", [low.inputs[0], scale, zero], axis=self._axis(low, scale))]
+        operands = [low.inputs[0], scale] + ([] if zero is None else [zero])
+        return [low.op("QuantizeLinear", operands, axis=self._axis(low, scale), output_dtype=_ONNX_TYPES[dtype])]
 
 
 @layer_class("DEQUANTIZE")
@@ -59,7 +61,8 @@ class IDequantizeLayer(_Quantization):
 
     def _lower(self, low):
         scale, zero = self._scale_and_zero(low, low.dtype(low.inputs[0]))
-        result = low.op("DequantizeLinear", [low.inputs[0], scale, zero], axis=self._axis(low, scale))
+        operands = [low.inputs[0], scale] + ([] if zero is None else [zero])
+        result = low.op("DequantizeLinear", operands, axis=self._axis(low, scale))
         return [low.cast(result, core_dtype(self.to_type, f"layer '{self.name}': to_type"))]
 
 

@@ -46,8 +46,8 @@ class Lowering:
                 )
             array = array.reshape(shape)
         wanted = self.dtype(tensor)
-        if wanted == "bfloat16":
-            return self.cast(self.const(array, np.float32), "bfloat16")
+        if wanted in ("bfloat16", "float8e4m3"):
+            return self.cast(self.const(array, np.float32), wanted)
         return self.const(array.astype(wanted, copy=False))
 
     def cast(self, tensor, dtype):
@@ -121,4 +121,5 @@ _ONNX_TYPES = {
     "uint32": 12,
     "uint64": 13,
     "bfloat16": 16,
+    "float8e4m3": 17,
 }

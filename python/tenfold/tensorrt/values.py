@@ -19,7 +19,7 @@ _TYPES = [
 ]
 _NUMPY = {trt: dtype for trt, dtype, _ in _TYPES}
 _FROM_NUMPY = {dtype: trt for trt, dtype, _ in _TYPES}
-_CORE = {trt: core for trt, _, core in _TYPES} | {DataType.BF16: "bfloat16"}
+_CORE = {trt: core for trt, _, core in _TYPES} | {DataType.BF16: "bfloat16", DataType.FP8: "float8e4m3"}
 _FROM_CORE = {core: trt for trt, core in _CORE.items()}
 
 
