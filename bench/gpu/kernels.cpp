@@ -42,7 +42,7 @@ struct Layer {
 
 constexpr double kPeakBytes = 3.35e12;  // H100 SXM data sheet
 double peak_flops(const Layer& layer) {
-  if (layer.output_type == DType::int8) return 1979e12;
+  if (size_of(layer.type(0)) == 1) return 1979e12;
   if (layer.output_type != DType::float32) return 989e12;
   return layer.tf32 ? 495e12 : 67e12;
 }
@@ -69,14 +69,14 @@ Layer conv(std::string name, int times, std::int64_t n, std::int64_t hw, std::in
   layer.flops = 2.0 * static_cast<double>(count(layer.output) * c * r * r);
   return layer;
 }
-/// The same with int8 images and weights, and a scale per channel.
-Layer integer_conv(Layer layer) {
+/// The same with images and weights of int8 or float8, and a scale per channel.
+Layer quantised_conv(Layer layer, DType dtype) {
   const bool residual = layer.inputs.size() > 3;
   layer.inputs.insert(layer.inputs.begin() + 3, Shape{layer.output.back()});
   layer.attributes.set("epilogue_inputs", std::int64_t{residual ? 2 : 1});
   layer.attributes.set("epilogue", std::string(residual ? "fma 0 1 2; relu 3" : "mul 0 1; relu 2"));
-  layer.types = {DType::int8, DType::int8, DType::float32, DType::float32, DType::int8};
-  layer.output_type = DType::int8;
+  layer.types = {dtype, dtype, DType::float32, DType::float32, dtype};
+  layer.output_type = dtype;
   return layer;
 }
 Layer gemm(std::string name, int times, std::int64_t m, std::int64_t k, std::int64_t n, const std::string& program,
@@ -89,6 +89,12 @@ Layer gemm(std::string name, int times, std::int64_t m, std::int64_t k, std::int
   layer.attributes.set("epilogue", program);
   layer.attributes.set("epilogue_inputs", std::int64_t{residual ? 2 : 1});
   layer.flops = 2.0 * static_cast<double>(m * k * n);
+  return layer;
+}
+Layer quantised_gemm(std::string name, std::int64_t m, std::int64_t k, std::int64_t n, DType dtype, DType output) {
+  Layer layer = gemm(std::move(name), 1, m, k, n, "mul 0 1", false);
+  layer.types = {dtype, dtype, DType::float32};
+  layer.output_type = output;
   return layer;
 }
 Layer attention(std::string name, int times, std::int64_t b, std::int64_t l, std::int64_t s, std::int64_t h,
@@ -125,11 +131,11 @@ Layer grouped(Layer layer, std::int64_t groups) {
 
 std::vector<Layer> layers() {
   std::vector<Layer> all;
-  const auto resnet = [&](const std::string& name, std::int64_t n, bool integer) {
+  const auto resnet = [&](const std::string& name, std::int64_t n, DType dtype) {
     const auto add = [&](int times, const char* what, std::int64_t hw, std::int64_t c, std::int64_t k, std::int64_t r,
                          std::int64_t stride, bool residual) {
       Layer layer = conv(name + " " + what, times, n, hw, c, k, r, stride, residual);
-      all.push_back(integer ? integer_conv(std::move(layer)) : std::move(layer));
+      all.push_back(size_of(dtype) == 1 ? quantised_conv(std::move(layer), dtype) : std::move(layer));
     };
     add(1, "stem 7x7 3>64 s2 @224", 224, 3, 64, 7, 2, false);
     add(1, "res2 1x1 64>64", 56, 64, 64, 1, 1, false);
@@ -156,9 +162,10 @@ std::vector<Layer> layers() {
     add(2, "res5 1x1 2048>512", 7, 2048, 512, 1, 1, false);
     add(2, "res5 3x3 512>512", 7, 512, 512, 3, 1, false);
   };
-  resnet("rn50-b128", 128, false);
-  resnet("rn50-b1", 1, false);
-  resnet("rn50-int8-b256", 256, true);
+  resnet("rn50-b128", 128, DType::float16);
+  resnet("rn50-b1", 1, DType::float16);
+  resnet("rn50-int8-b256", 256, DType::int8);
+  resnet("rn50-fp8-b256", 256, DType::float8e4m3);
   for (const std::int64_t b : {1, 32}) {
     const std::string name = "bert-b" + std::to_string(b);
     const std::int64_t m = 128 * b;
@@ -209,12 +216,19 @@ std::vector<Layer> layers() {
     all.push_back(tiles(layer));
     all.push_back(tiles(float32(layer, true)));
   }
-  all.push_back(tiles(integer_conv(conv("int8 res4 3x3 256>256 b32", 1, 32, 14, 256, 256, 3, 1, false))));
+  all.push_back(
+      tiles(quantised_conv(conv("int8 res4 3x3 256>256 b32", 1, 32, 14, 256, 256, 3, 1, false), DType::int8)));
   all.push_back(conv("odd 3x3 70>70 b32", 1, 32, 28, 70, 70, 3, 1, false));
   all.push_back(conv("odd 3x3 33>33 b32", 1, 32, 28, 33, 33, 3, 1, false));
   all.push_back(grouped(conv("resnext 3x3 128>128 g32 b32", 1, 32, 56, 128, 128, 3, 1, false), 32));
   all.push_back(grouped(conv("resnext 3x3 512>512 g32 b32", 1, 32, 14, 512, 512, 3, 1, false), 32));
   all.push_back(gemm("gemm 8192^3", 1, 8192, 8192, 8192, "add 0 1", false));
+  for (const std::int64_t n : {8192, 4096}) {
+    const std::string name = "gemm " + std::to_string(n) + "^3 ";
+    all.push_back(quantised_gemm(name + "fp8>fp8", n, n, n, DType::float8e4m3, DType::float8e4m3));
+    all.push_back(quantised_gemm(name + "fp8>fp16", n, n, n, DType::float8e4m3, DType::float16));
+    all.push_back(quantised_gemm(name + "int8>int8", n, n, n, DType::int8, DType::int8));
+  }
   all.push_back(gemm("gemm 4096^3", 1, 4096, 4096, 4096, "add 0 1", false));
   all.push_back(attention("attention 16x1024 h16 d128", 1, 16, 1024, 1024, 16, 128));
   all.push_back(attention("attention 4x4096 h16 d64", 1, 4, 4096, 4096, 16, 64));
@@ -259,14 +273,17 @@ class Bench {
     problem.tf32 = layer.tf32;
     std::vector<Tensor> tensors;
     tensors.reserve(layer.inputs.size());
-    const bool integer = layer.output_type == DType::int8;
+    // Quantised operands have a size of 40 steps, or of 8, and their scale brings results to 20.
+    const bool is_quantised = size_of(layer.type(0)) == 1;
+    const double step = layer.type(0) == DType::int8 ? 40 : 8;
+    const std::size_t scale_at = layer.op == "Conv" ? 3 : 2;
     const auto output_size = static_cast<double>(size_of(layer.output_type));
     double bytes = static_cast<double>(count(layer.output)) * output_size;
     for (std::size_t i = 0; i < layer.inputs.size(); ++i) {
       const Shape& shape = layer.inputs[i];
       const double k = layer.flops / 2 / static_cast<double>(count(layer.output));
       double deviation = layer.op != "FusedAttention" && i == 1 ? 1 / std::sqrt(k) : 1;
-      if (integer) deviation = i == 3 ? 20 / (40 * 40 * std::sqrt(k)) : i == 2 ? 1000 : 40;
+      if (is_quantised) deviation = i == scale_at ? 20 / (step * step * std::sqrt(k)) : i == 2 ? 20 * step : step;
       tensors.push_back(random_tensor(layer.type(i), shape, deviation, static_cast<unsigned>(i)));
       problem.inputs.push_back(tensors.back().type());
       problem.input_shapes.push_back(shape);
@@ -409,6 +426,7 @@ class Bench {
   static double element(const Tensor& tensor, std::int64_t index) {
     const auto i = static_cast<std::size_t>(index);
     if (tensor.dtype() == DType::int8) return tensor.as<std::int8_t>()[i];
+    if (tensor.dtype() == DType::float8e4m3) return static_cast<double>(tensor.as<Float8E4M3>()[i]);
     if (tensor.dtype() == DType::float32) return tensor.as<float>()[i];
     return static_cast<double>(static_cast<float>(tensor.as<Float16>()[i]));
   }
@@ -468,8 +486,11 @@ class Bench {
         registers.push_back(
             evaluate(instruction, registers[instruction.a], registers[instruction.b], registers[instruction.c]));
       if (got.dtype() == DType::int8) registers.back() = std::clamp(registers.back(), -128.0, 127.0);
+      if (got.dtype() == DType::float8e4m3) registers.back() = std::clamp(registers.back(), -448.0, 448.0);
       // float16 keeps 11 bits, and functions of the epilogue lose one more; an integer is the nearest one.
-      const double tolerance = got.dtype() == DType::int8 ? 0.51 : 4e-3 * (1 + std::abs(registers.back()));
+      double tolerance = got.dtype() == DType::int8 ? 0.51 : 4e-3 * (1 + std::abs(registers.back()));
+      // Sums of float8 keep about 14 bits in every step; results have 4.
+      if (layer.type(0) == DType::float8e4m3) tolerance = 0.5 + 0.07 * std::abs(registers.back());
       const double difference = std::abs(registers.back() - y(index));
       if (!(difference <= tolerance)) {
         return fmt::format("WRONG at {}: {} instead of {} ", index, y(index), registers.back());
