@@ -160,7 +160,7 @@ class Narrowing {
     const Node node = graph_.node(id);  // a copy: Casts are added meanwhile
     const std::string type(node.op->type());
     if (!kSafe.contains(type) || !node.blocks.empty() || has_unsafe_program(node)) return false;
-    const auto is_byte = [this](ValueId id) { return id != kNoValue && is_quantised(was(id)); };
+    const auto is_byte = [this](ValueId value) { return value != kNoValue && is_quantised(was(value)); };
     const bool reads_bytes = is_byte(node.inputs[0]);
     if (reads_bytes && is_one_of(node, {"Conv", "MatMul"})) return stores_half(id);
     if (reads_bytes && type != "Pointwise") return false;
