@@ -297,8 +297,8 @@ class Builder {
     try {
       cache.save(options_.timing_cache_path);
     } catch (const Error& error) {
-      if (error.code() != Code::io_failure) throw;
-      result.warnings.push_back("the timing cache was not written: " + error.message());  // the engine is as good
+      if (error.code() != Code::io_failure) throw;  // the engine is as good without
+      result.warnings.push_back("the timing cache was not written: " + error.message());
     }
   }
 
@@ -311,14 +311,13 @@ class Builder {
     options.workspace_left = workspace_left_;
     options.is_cancelled = options_.is_cancelled;
     options.on_progress = [this](std::string_view item, double done) { report("tactics", item, 0.9 + 0.08 * done); };
-    const auto problem = [&](std::size_t step, std::size_t profile) {
-      return make_problem(lowered, *steps_[step], lowered.sources[step], profiles_[profile]);
-    };
-    steps_.clear();
-    for_each_step(lowered.plan.steps, [&](PlanStep& step, int) { steps_.push_back(&step); });
+    std::vector<const PlanStep*> steps;
+    for_each_step(lowered.plan.steps, [&](PlanStep& step, int) { steps.push_back(&step); });
     for (std::size_t p = 0; p < profiles_.size(); ++p) {
-      const Refinement done = refine(lowered, profiles_[p], p, problem, backend_, chooser, cache, options, choices_);
-      if (!done.warning.empty()) warnings.push_back(done.warning);
+      const auto problem_of = [&](std::size_t step) {
+        return make_problem(lowered, *steps[step], lowered.sources[step], profiles_[p]);
+      };
+      refine(lowered, profiles_[p], p, problem_of, backend_, chooser, cache, options, choices_, warnings);
     }
   }
 
@@ -385,7 +384,6 @@ class Builder {
   int num_threads_ = 1;
   std::vector<ShapeRanges> profiles_;
   std::vector<StepChoices> choices_;
-  std::vector<PlanStep*> steps_;
   std::uint64_t workspace_left_ = 0;  ///< of the limit, beside the activations
 };
 

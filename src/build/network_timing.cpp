@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "build/operands.hpp"
-#include "engine/limits.hpp"
 #include "runtime/executor.hpp"
 
 namespace tenfold {
@@ -26,7 +25,8 @@ class Runs {
     }
     program_ = std::make_shared<const Program>(std::move(file), backend);
     for (std::size_t p = 0; p < profiles; ++p) {
-      executors_.push_back(std::make_unique<Executor>(program_, stream_, static_cast<int>(p), std::int64_t{1} << 20));
+      executors_.push_back(
+          std::make_unique<Executor>(program_, stream_, static_cast<int>(p), LoadOptions{}.max_loop_iterations));
       for (std::size_t i = 0; i < inputs_.size(); ++i) {
         executors_[p]->set_input(static_cast<int>(i), shapes_[i], inputs_[i].view.data);
       }

@@ -4,7 +4,6 @@
 #include "build/refine.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -47,9 +46,8 @@ using Variant = std::vector<const Change*>;
 class Refiner {
  public:
   Refiner(const LoweredPlan& lowered, const ShapeRanges& ranges, std::size_t profile,
-          const std::function<Problem(std::size_t, std::size_t)>& problem_of, const Backend& backend,
-          const TacticChooser& chooser, TimingCache& cache, const RefineOptions& options,
-          std::vector<StepChoices>& choices)
+          const std::function<Problem(std::size_t)>& problem_of, const Backend& backend, const TacticChooser& chooser,
+          TimingCache& cache, const RefineOptions& options, std::vector<StepChoices>& choices)
       : lowered_(lowered),
         ranges_(ranges),
         profile_(profile),
@@ -61,13 +59,11 @@ class Refiner {
         choices_(choices),
         effort_(backend.is_host() ? kOnHost[level(options)] : kOnDevice[level(options)]) {}
 
-  Refinement run() {
-    Refinement result;
-    if (effort_.variants == 0) return result;
+  void run() {
+    if (effort_.variants == 0) return;
     find_problems();
     const std::vector<Change> changes = propose();
-    if (changes.empty()) return result;
-    result.num_variants = static_cast<int>(changes.size());
+    if (changes.empty()) return;
     std::vector<Variant> variants;
     for (const Change& change : changes) variants.push_back({&change});
     const std::vector<double> ratios = time(variants, 0);
@@ -82,7 +78,7 @@ class Refiner {
     std::vector<std::size_t> kept;
     for (const auto& [problem, index] : best) kept.push_back(index);
     std::sort(kept.begin(), kept.end(), [&](std::size_t a, std::size_t b) { return ratios[a] < ratios[b]; });
-    if (kept.empty()) return result;
+    if (kept.empty()) return;
 
     // Changes may be worth less together than alone: all of them, half of them, one.
     std::vector<Variant> joined;
@@ -92,12 +88,8 @@ class Refiner {
     }
     const std::vector<double> joined_ratios = time(joined, 0.7);
     const auto fastest = std::min_element(joined_ratios.begin(), joined_ratios.end());
-    if (*fastest > 1 - kLeastGain) return result;
-    const Variant& chosen = joined[static_cast<std::size_t>(fastest - joined_ratios.begin())];
-    apply(chosen);
-    result.num_changed = static_cast<int>(chosen.size());
-    result.gain = 1 - *fastest;
-    return result;
+    if (*fastest > 1 - kLeastGain) return;
+    apply(joined[static_cast<std::size_t>(fastest - joined_ratios.begin())]);
   }
 
  private:
@@ -153,7 +145,7 @@ class Refiner {
   bool fits(const Change& change) const {
     const std::size_t step = steps_of_.at(change.problem)[0];
     const Choice& present = choices_[step][profile_];
-    const Problem problem = problem_of_(step, profile_);
+    const Problem problem = problem_of_(step);
     const Choice other = chooser_.make_choice(problem, ranges_, change.candidate);
     if (other.workspace_bytes > options_.workspace_left) return false;
     for (int i = 0; i < static_cast<int>(problem.inputs.size()); ++i) {
@@ -172,7 +164,7 @@ class Refiner {
   std::vector<Choice> choices_of(const Change& change) const {
     std::vector<Choice> result;
     for (const std::size_t step : steps_of_.at(change.problem)) {
-      Choice choice = chooser_.make_choice(problem_of_(step, profile_), ranges_, change.candidate);
+      Choice choice = chooser_.make_choice(problem_of_(step), ranges_, change.candidate);
       choice.problem = change.problem;
       result.push_back(std::move(choice));
     }
@@ -251,7 +243,7 @@ class Refiner {
   const LoweredPlan& lowered_;
   const ShapeRanges& ranges_;
   std::size_t profile_;
-  const std::function<Problem(std::size_t, std::size_t)>& problem_of_;
+  const std::function<Problem(std::size_t)>& problem_of_;
   const Backend& backend_;
   const TacticChooser& chooser_;
   TimingCache& cache_;
@@ -264,19 +256,16 @@ class Refiner {
 
 }  // namespace
 
-Refinement refine(const LoweredPlan& lowered, const ShapeRanges& ranges, std::size_t profile,
-                  const std::function<Problem(std::size_t, std::size_t)>& problem_of, const Backend& backend,
-                  const TacticChooser& chooser, TimingCache& cache, const RefineOptions& options,
-                  std::vector<StepChoices>& choices) {
+void refine(const LoweredPlan& lowered, const ShapeRanges& ranges, std::size_t profile,
+            const std::function<Problem(std::size_t)>& problem_of, const Backend& backend, const TacticChooser& chooser,
+            TimingCache& cache, const RefineOptions& options, std::vector<StepChoices>& choices,
+            std::vector<std::string>& warnings) {
   try {
-    return Refiner(lowered, ranges, profile, problem_of, backend, chooser, cache, options, choices).run();
+    Refiner(lowered, ranges, profile, problem_of, backend, chooser, cache, options, choices).run();
   } catch (const Error& error) {
-    // Random numbers and zeros may be no inputs that this network can run on, and the trial needs memory.
     const std::set<Code> expected{Code::out_of_memory, Code::invalid_argument, Code::unsupported};
     if (!expected.contains(error.code())) throw;
-    Refinement result;
-    result.warning = "close kernels were not compared in the network: " + error.message();
-    return result;
+    warnings.push_back("close kernels were not compared in the network: " + error.message());
   }
 }
 

@@ -25,18 +25,12 @@ struct RefineOptions {
   std::function<void(std::string_view item, double fraction)> on_progress;
 };
 
-struct Refinement {
-  int num_variants = 0;  ///< networks that were run beside the one with the fastest kernels
-  int num_changed = 0;   ///< problems that take another kernel now
-  double gain = 0;       ///< share of the network's time that this saves
-  std::string warning;
-};
-
-/// `problem_of(step, profile)` describes a step. Changes `choices`, and their reports, where a network with other
-/// kernels was faster. Problems that occur several times take the same kernel everywhere.
-Refinement refine(const LoweredPlan& lowered, const ShapeRanges& ranges, std::size_t profile,
-                  const std::function<Problem(std::size_t step, std::size_t profile)>& problem_of,
-                  const Backend& backend, const TacticChooser& chooser, TimingCache& cache,
-                  const RefineOptions& options, std::vector<StepChoices>& choices);
+/// `problem_of(step)` describes a step in this profile. Changes `choices`, and their reports, where a network with
+/// other kernels was faster. Problems that occur several times take the same kernel everywhere. A network that cannot
+/// be run for a trial (too little memory, random inputs that it refuses) stays as it is, with a warning.
+void refine(const LoweredPlan& lowered, const ShapeRanges& ranges, std::size_t profile,
+            const std::function<Problem(std::size_t step)>& problem_of, const Backend& backend,
+            const TacticChooser& chooser, TimingCache& cache, const RefineOptions& options,
+            std::vector<StepChoices>& choices, std::vector<std::string>& warnings);
 
 }  // namespace tenfold
