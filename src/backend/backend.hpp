@@ -46,10 +46,12 @@ class CapturedGraph {
 
 /// The operands of one run.
 struct Launch {
-  /// In the operator's order. An omitted operand, and a constant that lives in the kernel's packed weights, has no data.
+  /// In the operator's order. An omitted operand, and a constant that lives in the kernel's packed weights, has no
+  /// data.
   std::span<const TensorView> inputs;
   std::span<const TensorView> outputs;
-  std::span<std::byte> workspace;  ///< at least workspace_bytes(...) for these shapes, 64-byte aligned, contents undefined
+  /// At least workspace_bytes(...) for these shapes, 64-byte aligned, contents undefined.
+  std::span<std::byte> workspace;
   Stream* stream = nullptr;
   /// On a device: the contents of input i on the host where the runtime knows them (constants, sizes), else nullptr.
   /// May be shorter than `inputs`. On the host it is empty: `inputs` says all.
@@ -70,12 +72,27 @@ class Kernel {
   /// Enqueues. Neither allocates nor throws, except when the device fails.
   virtual void run(const Launch& launch) const = 0;
   /// May input `index` / output `index` be a view with a pitch larger than its last dimension?
-  virtual bool accepts_pitched_input(int index) const { (void)index; return false; }
-  virtual bool accepts_pitched_output(int index) const { (void)index; return false; }
+  virtual bool accepts_pitched_input(int index) const {
+    (void)index;
+    return false;
+  }
+  virtual bool accepts_pitched_output(int index) const {
+    (void)index;
+    return false;
+  }
   /// What the start and the pitch of a pitched input must be multiples of.
   virtual std::int64_t pitched_input_alignment() const { return 1; }
   /// May output 0 share its memory with input `index` (same shape, last reader)?
-  virtual bool can_run_in_place(int index) const { (void)index; return false; }
+  virtual bool can_run_in_place(int index) const {
+    (void)index;
+    return false;
+  }
+};
+
+/// Libraries of a device's maker whose kernels may stand beside our own. An engine that uses one needs it to run.
+struct LibraryTactics {
+  bool cublas_lt = false;
+  bool cudnn = false;
 };
 
 /// A node to be run: the operator with its operands.
@@ -86,9 +103,10 @@ struct Problem {
   std::vector<const Tensor*> constants;  ///< per input; nullptr: computed at run time
   std::vector<Shape> input_shapes;       ///< at the profile's optimum, where tactics are timed
   std::vector<Shape> output_shapes;
-  bool strict = false;                   ///< refuse tactics that reorder arithmetic beyond plain summation (Winograd)
-  bool tf32 = false;                     ///< products of float32 may round their operands to 11 bits
-  bool bf16 = false;                     ///< factors of products may be rounded to bfloat16
+  bool strict = false;       ///< refuse tactics that reorder arithmetic beyond plain summation (Winograd)
+  bool tf32 = false;         ///< products of float32 may round their operands to 11 bits
+  bool bf16 = false;         ///< factors of products may be rounded to bfloat16
+  LibraryTactics libraries;  ///< offered only when asked for
 };
 
 /// A tactic's answer to a problem.
@@ -102,7 +120,7 @@ struct Candidate {
 /// Constants as a kernel wants them.
 struct PackedWeights {
   std::vector<std::vector<std::byte>> blobs;
-  std::vector<int> consumed_inputs;      ///< constant inputs that the kernel no longer needs in their plain form
+  std::vector<int> consumed_inputs;  ///< constant inputs that the kernel no longer needs in their plain form
 };
 
 /// What the engine file says about a step. `make_kernel` believes none of it without a check.
@@ -118,6 +136,15 @@ struct KernelSpec {
   std::vector<const void*> device_weights;
   /// What `device_code` gave for this spec when the engine was built, from a trusted file; empty: it is made anew.
   std::span<const std::byte> code;
+};
+
+/// What a compiler says of one entry of a kernel's machine code.
+struct CodeFacts {
+  std::string entry;
+  int registers = 0;                                         ///< of a thread
+  std::int64_t shared_bytes = 0;                             ///< of a block, those asked for at launch not counted
+  std::int64_t stack_bytes = 0;                              ///< of a thread
+  std::int64_t spill_store_bytes = 0, spill_load_bytes = 0;  ///< in the code, whatever runs how often
 };
 
 struct StreamOptions {
@@ -140,7 +167,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual Abilities abilities() const { return {}; }
-  virtual std::string_view name() const = 0;    ///< "cpu", "cuda"
+  virtual std::string_view name() const = 0;  ///< "cpu", "cuda"
   /// What a kernel of this backend needs to run, and what the engine is locked to: "x86-64 avx2", "sm_90".
   virtual std::string target() const = 0;
   /// May an engine built for `target` run here? A reason if not.
@@ -174,7 +201,14 @@ class Backend {
   virtual std::vector<Candidate> candidates(const Problem& problem) const = 0;
   virtual PackedWeights pack(const Problem& problem, const Candidate& candidate) const = 0;
   /// Machine code that `make_kernel` will need for this spec; empty: none. Engines embed it.
-  virtual std::vector<std::byte> device_code(const KernelSpec& spec) const { return (void)spec, std::vector<std::byte>{}; }
+  virtual std::vector<std::byte> device_code(const KernelSpec& spec) const {
+    return (void)spec, std::vector<std::byte>{};
+  }
+  /// Compiles what `make_kernel` would need, whether it is known or not, and says what came of it. Empty: nothing is
+  /// compiled for this spec. Needs no device. Throws Error(unsupported) without a compiler.
+  virtual std::vector<CodeFacts> examine_code(const KernelSpec& spec) const {
+    return (void)spec, std::vector<CodeFacts>{};
+  }
   /// May be called before `make_kernel` for many specs at once, to compile what they need in parallel.
   virtual void prepare(std::span<const KernelSpec> specs) const { (void)specs; }
   /// Throws Error(incompatible_engine) when the spec does not hold together: unknown tactic, parameters outside the
