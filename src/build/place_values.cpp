@@ -84,7 +84,15 @@ void pack_weights(LoweredPlan& lowered, std::span<const StepChoices> step_choice
       stored.workspace_bytes = choice.workspace_bytes;
       stored.code = choice.code;
       stored.on_host = choice.on_host;
-      for (const std::span<const std::byte> blob : choice.weights->blobs) stored.weights.push_back(section.add(blob));
+      // What another profile packed already need not be hashed again to be found.
+      const auto packed = choices.begin() + static_cast<std::ptrdiff_t>(step.choices.size());
+      const auto equal =
+          std::find_if(choices.begin(), packed, [&](const Choice& other) { return other.weights == choice.weights; });
+      if (equal != packed) {
+        stored.weights = step.choices[static_cast<std::size_t>(equal - choices.begin())].weights;
+      } else {
+        for (const std::span<const std::byte> blob : choice.weights->blobs) stored.weights.push_back(section.add(blob));
+      }
       step.choices.push_back(std::move(stored));
     }
   });

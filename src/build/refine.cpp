@@ -39,6 +39,7 @@ std::size_t level(const RefineOptions& options) {
 struct Change {
   std::string problem;
   Candidate candidate;
+  Choice first;  ///< the candidate made ready for the first of these steps
   std::string key() const { return problem + " " + candidate_key(candidate); }
 };
 using Variant = std::vector<const Change*>;
@@ -123,7 +124,7 @@ class Refiner {
         ++taken;
         const double count = static_cast<double>(steps.size());
         const double lead = entry.median_us / ranking[0].median_us;
-        proposals.push_back({{problem, entry.candidate},
+        proposals.push_back({{problem, entry.candidate, {}},
                              count * ranking[0].median_us * (kCloseBy - lead),
                              steps.size() * present.weights->size_bytes()});
       }
@@ -134,19 +135,21 @@ class Refiner {
     std::uint64_t bytes = 0;
     for (Proposal& proposal : proposals) {
       if (static_cast<int>(changes.size()) == effort_.variants) break;
-      if (bytes + proposal.bytes > kMostBytes || !fits(proposal.change)) continue;
+      if (bytes + proposal.bytes > kMostBytes || !make_fitting(proposal.change)) continue;
       bytes += proposal.bytes;
       changes.push_back(std::move(proposal.change));
     }
     return changes;
   }
 
-  /// Can the kernel do what the plan takes for granted of the present one, in the memory that there is?
-  bool fits(const Change& change) const {
+  /// Makes change.first. Can its kernel do what the plan takes for granted of the present one, in the memory there is?
+  bool make_fitting(Change& change) const {
     const std::size_t step = steps_of_.at(change.problem)[0];
     const Choice& present = choices_[step][profile_];
     const Problem problem = problem_of_(step);
-    const Choice other = chooser_.make_choice(problem, ranges_, change.candidate);
+    Choice& other = change.first;
+    other = chooser_.make_choice(problem, ranges_, change.candidate);
+    other.problem = change.problem;
     if (other.workspace_bytes > options_.workspace_left) return false;
     for (int i = 0; i < static_cast<int>(problem.inputs.size()); ++i) {
       if (present.kernel->can_run_in_place(i) && !other.kernel->can_run_in_place(i)) return false;
@@ -162,11 +165,11 @@ class Refiner {
 
   /// What each step takes in a variant.
   std::vector<Choice> choices_of(const Change& change) const {
-    std::vector<Choice> result;
-    for (const std::size_t step : steps_of_.at(change.problem)) {
-      Choice choice = chooser_.make_choice(problem_of_(step), ranges_, change.candidate);
+    std::vector<Choice> result{change.first};
+    const std::vector<std::size_t>& steps = steps_of_.at(change.problem);
+    for (std::size_t i = 1; i < steps.size(); ++i) {
+      Choice& choice = result.emplace_back(chooser_.make_choice(problem_of_(steps[i]), ranges_, change.candidate));
       choice.problem = change.problem;
-      result.push_back(std::move(choice));
     }
     return result;
   }

@@ -18,6 +18,14 @@ std::shared_ptr<const void> map_zeros(std::size_t bytes) {
   return {memory, [bytes](const void* p) { ::munmap(const_cast<void*>(p), bytes); }};
 }
 
+bool makes_equal_kernels(const PlanChoice& a, const PlanChoice& b) {
+  const auto is_equal = [](const PlanWeight& x, const PlanWeight& y) {
+    return x.offset == y.offset && x.size == y.size;
+  };
+  return a.tactic == b.tactic && a.parameters == b.parameters && a.on_host == b.on_host && is_equal(a.code, b.code) &&
+         std::equal(a.weights.begin(), a.weights.end(), b.weights.begin(), b.weights.end(), is_equal);
+}
+
 }  // namespace
 
 Program::Program(EngineFile file, const Backend& backend) : file_(std::move(file)), backend_(backend) {
@@ -226,6 +234,14 @@ void Program::make_kernels(const PlanStep& step, RunStep& run) const {
     return value.pitch != (value.type.dims.empty() ? Dim(1) : value.type.dims.back());
   };
   for (const PlanChoice& choice : step.choices) {
+    // Profiles often agree; they share what is costly to make.
+    const auto made = step.choices.begin() + static_cast<std::ptrdiff_t>(run.kernels.size());
+    const auto equal = std::find_if(step.choices.begin(), made,
+                                    [&](const PlanChoice& other) { return makes_equal_kernels(choice, other); });
+    if (equal != made) {
+      run.kernels.push_back(run.kernels[static_cast<std::size_t>(equal - step.choices.begin())]);
+      continue;
+    }
     KernelSpec spec;
     spec.op = run.op;
     spec.tactic = choice.tactic;

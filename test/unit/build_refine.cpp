@@ -8,6 +8,7 @@
 #include "build/refine.hpp"
 #include "graph/text.hpp"
 #include "ops/registry.hpp"
+#include "runtime/program.hpp"
 #include "support/build_and_run.hpp"
 
 namespace tenfold {
@@ -44,6 +45,39 @@ std::string fastest_alone(const BuildResult& result) {
       best = &line;
   }
   return best == nullptr ? "" : candidate_key({best->tactic, best->parameters, "", 0});
+}
+
+TEST(Program, ProfilesThatAgreeShareAKernel) {
+  BuildOptions options;
+  options.opt_level = 0;
+  options.profiles = {{}, {}};
+  EngineFile file = engine_file(build(parse_graph(kConvolution), cpu_backend(), options));
+  const auto kernels_of = [&] {
+    std::vector<std::shared_ptr<const Kernel>> kernels;
+    const Program program(file, cpu_backend());
+    for (const RunStep& step : program.steps()) {
+      if (step.op->type() == "Conv") kernels = step.kernels;
+    }
+    return kernels;
+  };
+  const auto shared = kernels_of();
+  ASSERT_EQ(shared.size(), 2);
+  EXPECT_EQ(shared[0], shared[1]);
+
+  for (PlanStep& step : file.plan.steps) {  // equal weights in another place: the kernel looks there
+    if (step.op_type != "Conv") continue;
+    ASSERT_FALSE(step.choices[1].weights.empty());
+    const std::size_t end = file.weights.size;
+    auto longer = std::vector<std::byte>(file.weights.data, file.weights.data + end);
+    const PlanWeight old = step.choices[1].weights[0];
+    longer.insert(longer.end(), file.weights.data + old.offset, file.weights.data + old.offset + old.size);
+    const auto bytes = std::make_shared<AlignedWeights>(PackedWeights{{longer}, {}});
+    file.weights = {bytes->blobs[0].data(), bytes->blobs[0].size(), bytes};
+    step.choices[1].weights[0].offset = end;
+  }
+  const auto own = kernels_of();
+  ASSERT_EQ(own.size(), 2);
+  EXPECT_NE(own[0], own[1]);
 }
 
 TEST(NetworkTiming, ASlowerKernelMakesASlowerNetwork) {

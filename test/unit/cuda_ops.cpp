@@ -179,6 +179,26 @@ TEST(CudaOps, GroupsOfImagesAreNormalised) {
   note_what_is_missing();
 }
 
+// One image over one to eight blocks; slabs of one group, of two and of four; blocks without a pixel.
+TEST(CudaOps, GroupsOfImagesAreNormalisedInClusters) {
+  for (const DType dtype : kFloats) {
+    for (const auto& [shape, groups] :
+         {std::pair(Shape{2, 8, 8, 32}, 8), std::pair(Shape{1, 64, 64, 320}, 32), std::pair(Shape{1, 33, 5, 960}, 32),
+          std::pair(Shape{2, 7, 9, 2560}, 32), std::pair(Shape{3, 5, 5, 24}, 6), std::pair(Shape{140, 3, 7, 64}, 2)}) {
+      const std::int64_t channels = shape.back();
+      const Tensor x = numbers(dtype, shape, 1, 6, 9);
+      const Tensor scale = numbers(DType::float32, {channels}, 2), bias = numbers(dtype, {channels}, 3);
+      Attributes attributes{{"num_groups", std::int64_t{groups}}, {"layout", std::string("nhwc")}};
+      check_cuda({"GroupNormalization", attributes, {x, scale, bias}}, "images.normalize_cluster", tolerance_of(dtype));
+      attributes.set("epilogue", std::string("add 0 1; silu 2"));
+      attributes.set("epilogue_inputs", std::int64_t{1});
+      check_cuda({"GroupNormalization", attributes, {x, scale, bias, numbers(dtype, shape, 4)}},
+                 "images.normalize_cluster", tolerance_of(dtype));
+    }
+  }
+  note_what_is_missing();
+}
+
 TEST(CudaOps, AttentionTakesAnyHeadSize) {
   for (const DType dtype : kFloats) {
     for (const auto& [depth, queries, keys] : {std::tuple(15, 7, 40), std::tuple(64, 33, 33), std::tuple(200, 5, 70)}) {

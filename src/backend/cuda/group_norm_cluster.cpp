@@ -1,11 +1,14 @@
 // GroupNormalization of images stored channels last, [N, pixels, C], in one kernel that reads the image once.
 //
 // A cluster of blocks takes some neighbouring groups of one image (a slab, whose pixels are multiples of 16 bytes),
-// each block a part of the pixels, which it keeps in shared memory. Mean and sum of squared differences of a part are
-// exact two-pass sums; the blocks of a cluster read each other's through distributed shared memory and join them (Chan,
-// Golub and LeVeque 1983). Thread t of a block owns 16 bytes of every pixel it visits, always the same channels, so
-// their factors stay in registers. The kernel may start early: it waits before it reads.
+// each block a part of the pixels, which it keeps in shared memory. Thread t of a block owns 16 bytes of every pixel it
+// visits, always the same channels. It sums differences to its first pixel, so no large numbers cancel; a warp then
+// joins the means and the sums of squared differences of a group's channels, and eight lanes those of the cluster's
+// blocks, which they read through distributed shared memory (Chan, Golub and LeVeque 1983). The kernel is short, so
+// nothing in it waits twice: scale and bias are on their way before the pixels, all blocks' moments are read at once.
+// The kernel may start early: it waits before it reads.
 #include <algorithm>
+#include <numeric>
 
 #include "backend/cuda/group_norm.hpp"
 #include "backend/cuda/loop_nest.hpp"
@@ -31,8 +34,10 @@ struct Slab {
   std::int64_t vector = 0;      ///< channels in 16 bytes
   std::int64_t columns() const { return channels / vector; }
   std::int64_t lines() const { return kThreads / columns(); }
+  /// Neighbouring channels that belong to one thread and to one group.
+  std::int64_t piece() const { return std::gcd(group_size, vector); }
   std::int64_t bytes_besides_pixels() const {
-    return (lines() * channels + 4 * groups) * static_cast<std::int64_t>(sizeof(float));
+    return (2 * lines() * channels / piece() + 4 * groups) * static_cast<std::int64_t>(sizeof(float));
   }
 };
 
@@ -102,21 +107,20 @@ struct Arguments {{
   Operands operands;
 }};
 constexpr int kColumns = {columns}, kLines = {lines}, kVector = {vector}, kChannels = {channels}, kGroups = {groups}, kSize = {size};
-// Sum of what all lines left for the channels of one group, in every lane of a warp.
-TF_FN float sum_of_group(const float* lines, int group) {{
-  float sum = 0.0f;
-  for (int i = threadIdx.x % 32; i < kLines * kSize; i += 32) sum += lines[i / kSize * kChannels + group * kSize + i % kSize];
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-  return sum;
+constexpr int kPiece = {piece}, kPieces = kChannels / kPiece;  // neighbouring channels of one thread and one group
+constexpr int kMostBlocks = {most_blocks};  // of a cluster: as many lanes join their moments
+TF_FN float sum_of_lanes(float value, int lanes) {{
+  for (int step = lanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
+  return value;
 }}
+TF_FN int pixels_of_line(int line, int count) {{ return count > line ? (count - line - 1) / kLines + 1 : 0; }}
 extern "C" __global__ void __launch_bounds__({threads}) normalize(const __grid_constant__ Arguments a) {{
   typedef tf::Vector<{x}, kVector> Pixel;
   extern __shared__ __align__(16) unsigned char shared[];
-  Pixel* tile = (Pixel*)shared;                                   // [chunk, kColumns]
-  float* lines = (float*)(tile + (long long)a.chunk * kColumns);  // [kLines, kChannels]
-  float* moments = lines + kLines * kChannels;                    // [kGroups]: mean, squares of this block's pixels
-  float* factors = moments + 2 * kGroups;                         // [kGroups]: mean, 1 / deviation of the image
+  Pixel* tile = (Pixel*)shared;                                     // [chunk, kColumns]
+  float2* lines = (float2*)(tile + (long long)a.chunk * kColumns);  // [kLines, kPieces]: mean, squares of its pixels
+  float2* moments = lines + kLines * kPieces;                       // [kGroups]: the same of this block's pixels
+  float2* factors = moments + kGroups;                              // [kGroups]: mean, 1 / deviation of the image
   const int first = blockIdx.x * a.chunk;
   const int left = a.pixels - first;
   const int count = left < 0 ? 0 : left < a.chunk ? left : a.chunk;
@@ -124,80 +128,97 @@ extern "C" __global__ void __launch_bounds__({threads}) normalize(const __grid_c
   const bool is_active = line < kLines;
   const int channel = blockIdx.y * kChannels + column * kVector;
   const {x}* from = (const {x}*)a.x + ((long long)blockIdx.z * a.pixels + first) * a.x_pitch + channel;
-  float sums[kVector];
-#pragma unroll
-  for (int k = 0; k < kVector; ++k) sums[k] = 0.0f;
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
   asm volatile("griddepcontrol.wait;" ::: "memory");
+  tf::Vector<{scale}, kVector> scale;
+  tf::Vector<{bias}, kVector> bias;
   if (is_active) {{
-    constexpr int kBatch = 8;
+    scale = *(const tf::Vector<{scale}, kVector>*)((const {scale}*)a.scale + channel);
+    bias = *(const tf::Vector<{bias}, kVector>*)((const {bias}*)a.bias + channel);
+    float origin[kVector], sum[kVector], squares[kVector];
+#pragma unroll
+    for (int k = 0; k < kVector; ++k) origin[k] = sum[k] = squares[k] = 0.0f;
+    constexpr int kBatch = 12;
     for (int pixel = line; pixel < count; pixel += kBatch * kLines) {{
       Pixel loaded[kBatch];
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {{
         if (pixel + i * kLines < count) loaded[i] = *(const Pixel*)(from + (pixel + i * kLines) * a.x_pitch);
       }}
+      if (pixel == line) {{
+#pragma unroll
+        for (int k = 0; k < kVector; ++k) origin[k] = tf::to_float(loaded[0].at[k]);
+      }}
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {{
         if (pixel + i * kLines >= count) break;
         tile[(pixel + i * kLines) * kColumns + column] = loaded[i];
 #pragma unroll
-        for (int k = 0; k < kVector; ++k) sums[k] += tf::to_float(loaded[i].at[k]);
+        for (int k = 0; k < kVector; ++k) {{
+          const float difference = tf::to_float(loaded[i].at[k]) - origin[k];
+          sum[k] += difference;
+          squares[k] += difference * difference;
+        }}
       }}
     }}
+    const int seen = pixels_of_line(line, count);
+    const float share = seen > 0 ? 1.0f / (float)seen : 0.0f;
 #pragma unroll
-    for (int k = 0; k < kVector; ++k) lines[line * kChannels + column * kVector + k] = sums[k];
-  }}
-  __syncthreads();
-  const float share = count > 0 ? 1.0f / ((float)count * kSize) : 0.0f;
-  for (int group = threadIdx.x / 32; group < kGroups; group += {threads} / 32) {{
-    const float sum = sum_of_group(lines, group);
-    if (threadIdx.x % 32 == 0) moments[2 * group] = sum * share;
-  }}
-  __syncthreads();
-  if (is_active) {{
-    float means[kVector];
+    for (int piece = 0; piece < kVector / kPiece; ++piece) {{
+      float means[kPiece], mean = 0.0f, joined = 0.0f;
 #pragma unroll
-    for (int k = 0; k < kVector; ++k) {{
-      means[k] = moments[2 * ((column * kVector + k) / kSize)];
-      sums[k] = 0.0f;
-    }}
-#pragma unroll 4
-    for (int pixel = line; pixel < count; pixel += kLines) {{
-      const Pixel v = tile[pixel * kColumns + column];
-#pragma unroll
-      for (int k = 0; k < kVector; ++k) {{
-        const float difference = tf::to_float(v.at[k]) - means[k];
-        sums[k] += difference * difference;
+      for (int i = 0; i < kPiece; ++i) {{
+        const int k = piece * kPiece + i;
+        means[i] = origin[k] + sum[k] * share;
+        mean += means[i] * (1.0f / kPiece);
+        joined += squares[k] - sum[k] * sum[k] * share;
       }}
-    }}
 #pragma unroll
-    for (int k = 0; k < kVector; ++k) lines[line * kChannels + column * kVector + k] = sums[k];
+      for (int i = 0; i < kPiece; ++i) joined += (float)seen * (means[i] - mean) * (means[i] - mean);
+      lines[line * kPieces + column * (kVector / kPiece) + piece] = make_float2(mean, joined);
+    }}
   }}
   __syncthreads();
+  // Of what all lines left for the pieces of a group: first the mean, then squares around it.
   for (int group = threadIdx.x / 32; group < kGroups; group += {threads} / 32) {{
-    const float sum = sum_of_group(lines, group);
-    if (threadIdx.x % 32 == 0) moments[2 * group + 1] = sum;
+    constexpr int kOfGroup = kSize / kPiece, kOwn = (kLines * kOfGroup + 31) / 32;  // pieces, and those of a lane
+    float2 own[kOwn];
+    float weight[kOwn];
+    float sum = 0.0f, squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {{
+      const int index = i * 32 + threadIdx.x % 32, of_line = index / kOfGroup;
+      own[i] = make_float2(0.0f, 0.0f);
+      weight[i] = 0.0f;
+      if (of_line < kLines) {{
+        own[i] = lines[of_line * kPieces + group * kOfGroup + index % kOfGroup];
+        weight[i] = (float)(pixels_of_line(of_line, count) * kPiece);
+      }}
+      sum += own[i].x * weight[i];
+    }}
+    const float mean = count > 0 ? sum_of_lanes(sum, 32) / ((float)count * kSize) : 0.0f;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) squares += own[i].y + weight[i] * (own[i].x - mean) * (own[i].x - mean);
+    squares = sum_of_lanes(squares, 32);
+    if (threadIdx.x % 32 == 0) moments[group] = make_float2(mean, squares);
   }}
-  __syncthreads();
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-  if (threadIdx.x < kGroups) {{
-    float seen = 0.0f, mean = 0.0f, squares = 0.0f;
-    for (int block = 0; block < (int)gridDim.x; ++block) {{
-      const int there = a.pixels - block * a.chunk;
-      const float n = (float)(there < 0 ? 0 : there < a.chunk ? there : a.chunk) * kSize;
-      if (n == 0.0f) break;
+  // Eight lanes for a group, each with the moments of one block.
+  for (int i = threadIdx.x; i < (kGroups * kMostBlocks + 31) / 32 * 32; i += {threads}) {{
+    const int group = i / kMostBlocks, block = i % kMostBlocks;
+    const int there = a.pixels - block * a.chunk;
+    float2 other = make_float2(0.0f, 0.0f);
+    float weight = 0.0f;
+    if (group < kGroups && block < (int)gridDim.x && there > 0) {{
+      weight = (float)(there < a.chunk ? there : a.chunk) * kSize;
       unsigned address;
-      float other_mean, other_squares;
-      asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"((unsigned)__cvta_generic_to_shared(moments + 2 * threadIdx.x)), "r"(block));
-      asm volatile("ld.shared::cluster.v2.f32 {{%0, %1}}, [%2];" : "=f"(other_mean), "=f"(other_squares) : "r"(address) : "memory");
-      const float part = n / (seen + n), difference = other_mean - mean;
-      mean += difference * part;
-      squares += other_squares + difference * difference * seen * part;
-      seen += n;
+      asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"((unsigned)__cvta_generic_to_shared(moments + group)), "r"(block));
+      asm volatile("ld.shared::cluster.v2.f32 {{%0, %1}}, [%2];" : "=f"(other.x), "=f"(other.y) : "r"(address) : "memory");
     }}
-    factors[2 * threadIdx.x] = mean;
-    factors[2 * threadIdx.x + 1] = 1.0f / sqrtf(squares / seen + {epsilon});
+    const float share = 1.0f / ((float)a.pixels * kSize);
+    const float mean = sum_of_lanes(other.x * weight, kMostBlocks) * share;
+    const float squares = sum_of_lanes(other.y + weight * (other.x - mean) * (other.x - mean), kMostBlocks);
+    if (group < kGroups && block == 0) factors[group] = make_float2(mean, 1.0f / sqrtf(squares * share + {epsilon}));
   }}
   __syncthreads();
   // Nobody leaves while others may read its moments.
@@ -207,8 +228,8 @@ extern "C" __global__ void __launch_bounds__({threads}) normalize(const __grid_c
 #pragma unroll
     for (int k = 0; k < kVector; ++k) {{
       const int group = (column * kVector + k) / kSize;
-      factor[k] = factors[2 * group + 1] * tf::to_float(((const {scale}*)a.scale)[channel + k]);
-      shift[k] = tf::to_float(((const {bias}*)a.bias)[channel + k]) - factors[2 * group] * factor[k];
+      factor[k] = factors[group].y * tf::to_float(scale.at[k]);
+      shift[k] = tf::to_float(bias.at[k]) - factors[group].x * factor[k];
     }}
     {x}* to = ({x}*)a.y + ((long long)blockIdx.z * a.pixels + first) * a.y_pitch + channel;
 #pragma unroll 2
@@ -231,7 +252,8 @@ extern "C" __global__ void __launch_bounds__({threads}) normalize(const __grid_c
         fmt::arg("scale", device_type(spec.inputs[1].dtype)), fmt::arg("bias", device_type(spec.inputs[2].dtype)),
         fmt::arg("columns", slab.columns()), fmt::arg("lines", slab.lines()), fmt::arg("vector", slab.vector),
         fmt::arg("channels", slab.channels), fmt::arg("groups", slab.groups), fmt::arg("size", slab.group_size),
-        fmt::arg("threads", kThreads), fmt::arg("statements", program.statements), fmt::arg("result", program.result),
+        fmt::arg("threads", kThreads), fmt::arg("most_blocks", kMostClusterBlocks), fmt::arg("piece", slab.piece()),
+        fmt::arg("statements", program.statements), fmt::arg("result", program.result),
         fmt::arg("epsilon", float_literal(static_cast<float>(attributes.get_float("epsilon", 1e-5)))));
     return source;
   }
