@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "base/atomic_file.hpp"
+#include "build/libraries.hpp"
 #include "engine/engine_file.hpp"
 #include "runtime/engine_access.hpp"
 #include "terminal.hpp"
@@ -41,6 +42,9 @@ std::string options_text(const CompileOptions& options, const std::vector<Profil
   if (options.fp16) text += " --fp16";
   if (options.tf32) text += " --tf32";
   if (options.bf16) text += " --bf16";
+  if (const std::string sources = to_string(options.libraries); !sources.empty()) {
+    text += fmt::format(" --tactic-sources {}", sources);
+  }
   if (options.allow_host) text += " --allow-host";
   if (options.portable) text += " --portable";
   for (const std::string& rule : options.disabled) text += fmt::format(" --disable {}", rule);
@@ -73,6 +77,7 @@ BuildResult rebuild(const LoadingOptions& options, const Session& session) {
   build_options.fp16 = options.compile.fp16;
   build_options.tf32 = options.compile.tf32;
   build_options.bf16 = options.compile.bf16;
+  build_options.libraries = options.compile.libraries;
   build_options.allow_host = options.compile.allow_host;
   build_options.is_cancelled = interrupted;
   build_options.on_progress = [&](const BuildProgress& progress) { bar.update(progress); };
@@ -122,6 +127,13 @@ void add_compile_options(CLI::App& command, CompileOptions& options) {
       .add_flag("--tf32", options.tf32, "On a GPU: round the operands of float32 products to 11 bits, for tensor cores")
       ->group("Building");
   command.add_flag("--bf16", options.bf16, "On a CPU with AVX512_BF16: round the factors of products to bfloat16")
+      ->group("Building");
+  command
+      .add_option_function<std::string>(
+          "--tactic-sources,--tacticSources",
+          [&options](const std::string& list) { read_tactic_sources(list, options.libraries); },
+          "On a GPU: libraries whose kernels are tried too: cublas_lt,cudnn")
+      ->type_name("LIST")
       ->group("Building");
   command.add_flag("--allow-host", options.allow_host, "On a GPU: operators without a GPU kernel run on the host")
       ->group("Building");
@@ -177,6 +189,7 @@ Compiled compile(const std::string& model, const CompileOptions& options, const 
   build_options.fp16 = options.fp16;
   build_options.tf32 = options.tf32;
   build_options.bf16 = options.bf16;
+  build_options.libraries = options.libraries;
   build_options.allow_host = options.allow_host;
   build_options.portable = options.portable;
   build_options.timing_cache_path = options.timing_cache;

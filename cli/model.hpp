@@ -25,6 +25,7 @@ struct CompileOptions {
   bool fp16 = false;
   bool tf32 = false;
   bool bf16 = false;
+  LibraryTactics libraries;
   bool allow_host = false;
   std::vector<std::string> disabled;
   std::string dump_directory;

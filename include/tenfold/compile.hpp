@@ -43,6 +43,9 @@ struct CompileOptions {
   /// Round the factors of products with constant weights to bfloat16 where that is faster; sums stay float32. Needs a
   /// device that has_bf16, and excludes `fp16`.
   bool bf16 = false;
+  /// On a GPU: libraries whose kernels are tried beside Tenfold's own, "cublas_lt" and "cudnn". They must be installed,
+  /// and an engine that took a kernel of one needs that version of it to run.
+  std::vector<std::string> tactic_sources;
   bool strict = false;            ///< no arithmetic shortcuts such as Winograd
   bool portable = false;          ///< add the model itself, for processors that cannot run the engine
   std::string timing_cache_path;  ///< read before, merged and written after; empty: none

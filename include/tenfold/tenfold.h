@@ -161,7 +161,8 @@ typedef int32_t (*tenfold_progress)(const char* phase, const char* item, double 
  * Options: {"profiles": [{"x": {"min": [1, 3, 224, 224], "opt": [...], "max": [...]}}],
  *           "threads": 0, "opt_level": 3, "workspace_bytes": 1099511627776, "strict": false, "portable": false,
  *           "device": "cpu", "fp16": false, "bf16": false, "tf32": false, "allow_host": false,
- *           "timing_cache": "PATH", "disabled_rules": [], "extra_outputs": []} */
+ *           "tactic_sources": ["cublas_lt", "cudnn"], "timing_cache": "PATH", "disabled_rules": [],
+ *           "extra_outputs": []} */
 TENFOLD_API tenfold_status tenfold_build(const char* model_path, const char* engine_path, const char* options,
                                          tenfold_progress progress, void* user);
 /* The same from memory to memory; free the engine's bytes with tenfold_free. */

@@ -134,8 +134,9 @@ CompileResult compile_model(const nb::object& model, const nb::list& profiles, s
                             int num_threads, int opt_level, bool strict, bool portable, const nb::object& timing_cache,
                             const nb::object& timing_cache_path, const std::vector<std::string>& disabled_rules,
                             const std::vector<std::string>& extra_outputs, const nb::object& progress,
-                            const std::string& name, const std::string& device, bool allow_host, bool fp16,
-                            bool bf16, bool tf32, const std::vector<std::string>& keep_float32,
+                            const std::string& name, const std::string& device, bool allow_host, bool fp16, bool bf16,
+                            bool tf32, const std::vector<std::string>& tactic_sources,
+                            const std::vector<std::string>& keep_float32,
                             const std::map<std::string, std::string>& metadata) {
   CompileOptions options = to_options(profiles, workspace_bytes, num_threads, opt_level, strict, portable, timing_cache,
                                       timing_cache_path, disabled_rules, extra_outputs);
@@ -144,6 +145,7 @@ CompileResult compile_model(const nb::object& model, const nb::list& profiles, s
   options.fp16 = fp16;
   options.tf32 = tf32;
   options.bf16 = bf16;
+  options.tactic_sources = tactic_sources;
   options.keep_float32 = keep_float32;
   options.metadata = metadata;
   if (nb::isinstance<Network>(model)) {
@@ -192,9 +194,10 @@ void bind_compile(nb::module_& module) {
       nb::arg("timing_cache_path").none() = nb::none(), nb::arg("disabled_rules") = std::vector<std::string>(),
       nb::arg("extra_outputs") = std::vector<std::string>(), nb::arg("progress").none() = nb::none(),
       nb::arg("name") = "", nb::arg("device") = "cpu", nb::arg("allow_host") = false, nb::arg("fp16") = false,
-      nb::arg("bf16") = false, nb::arg("tf32") = false, nb::arg("keep_float32") = std::vector<std::string>(),
-      nb::arg("metadata") = std::map<std::string, std::string>(),
+      nb::arg("bf16") = false, nb::arg("tf32") = false, nb::arg("tactic_sources") = std::vector<std::string>(),
+      nb::arg("keep_float32") = std::vector<std::string>(), nb::arg("metadata") = std::map<std::string, std::string>(),
       "Compiles a path, the bytes of a model, or a Network. ``profiles``: dicts of (min, opt, max) by input name. "
+      "``tactic_sources``: libraries whose kernels are tried on a GPU, 'cublas_lt' and 'cudnn'. "
       "``fp16`` on a CPU rounds weights to float16, except those of the nodes ``keep_float32``; ``bf16`` the factors "
       "of "
       "products to bfloat16. ``metadata`` is kept "

@@ -63,6 +63,7 @@ def compile(
     strict: bool = False,
     portable: bool = False,
     workspace_bytes: int = 1 << 40,
+    tactic_sources: Iterable[str] = (),
     timing_cache: str | os.PathLike | None = None,
     disabled_rules: Iterable[str] = (),
     extra_outputs: Iterable[str] = (),
@@ -88,6 +89,8 @@ def compile(
     :param strict: no arithmetic shortcuts such as Winograd convolutions.
     :param portable: store the model itself, too, for processors that cannot run the engine.
     :param workspace_bytes: limit for activations and scratch memory, in bytes.
+    :param tactic_sources: on a GPU, libraries whose kernels are tried beside Tenfold's own: "cublas_lt" and "cudnn". They
+        must be installed; an engine that took a kernel of one needs that version of it to run.
     :param timing_cache: a file with kernel times, read before and written after, that makes the next build shorter.
     :param disabled_rules: passes or rewrites to leave out, by name.
     :param extra_outputs: names of values to give out besides the model's outputs.
@@ -123,6 +126,7 @@ def compile(
         opt_level=opt_level,
         strict=strict,
         portable=portable,
+        tactic_sources=list(tactic_sources),
         timing_cache_path=timing_cache,
         disabled_rules=list(disabled_rules),
         extra_outputs=list(extra_outputs),

@@ -7,7 +7,8 @@ namespace tenfold {
 
 std::span<const EnvironmentVariable* const> environment_variables() {
   static constexpr std::array kAll = {&kCpuTierVariable, &kCpuExtensionsVariable, &kBackendPathVariable,
-                                      &kNvrtcVariable, &kCacheVariable};
+                                      &kNvrtcVariable,   &kCublasLtVariable,      &kCudnnVariable,
+                                      &kCacheVariable};
   return kAll;
 }
 

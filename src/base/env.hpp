@@ -25,6 +25,12 @@ inline constexpr EnvironmentVariable kBackendPathVariable{
 inline constexpr EnvironmentVariable kNvrtcVariable{
     "TENFOLD_NVRTC", "a file",
     "CUDA's run-time compiler libnvrtc.so, if the loader does not find it; needed to build."};
+inline constexpr EnvironmentVariable kCublasLtVariable{
+    "TENFOLD_CUBLASLT", "a file",
+    "The library cuBLASLt (libcublasLt.so.13), if the loader does not find it; needed only by what asks for it."};
+inline constexpr EnvironmentVariable kCudnnVariable{
+    "TENFOLD_CUDNN", "a file",
+    "The library cuDNN (libcudnn.so.9), if the loader does not find it; needed only by what asks for it."};
 inline constexpr EnvironmentVariable kCacheVariable{
     "TENFOLD_CACHE_DIR", "a folder", "Where compiled GPU kernels are kept; ~/.cache/tenfold if not set."};
 

@@ -15,6 +15,7 @@
 #include <set>
 
 #include "base/cpu_count.hpp"
+#include "build/libraries.hpp"
 #include "build/lower.hpp"
 #include "build/place_values.hpp"
 #include "build/profiles.hpp"
@@ -78,6 +79,9 @@ class Builder {
             "bf16 needs a processor with instructions for it (AVX512_BF16), which {} has not", backend_.device_name());
     require(!options_.bf16 || !options_.fp16, Code::invalid_argument, "bf16 and fp16 exclude each other");
     BuildResult result;
+    if (const std::string sources = to_string(options_.libraries); backend_.is_host() && !sources.empty()) {
+      result.warnings.push_back(fmt::format("{}: libraries of GPUs, of which an engine for a CPU uses none", sources));
+    }
     add_extra_outputs(graph);
     profiles_ = resolve_profiles(graph, options_.profiles);
     if (options_.portable) result.imported = graph;
@@ -212,6 +216,7 @@ class Builder {
     problem.strict = options_.strict;
     problem.tf32 = options_.tf32;
     problem.bf16 = options_.bf16;
+    problem.libraries = options_.libraries;
     problem.op = source.node != nullptr ? source.node->op : copy_op(step);
     for (const std::int32_t input : step.inputs) {
       problem.inputs.push_back(input < 0 ? TensorType{} : lowered.plan.values[static_cast<std::size_t>(input)].type);

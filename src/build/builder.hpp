@@ -35,6 +35,7 @@ struct BuildOptions {
   bool fp16 = false;                        ///< float32 becomes float16 where that is safe; on the host: weights only
   bool tf32 = false;                        ///< products of float32 may round their operands to 11 bits
   bool bf16 = false;                        ///< factors of products may be rounded to bfloat16
+  LibraryTactics libraries;                 ///< on a GPU: whose kernels are tried beside our own
   bool strict = false;                      ///< no Winograd and the like
   bool portable = false;                    ///< add the portable section
   std::string timing_cache_path;            ///< read before, merged and written after; empty: none

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "build/builder.hpp"
+#include "build/libraries.hpp"
 #include "engine/engine_file.hpp"
 #include "import/import.hpp"
 #include "import/network_access.hpp"
@@ -27,6 +28,7 @@ BuildOptions build_options(const CompileOptions& options) {
   result.fp16 = options.fp16;
   result.tf32 = options.tf32;
   result.bf16 = options.bf16;
+  result.libraries = read_tactic_sources(options.tactic_sources);
   result.portable = options.portable;
   result.timing_cache_path = options.timing_cache_path;
   result.timing_cache = options.timing_cache;
@@ -56,6 +58,9 @@ std::string describe(const CompileOptions& options) {
   if (options.fp16) text += " fp16";
   if (options.tf32) text += " tf32";
   if (options.bf16) text += " bf16";
+  if (const std::string sources = to_string(read_tactic_sources(options.tactic_sources)); !sources.empty()) {
+    text += " tactic-sources=" + sources;
+  }
   if (options.allow_host) text += " allow-host";
   if (options.portable) text += " portable";
   for (const std::string& rule : options.disabled_rules) text += " disable=" + rule;

@@ -118,6 +118,7 @@ CompileOptions parse_compile_options(std::string_view json) {
                           key("fp16", options.fp16),
                           key("tf32", options.tf32),
                           key("bf16", options.bf16),
+                          key("tactic_sources", options.tactic_sources),
                           key("allow_host", options.allow_host),
                           key("portable", options.portable),
                           key("timing_cache", options.timing_cache_path),

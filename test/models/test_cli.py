@@ -212,6 +212,16 @@ def test_precisions_that_are_not_there_are_refused(model, folder):
         assert option.split("=")[0] in run("build", model, "-o", folder / "p.engine", "--shapes", "x:1x3x8x8", option, code=4).stderr
 
 
+def test_tactic_sources_are_read_in_trtexecs_spelling_too(model, folder):
+    def build(option, code=0):
+        return run("build", model, "-o", folder / "s.engine", "--shapes", "x:1x3x8x8", "--opt-level", 0, *option, code=code).stderr
+
+    assert "cublas_lt: libraries of GPUs" in build(["--tacticSources=+CUDNN,+CUBLAS_LT,-CUDNN"])
+    assert "cublas_lt,cudnn: libraries of GPUs" in build(["--tactic-sources", "cudnn,cublas_lt"])
+    assert "libraries" not in build(["--tacticSources=-CUDNN"])
+    assert "no tactic source 'CUFFT'; known are cublas_lt and cudnn" in build(["--tacticSources=+CUFFT"], code=2)
+
+
 def test_a_workspace_that_is_too_small_is_an_error(model, folder):
     run("build", model, "-o", folder / "w.engine", "--shapes", "x:1x3x8x8", "--workspace", "64", code=6)
     run("build", model, "-o", folder / "w.engine", "--shapes", "x:1x3x8x8", "--workspace", "lots", code=2)

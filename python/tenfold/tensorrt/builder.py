@@ -123,6 +123,8 @@ class Builder(Reporter, Scoped):
         monitor = _Monitor(config._monitor)
         if config.get_flag(BuilderFlag.STRICT_NANS):
             options["strict"] = True
+        if options.get("device", "cpu") != "cpu":
+            options["tactic_sources"] = config._libraries()
         result = _core.compile(
             core,
             profiles=profiles,

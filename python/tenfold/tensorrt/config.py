@@ -320,12 +320,24 @@ class IBuilderConfig(Reporter, Scoped):
         return self._timing_cache
 
     def set_tactic_sources(self, tactic_sources):
-        """Accepted: a CPU engine has kernels from one source, Tenfold itself."""
+        """On a GPU, CUBLAS, CUBLAS_LT and CUDNN are libraries whose kernels are tried beside Tenfold's own.
+
+        Accepted on a CPU, whose engines have kernels from one source, Tenfold itself.
+        """
         self._tactic_sources = mask_of(TacticSource, tactic_sources, "set_tactic_sources")
         return True
 
     def get_tactic_sources(self):
         return self._tactic_sources
+
+    def _libraries(self):
+        """The compiler's names of the libraries among the tactic sources."""
+        names = {
+            TacticSource.CUBLAS: "cublas_lt",
+            TacticSource.CUBLAS_LT: "cublas_lt",
+            TacticSource.CUDNN: "cudnn",
+        }
+        return sorted({name for source, name in names.items() if self._tactic_sources >> source.value & 1})
 
     @property
     def tiling_optimization_level(self):
