@@ -40,15 +40,6 @@ std::optional<Codes> find(const Table& table, std::string_view type) {
   return found->code;
 }
 
-/// 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
-void append_gelu_tanh(PointwiseProgram& program) {
-  const int square = program.append(Codes::square, 0);
-  const int inner = program.append(Codes::add_imm, program.append(Codes::mul_imm, square, 0, 0, 0.044715F), 0, 0, 1.0F);
-  const int scaled = program.append(Codes::mul_imm, program.append(Codes::mul, inner, 0), 0, 0, 0.7978845608F);
-  const int one_plus = program.append(Codes::add_imm, program.append(Codes::tanh, scaled), 0, 0, 1.0F);
-  program.append(Codes::mul, program.append(Codes::mul_imm, 0, 0, 0, 0.5F), one_plus);
-}
-
 /// Operators of one input that need more than one instruction or an attribute.
 bool append_activation(const Op& op, PointwiseProgram& program) {
   const std::string_view type = op.type();
@@ -94,6 +85,14 @@ bool append_activation(const Op& op, PointwiseProgram& program) {
 }
 
 }  // namespace
+
+void append_gelu_tanh(PointwiseProgram& program) {
+  const int square = program.append(Codes::square, 0);
+  const int inner = program.append(Codes::add_imm, program.append(Codes::mul_imm, square, 0, 0, 0.044715F), 0, 0, 1.0F);
+  const int scaled = program.append(Codes::mul_imm, program.append(Codes::mul, inner, 0), 0, 0, 0.7978845608F);
+  const int one_plus = program.append(Codes::add_imm, program.append(Codes::tanh, scaled), 0, 0, 1.0F);
+  program.append(Codes::mul, program.append(Codes::mul_imm, 0, 0, 0, 0.5F), one_plus);
+}
 
 std::optional<PointwiseForm> pointwise_form(const Op& op, const std::vector<TensorType>& input_types,
                                             const TensorType& output_type) {

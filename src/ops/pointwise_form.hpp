@@ -21,4 +21,7 @@ struct PointwiseForm {
 std::optional<PointwiseForm> pointwise_form(const Op& op, const std::vector<TensorType>& input_types,
                                             const TensorType& output_type);
 
+/// The instructions that fusion makes of Gelu by tanh, on register 0: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+void append_gelu_tanh(PointwiseProgram& program);
+
 }  // namespace tenfold

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "backend/cuda/cubin.hpp"
+#include "backend/cuda/vendor_library.hpp"
 #include "base/hash.hpp"
 
 namespace tenfold::cuda {
@@ -187,6 +188,11 @@ class ModuleView final : public LoadedModule {
   const DeviceTraits& traits_;
 };
 
+bool is_asked_for(VendorLibrary library, const LibraryTactics& libraries) {
+  return library == VendorLibrary::none || (library == VendorLibrary::cublas_lt && libraries.cublas_lt) ||
+         (library == VendorLibrary::cudnn && libraries.cudnn);
+}
+
 /// Passes make such products only for backends with Abilities::zero_points.
 bool has_zero_point(const Op& op) {
   return (op.type() == "Conv" || op.type() == "MatMul") && op.attributes().get_int("zero_point", 0) != 0;
@@ -283,10 +289,14 @@ class CudaBackend final : public Backend {
 
   std::vector<Candidate> candidates(const Problem& problem) const override {
     std::vector<Candidate> result;
+    if (context_ != nullptr) require_libraries(problem.libraries);
     for (const CudaTactic* tactic : all_tactics()) {
-      if (tactic->op_type != problem.op->type()) continue;
+      if (tactic->op_type != problem.op->type() || !is_asked_for(tactic->library, problem.libraries)) continue;
       const std::size_t first = result.size();
-      if (has_zero_point(*problem.op)) {
+      if (tactic->library != VendorLibrary::none && context_ == nullptr) {
+        result.push_back({.refusal = fmt::format("{} answers on a device only, and this {} is a description",
+                                                 name_of(tactic->library), traits_.name)});
+      } else if (has_zero_point(*problem.op)) {
         result.push_back({.refusal = "products with a zero point have no kernel here"});
       } else {
         tactic->candidates(problem, traits_, result);
@@ -345,10 +355,17 @@ class CudaBackend final : public Backend {
         module = load(spec.code);
       }
     }
+    make_current(context_);  // libraries have a handle for each context
     return tactic.make(spec, ModuleView(module, spec, traits_));
   }
 
  private:
+  /// A library that was asked for and is not here ends the build, whatever the problem. Throws Error(unsupported).
+  void require_libraries(const LibraryTactics& libraries) const {
+    if (libraries.cublas_lt) vendor_version(VendorLibrary::cublas_lt);
+    if (libraries.cudnn) vendor_version(VendorLibrary::cudnn);
+    if (libraries.cublas_lt || libraries.cudnn) make_current(context_);
+  }
   void need_device() const {
     require(context_ != nullptr, Code::device_failure, "this backend describes a {} but has no device", traits_.name);
   }

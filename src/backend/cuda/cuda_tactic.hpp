@@ -61,6 +61,9 @@ class LoadedModule {
   virtual const DeviceTraits& traits() const = 0;
 };
 
+/// Whose kernel a tactic runs: our own, or that of a library of NVIDIA (vendor_library.hpp).
+enum class VendorLibrary : std::uint8_t { none, cublas_lt, cudnn };
+
 struct CudaTactic {
   std::string_view name;     ///< "softmax.rows"; stored in engines, never reused for something else
   std::string_view op_type;  ///< the operator it computes
@@ -72,6 +75,8 @@ struct CudaTactic {
   Source (*source)(const KernelSpec& spec, const DeviceTraits& traits);
   /// Validates parameters, types and weight sizes; throws Error(incompatible_engine).
   std::unique_ptr<Kernel> (*make)(const KernelSpec& spec, const LoadedModule& module);
+  /// Its tactics are offered where Problem::libraries asks for them and there is a device, which is then current.
+  VendorLibrary library = VendorLibrary::none;
 };
 
 #define TENFOLD_CUDA_TACTIC(name) extern const CudaTactic name;
