@@ -163,6 +163,15 @@ def test_a_precision_without_kernels_is_logged(affine_bytes, caplog, monkeypatch
     assert "bfloat16" in caplog.text
 
 
+def test_tactic_sources_are_libraries_of_gpus(affine_bytes, caplog):
+    with caplog.at_level("WARNING", "tenfold"):
+        tenfold.compile(affine_bytes, shapes={"x": (1, 3)}, tactic_sources=["cublas_lt"], opt_level=0)
+    assert "cublas_lt: libraries of GPUs" in caplog.text
+    with pytest.raises(tenfold.Error, match="known are cublas_lt and cudnn") as error:
+        tenfold.compile(affine_bytes, shapes={"x": (1, 3)}, tactic_sources=["cufft"])
+    assert code_of(error) == "invalid_argument"
+
+
 def test_profile_and_inspect(affine):
     x = np.ones((2, 3), np.float32)
     for profile in (affine.profile(x, runs=3), affine.profile({"x": x}, runs=3), affine.profile(runs=3)):

@@ -85,6 +85,16 @@ def test_int_keys_of_several_profiles():
     np.testing.assert_array_equal(y, run(engine, {"input": x}, context)["scores"])
 
 
+def test_tactic_sources_name_the_compilers_libraries():
+    config = trt.Builder(trt.Logger(trt.Logger.WARNING)).create_builder_config()
+    assert config._libraries() == []
+    sources = trt.TacticSource
+    config.set_tactic_sources(1 << int(sources.CUBLAS) | 1 << int(sources.CUBLAS_LT) | 1 << int(sources.CUDNN))
+    assert config._libraries() == ["cublas_lt", "cudnn"]
+    config.set_tactic_sources(1 << int(sources.JIT_CONVOLUTIONS))
+    assert config._libraries() == []
+
+
 # --- The network --------------------------------------------------------------------------------------------------------
 
 
