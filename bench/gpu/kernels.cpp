@@ -1,7 +1,8 @@
 // Times the tensor-core kernels on layers of ResNet-50, BERT-base and the Stable Diffusion 1.5 UNet, beside the limit
 // of the device, and checks sampled results against sums in double. Prints one Markdown table row per layer.
 //
-//   bench_gpu_kernels [filter] [--all]      --all: every candidate, not only the best
+//   bench_gpu_kernels [filter] [--all]        --all: every candidate, not only the best
+//   bench_gpu_kernels [filter] --libraries    our best kernel beside the best of cuBLASLt and cuDNN
 //
 // A time is that of one launch in a replayed CUDA graph of many, over rotated operands and weights, so that nothing is
 // found in the second-level cache that would not be there in a network.
@@ -268,10 +269,98 @@ class Bench {
   Bench() : backend_(cuda::make_cuda_backend(0)), stream_(backend_->make_stream({})) {}
 
   void run(const Layer& layer, bool all) {
+    const Prepared prepared = prepare(layer);
+    std::string refusals;
+    std::vector<Candidate> candidates = most_promising(
+        layer.offers_of.empty()
+            ? backend_->candidates(prepared.problem)
+            : cuda::make_offline_backend(cuda::preset_traits(layer.offers_of))->candidates(prepared.problem),
+        refusals);
+    const double bytes = prepared.bytes;
+    const double limit_us = 1e6 * std::max(layer.flops / peak_flops(layer), bytes / kPeakBytes);
+    if (candidates.empty()) {
+      std::printf("| %s | %d | - | | | %.2f | | no kernel: %s |\n", layer.name.c_str(), layer.count, limit_us,
+                  refusals.c_str());
+      return;
+    }
+    const std::vector<Timed> timed = time_all(layer, prepared, std::move(candidates));
+    const auto row = [&](const Timed& kernel, const char* mark) {
+      std::printf("| %s%s | %d | %.2f | %.0f | %.0f | %.2f | %.0f%% | %s est %.1f %s|\n", mark, layer.name.c_str(),
+                  layer.count, kernel.us, layer.flops / kernel.us * 1e-6, bytes / kernel.us * 1e-3, limit_us,
+                  100 * limit_us / kernel.us, describe(kernel.candidate).c_str(), kernel.candidate.estimated_us,
+                  kernel.verdict.c_str());
+    };
+    row(timed.front(), "");
+    for (std::size_t i = 0; all && i < timed.size(); ++i) row(timed[i], "- ");
+    for (std::size_t i = 1; i < timed.size(); ++i) {
+      if (!timed[i].verdict.empty()) row(timed[i], "WRONG ");
+    }
+    std::fflush(stdout);
+    const std::string network = layer.name.substr(0, layer.name.find(' '));
+    totals_[network] += timed.front().us * layer.count;
+    limits_[network] += limit_us * layer.count;
+  }
+  void print_totals() const {
+    for (const auto& [name, total] : totals_)
+      std::printf("sum %s: %.1f us, limit %.1f us\n", name.c_str(), total, limits_.at(name));
+  }
+
+  /// One row: our best, the libraries' best. Where they have no such epilogue, their bare product stands for them,
+  /// which is less work than ours.
+  void compare_libraries(const Layer& layer) {
+    const bool is_conv = layer.op == "Conv";
+    if ((!is_conv && layer.op != "MatMul") || !layer.offers_of.empty()) return;
+    std::string our_refusals, refusals, bare_refusals;
+    const Prepared prepared = prepare(layer);
+    std::vector<Candidate> ours = most_promising(backend_->candidates(prepared.problem), our_refusals);
+    Prepared theirs = prepare(layer);
+    std::vector<Candidate> library = library_candidates(theirs, is_conv, refusals);
+    Layer library_layer = layer;
+    const bool is_bare = library.empty();
+    if (is_bare) {
+      library_layer = bare(layer);
+      theirs = prepare(library_layer);
+      library = library_candidates(theirs, is_conv, bare_refusals);
+    }
+    if (ours.empty() || library.empty()) {
+      std::printf("| %s | %d | | | | %s%s |\n", layer.name.c_str(), layer.count, our_refusals.c_str(),
+                  refusals.c_str());
+      return;
+    }
+    Timed our_best = time_all(layer, prepared, std::move(ours)).front();
+    Timed library_best = time_all(library_layer, theirs, std::move(library)).front();
+    // Again in turns: between the first measurements of the two lay seconds.
+    constexpr int kTurns = 2;
+    for (int turn = 0; turn < kTurns; ++turn) {
+      our_best.us = std::min(our_best.us, time_all(layer, prepared, {our_best.candidate}).front().us);
+      library_best.us = std::min(library_best.us, time_all(library_layer, theirs, {library_best.candidate}).front().us);
+    }
+    std::printf("| %s | %d | %.2f | %.2f%s | %.2f | %s%s | %s%s |\n", layer.name.c_str(), layer.count, our_best.us,
+                library_best.us, is_bare ? " (bare)" : "", our_best.us / library_best.us,
+                describe(our_best.candidate).c_str(), our_best.verdict.c_str(), library_best.candidate.tactic.c_str(),
+                library_best.verdict.c_str());
+    std::fflush(stdout);
+  }
+
+ private:
+  /// A layer's problem with random operands.
+  struct Prepared {
     Problem problem;
+    std::vector<Tensor> tensors;
+    double bytes = 0;  ///< of operands and result
+  };
+  struct Timed {
+    Candidate candidate;
+    double us = 0;
+    std::string verdict;  ///< empty: the sampled results are right
+  };
+
+  static Prepared prepare(const Layer& layer) {
+    Prepared prepared;
+    Problem& problem = prepared.problem;
     problem.op = make_op(layer.op, layer.attributes);
     problem.tf32 = layer.tf32;
-    std::vector<Tensor> tensors;
+    std::vector<Tensor>& tensors = prepared.tensors;
     tensors.reserve(layer.inputs.size());
     // Quantised operands have a size of 40 steps, or of 8, and their scale brings results to 20.
     const bool is_quantised = size_of(layer.type(0)) == 1;
@@ -294,67 +383,81 @@ class Bench {
     problem.outputs.push_back({layer.output_type, std::vector<Dim>(layer.output.begin(), layer.output.end())});
     problem.output_shapes.push_back(layer.output);
 
+    prepared.bytes = bytes;
+    return prepared;
+  }
+  /// The same product without what follows it, which every library has.
+  static Layer bare(Layer layer) {
+    const bool is_conv = layer.op == "Conv", is_int8 = layer.type(0) == DType::int8;
+    const std::size_t operands = is_conv ? 3 : 2;
+    layer.inputs.resize(operands);
+    if (!layer.types.empty()) layer.types.resize(operands);
+    Attributes attributes;
+    for (const char* name : {"strides", "pads", "layout", "group"}) {
+      if (const AttributeValue* value = layer.attributes.find(name)) attributes.set(name, *value);
+    }
+    // Sums of int8 become int8 by a factor: operands have a size of 40, results of about 20.
+    if (is_int8) {
+      const double k = layer.flops / 2 / static_cast<double>(count(layer.output));
+      PointwiseProgram scale;
+      scale.append(PointwiseCode::mul_imm, 0, 0, 0, static_cast<float>(20 / (40 * 40 * std::sqrt(k))));
+      attributes.set("epilogue", scale.to_string());
+    }
+    if (layer.type(0) == DType::float8e4m3) layer.output_type = DType::float16;
+    layer.attributes = attributes;
+    return layer;
+  }
+  /// The first of those that do not refuse, by estimate.
+  static std::vector<Candidate> most_promising(std::vector<Candidate> offered, std::string& refusals) {
+    constexpr std::size_t kTimed = 8;
     std::vector<Candidate> candidates;
-    std::string refusals;
-    for (Candidate& candidate :
-         layer.offers_of.empty()
-             ? backend_->candidates(problem)
-             : cuda::make_offline_backend(cuda::preset_traits(layer.offers_of))->candidates(problem)) {
+    for (Candidate& candidate : offered) {
       if (candidate.refusal.empty())
         candidates.push_back(std::move(candidate));
       else
         refusals += candidate.tactic + ": " + candidate.refusal + "; ";
     }
-    const double limit_us = 1e6 * std::max(layer.flops / peak_flops(layer), bytes / kPeakBytes);
-    if (candidates.empty()) {
-      std::printf("| %s | %d | - | | | %.2f | | no kernel: %s |\n", layer.name.c_str(), layer.count, limit_us,
-                  refusals.c_str());
-      return;
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.estimated_us < b.estimated_us; });
+    if (candidates.size() > kTimed) candidates.resize(kTimed);
+    return candidates;
+  }
+  /// Throws Error(unsupported) if the library is not here.
+  std::vector<Candidate> library_candidates(Prepared& prepared, bool is_conv, std::string& refusals) const {
+    prepared.problem.libraries = {.cublas_lt = !is_conv, .cudnn = is_conv};
+    std::vector<Candidate> offered;
+    for (Candidate& candidate : backend_->candidates(prepared.problem)) {
+      if (candidate.tactic == "gemm.cublaslt" || candidate.tactic == "conv.cudnn")
+        offered.push_back(std::move(candidate));
     }
-    std::sort(candidates.begin(), candidates.end(),
-              [](const Candidate& a, const Candidate& b) { return a.estimated_us < b.estimated_us; });
-    if (candidates.size() > 8) candidates.resize(8);
+    return most_promising(std::move(offered), refusals);
+  }
+  static std::string describe(const Candidate& candidate) {
+    std::string text = candidate.tactic + " [";
+    for (const std::int64_t p : candidate.parameters) text += std::to_string(p) + " ";
+    return text + "]";
+  }
+  /// Fastest first.
+  std::vector<Timed> time_all(const Layer& layer, const Prepared& prepared, std::vector<Candidate> candidates) {
     std::vector<KernelSpec> specs;
-    for (const Candidate& candidate : candidates) specs.push_back(spec_of(problem, candidate));
     std::vector<PackedWeights> packs;
-    for (std::size_t i = 0; i < candidates.size(); ++i) packs.push_back(backend_->pack(problem, candidates[i]));
+    for (const Candidate& candidate : candidates) {
+      specs.push_back(spec_of(prepared.problem, candidate));
+      packs.push_back(backend_->pack(prepared.problem, candidate));
+    }
     for (std::size_t i = 0; i < candidates.size(); ++i) {
       for (const auto& blob : packs[i].blobs) specs[i].weights.emplace_back(blob);
     }
     backend_->prepare(specs);
-    std::size_t best = 0;
-    std::vector<double> times;
-    std::vector<std::string> verdicts;
+    std::vector<Timed> timed;
     for (std::size_t i = 0; i < candidates.size(); ++i) {
-      std::string verdict;
-      times.push_back(time(layer, problem, tensors, specs[i], packs[i], bytes, verdict));
-      verdicts.push_back(verdict);
-      if (times[i] < times[best]) best = i;
+      Timed& kernel = timed.emplace_back();
+      kernel.candidate = std::move(candidates[i]);
+      kernel.us = time(layer, prepared.problem, prepared.tensors, specs[i], packs[i], prepared.bytes, kernel.verdict);
     }
-    const auto row = [&](std::size_t i, const char* mark) {
-      std::string parameters;
-      for (const std::int64_t p : candidates[i].parameters) parameters += std::to_string(p) + " ";
-      std::printf("| %s%s | %d | %.2f | %.0f | %.0f | %.2f | %.0f%% | %s [%s] est %.1f %s|\n", mark, layer.name.c_str(),
-                  layer.count, times[i], layer.flops / times[i] * 1e-6, bytes / times[i] * 1e-3, limit_us,
-                  100 * limit_us / times[i], candidates[i].tactic.c_str(), parameters.c_str(),
-                  candidates[i].estimated_us, verdicts[i].c_str());
-    };
-    row(best, "");
-    for (std::size_t i = 0; all && i < candidates.size(); ++i) row(i, "- ");
-    for (std::size_t i = 0; i < candidates.size(); ++i) {
-      if (i != best && !verdicts[i].empty()) row(i, "WRONG ");
-    }
-    std::fflush(stdout);
-    const std::string network = layer.name.substr(0, layer.name.find(' '));
-    totals_[network] += times[best] * layer.count;
-    limits_[network] += limit_us * layer.count;
+    std::stable_sort(timed.begin(), timed.end(), [](const Timed& a, const Timed& b) { return a.us < b.us; });
+    return timed;
   }
-  void print_totals() const {
-    for (const auto& [name, total] : totals_)
-      std::printf("sum %s: %.1f us, limit %.1f us\n", name.c_str(), total, limits_.at(name));
-  }
-
- private:
   static KernelSpec spec_of(const Problem& problem, const Candidate& candidate) {
     KernelSpec spec;
     spec.op = problem.op;
@@ -541,15 +644,26 @@ class Bench {
 int main(int argc, char** argv) {
   using namespace tenfold;
   std::string filter;
-  bool all = false;
+  bool all = false, libraries = false;
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--all")
       all = true;
+    else if (std::string(argv[i]) == "--libraries")
+      libraries = true;
     else
       filter = argv[i];
   }
   try {
     Bench bench;
+    if (libraries) {
+      std::printf(
+          "| layer | times | ours us | library us | ours / library | our kernel | library's |\n"
+          "|---|---|---|---|---|---|---|\n");
+      for (const Layer& layer : layers()) {
+        if (layer.name.find(filter) != std::string::npos) bench.compare_libraries(layer);
+      }
+      return 0;
+    }
     std::printf(
         "| layer | times | us | TFLOP/s | GB/s | limit us | of limit | kernel |\n|---|---|---|---|---|---|---|---|\n");
     for (const Layer& layer : layers()) {
