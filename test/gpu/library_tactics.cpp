@@ -156,7 +156,7 @@ TEST(GpuCublasLt, IntegersAreScaledAndRoundedToTheNearest) {
 
 TEST(GpuCublasLt, Float8GivesHalves) {
   TENFOLD_NEEDS_LIBRARY(VendorLibrary::cublas_lt);
-  if (TestDevice::instance().backend().target() < "sm_89") GTEST_SKIP() << "no float8 on this device";
+  if (!TestDevice::instance().backend().abilities().float8_products) GTEST_SKIP() << "no float8 on this device";
   // Fast accumulation keeps about 14 bits of the sums in every step.
   const Tolerance tolerance{0x1p-6 * 16, 0x1p-7};
   for (const bool trans_b : {false, true}) {

@@ -27,7 +27,7 @@
 namespace tenfold::cuda {
 namespace {
 
-using namespace cudnn_number;
+namespace number = cudnn_number;
 
 constexpr VendorLibrary kLibrary = VendorLibrary::cudnn;
 constexpr int kMostCandidates = 6, kMostTried = 64;
@@ -39,7 +39,7 @@ Refusal refuses(const Conv& conv, const std::vector<TensorType>& inputs, const s
   if (auto refusal = refuses_conv(conv, inputs, outputs)) return refusal;
   if (auto refusal = refuses_quarantined(kLibrary, cudnn().version, {conv, inputs, outputs})) return refusal;
   const DType element = inputs[0].dtype;
-  if (data_type_of(element) < 0)
+  if (number::data_type_of(element) < 0)
     return fmt::format("cuDNN convolves float32, float16 and bfloat16 here, not {}", to_string(element));
   if (inputs[1].dtype != element || outputs[0].dtype != element ||
       (has_bias(inputs) && inputs[kConvBias].dtype != element))
@@ -77,7 +77,7 @@ ConvShape conv_shape(const Conv& conv, const std::vector<TensorType>& inputs, co
                      const VendorEpilogue& epilogue) {
   const Shape x = inputs[0].static_shape(), y = outputs[0].static_shape();
   const FilterSizes filter = filter_sizes(inputs[1]);
-  ConvShape shape{.type = data_type_of(inputs[0].dtype),
+  ConvShape shape{.type = number::data_type_of(inputs[0].dtype),
                   .n = x[0],
                   .h = x[1],
                   .w = x[2],
@@ -111,9 +111,11 @@ struct Permissions {
   /// `notes`: of an engine.
   bool allow(const std::vector<std::int32_t>& notes, std::int64_t type) const {
     return std::none_of(notes.begin(), notes.end(), [&](std::int32_t note) {
-      if (note == kNoteReducedSums || note == kNoteNondeterministic) return true;
-      if (note == kNoteFft || (kNoteWinograd <= note && note <= kNoteWinogradLast)) return (bits & kShortcuts) == 0;
-      const bool rounds = note == kNoteRoundsInputs || (note == kNoteTensorCore && type == kFloat32);
+      if (note == number::kNoteReducedSums || note == number::kNoteNondeterministic) return true;
+      if (note == number::kNoteFft || (number::kNoteWinograd <= note && note <= number::kNoteWinogradLast))
+        return (bits & kShortcuts) == 0;
+      const bool rounds =
+          note == number::kNoteRoundsInputs || (note == number::kNoteTensorCore && type == number::kFloat32);
       return rounds && (bits & kTf32) == 0;
     });
   }
@@ -126,7 +128,8 @@ struct Choice {
   auto operator<=>(const Choice&) const = default;
 };
 
-enum Id : std::int64_t { kX = 'x', kW = 'w', kY = 'y', kZ = 'z', kB = 'b', kFirstVirtual = 1000 };
+/// Names of tensors in a graph and in what a run binds.
+constexpr std::int64_t kX = 'x', kW = 'w', kY = 'y', kZ = 'z', kB = 'b', kFirstVirtual = 1000;
 
 /// The operations as cuDNN is told them.
 class ConvGraph {
@@ -142,48 +145,48 @@ class ConvGraph {
     std::int64_t next_virtual = kFirstVirtual;
     // What lies between operations is float32 and has no memory; the last result is y.
     const auto result = [&] {
-      return remaining-- == 0 ? tensor(kY, type, y, false) : tensor(next_virtual++, kFloat32, y, true);
+      return remaining-- == 0 ? tensor(kY, type, y, false) : tensor(next_virtual++, number::kFloat32, y, true);
     };
 
-    CudnnDescriptor convolution(kConvolution);
-    convolution.set(kConvolutionPrecision, kTypeDataType, kFloat32);
-    convolution.set(kConvolutionMode, kTypeConvolutionMode, kCrossCorrelation);
-    convolution.set(kConvolutionSpatialDims, std::int64_t{2});
-    convolution.set(kConvolutionPrePaddings, std::span<const std::int64_t>(shape.pad_before));
-    convolution.set(kConvolutionPostPaddings, std::span<const std::int64_t>(shape.pad_after));
-    convolution.set(kConvolutionDilations, std::span<const std::int64_t>(shape.dilation));
-    convolution.set(kConvolutionStrides, std::span<const std::int64_t>(shape.stride));
+    CudnnDescriptor convolution(number::kConvolution);
+    convolution.set(number::kConvolutionPrecision, number::kTypeDataType, number::kFloat32);
+    convolution.set(number::kConvolutionMode, number::kTypeConvolutionMode, number::kCrossCorrelation);
+    convolution.set(number::kConvolutionSpatialDims, std::int64_t{2});
+    convolution.set(number::kConvolutionPrePaddings, std::span<const std::int64_t>(shape.pad_before));
+    convolution.set(number::kConvolutionPostPaddings, std::span<const std::int64_t>(shape.pad_after));
+    convolution.set(number::kConvolutionDilations, std::span<const std::int64_t>(shape.dilation));
+    convolution.set(number::kConvolutionStrides, std::span<const std::int64_t>(shape.stride));
     convolution.finalize("describing a convolution");
     CudnnDescriptor value = result();
-    CudnnDescriptor forward(kOperationConvolution);
-    forward.set(kForwardX, x);
-    forward.set(kForwardW, w);
-    forward.set(kForwardY, value);
-    forward.set(kForwardConvolution, convolution);
-    forward.set(kForwardAlpha, 1.0F);
-    forward.set(kForwardBeta, 0.0F);
+    CudnnDescriptor forward(number::kOperationConvolution);
+    forward.set(number::kForwardX, x);
+    forward.set(number::kForwardW, w);
+    forward.set(number::kForwardY, value);
+    forward.set(number::kForwardConvolution, convolution);
+    forward.set(number::kForwardAlpha, 1.0F);
+    forward.set(number::kForwardBeta, 0.0F);
     forward.finalize("describing a convolution");
     operations.push_back(std::move(forward));
     keep(std::move(x), std::move(w), std::move(convolution));
 
     const auto pointwise = [&](std::int32_t mode, CudnnDescriptor* other) {
-      CudnnDescriptor function(kPointwise);
-      function.set(kPointwiseMode, kTypePointwiseMode, mode);
-      function.set(kPointwisePrecision, kTypeDataType, kFloat32);
-      if (mode == kReluForward) {
-        function.set(kReluLowerClip, 0.0);
-        function.set(kReluUpperClip, static_cast<double>(FLT_MAX));
-        function.set(kReluLowerSlope, 0.0);
+      CudnnDescriptor function(number::kPointwise);
+      function.set(number::kPointwiseMode, number::kTypePointwiseMode, mode);
+      function.set(number::kPointwisePrecision, number::kTypeDataType, number::kFloat32);
+      if (mode == number::kReluForward) {
+        function.set(number::kReluLowerClip, 0.0);
+        function.set(number::kReluUpperClip, static_cast<double>(FLT_MAX));
+        function.set(number::kReluLowerSlope, 0.0);
       }
       function.finalize("describing an epilogue");
       CudnnDescriptor made = result();
-      CudnnDescriptor operation(kOperationPointwise);
-      operation.set(kPointwiseDescriptor, function);
-      operation.set(kPointwiseX, value);
-      if (other != nullptr) operation.set(kPointwiseB, *other);
-      operation.set(kPointwiseY, made);
-      operation.set(kPointwiseAlpha1, 1.0F);
-      operation.set(kPointwiseAlpha2, 1.0F);
+      CudnnDescriptor operation(number::kOperationPointwise);
+      operation.set(number::kPointwiseDescriptor, function);
+      operation.set(number::kPointwiseX, value);
+      if (other != nullptr) operation.set(number::kPointwiseB, *other);
+      operation.set(number::kPointwiseY, made);
+      operation.set(number::kPointwiseAlpha1, 1.0F);
+      operation.set(number::kPointwiseAlpha2, 1.0F);
       operation.finalize("describing an epilogue");
       operations.push_back(std::move(operation));
       keep(std::move(function), std::move(value));
@@ -191,20 +194,20 @@ class ConvGraph {
     };
     if (shape.has_residual) {
       CudnnDescriptor z = tensor(kZ, type, y, false);
-      pointwise(kAdd, &z);
+      pointwise(number::kAdd, &z);
       keep(std::move(z));
     }
     if (shape.has_bias) {
       CudnnDescriptor b = tensor(kB, type, {1, shape.k, 1, 1}, false);
-      pointwise(kAdd, &b);
+      pointwise(number::kAdd, &b);
       keep(std::move(b));
     }
-    if (shape.has_relu) pointwise(kReluForward, nullptr);
+    if (shape.has_relu) pointwise(number::kReluForward, nullptr);
     keep(std::move(value));
 
-    graph_ = CudnnDescriptor(kOperationGraph);
-    graph_.set(kGraphOperations, operations);
-    graph_.set_handle(kGraphHandle, handle);
+    graph_ = CudnnDescriptor(number::kOperationGraph);
+    graph_.set(number::kGraphOperations, operations);
+    graph_.set_handle(number::kGraphHandle, handle);
     for (CudnnDescriptor& operation : operations) keep(std::move(operation));
     status_ = graph_.try_finalize();
   }
@@ -218,13 +221,13 @@ class ConvGraph {
                                 bool is_virtual) {
     const auto& [n, c, h, w] = dims;
     const std::array<std::int64_t, 4> strides{c * h * w, 1, c * w, c};
-    CudnnDescriptor made(kTensor);
-    made.set(kTensorDataType, kTypeDataType, static_cast<std::int32_t>(type));
-    made.set(kTensorDims, std::span<const std::int64_t>(dims));
-    made.set(kTensorStrides, std::span<const std::int64_t>(strides));
-    made.set(kTensorId, id);
-    made.set(kTensorAlignment, kAlignment);
-    if (is_virtual) made.set(kTensorIsVirtual, true);
+    CudnnDescriptor made(number::kTensor);
+    made.set(number::kTensorDataType, number::kTypeDataType, static_cast<std::int32_t>(type));
+    made.set(number::kTensorDims, std::span<const std::int64_t>(dims));
+    made.set(number::kTensorStrides, std::span<const std::int64_t>(strides));
+    made.set(number::kTensorId, id);
+    made.set(number::kTensorAlignment, kAlignment);
+    if (is_virtual) made.set(number::kTensorIsVirtual, true);
     made.finalize("describing a tensor");
     return made;
   }
@@ -256,27 +259,28 @@ class ConvPlan {
   std::string build(const Choice& choice, const Permissions& permissions, std::int64_t type, CudnnHandle handle) {
     const auto words = [](int status) { return status == 0 ? std::string() : cudnn().error_string(status); };
     if (graph_.status() != 0) return words(graph_.status());
-    engine_ = CudnnDescriptor(kEngine);
-    engine_.set(kEngineGraph, graph_.descriptor());
-    engine_.set(kEngineIndex, choice.engine);
+    engine_ = CudnnDescriptor(number::kEngine);
+    engine_.set(number::kEngineGraph, graph_.descriptor());
+    engine_.set(number::kEngineIndex, choice.engine);
     if (const int status = engine_.try_finalize()) return words(status);
-    if (!permissions.allow(engine_.get_enums(kEngineNumericalNotes, kTypeNumericalNote, kMostNotes), type))
+    if (!permissions.allow(
+            engine_.get_enums(number::kEngineNumericalNotes, number::kTypeNumericalNote, number::kMostNotes), type))
       return "the engine rounds more than the build permits";
-    config_ = CudnnDescriptor(kEngineConfig);
-    config_.set(kConfigEngine, engine_);
+    config_ = CudnnDescriptor(number::kEngineConfig);
+    config_.set(number::kConfigEngine, engine_);
     for (const auto& [knob, value] : choice.knobs) {
-      CudnnDescriptor& made = knobs_.emplace_back(kKnobChoice);
-      made.set(kKnobType, kTypeKnob, static_cast<std::int32_t>(knob));
-      made.set(kKnobValue, value);
+      CudnnDescriptor& made = knobs_.emplace_back(number::kKnobChoice);
+      made.set(number::kKnobType, number::kTypeKnob, static_cast<std::int32_t>(knob));
+      made.set(number::kKnobValue, value);
       if (const int status = made.try_finalize()) return words(status);
     }
-    if (!knobs_.empty()) config_.set(kConfigKnobs, knobs_);
+    if (!knobs_.empty()) config_.set(number::kConfigKnobs, knobs_);
     if (const int status = config_.try_finalize()) return words(status);
-    plan_ = CudnnDescriptor(kExecutionPlan);
-    plan_.set_handle(kPlanHandle, handle);
-    plan_.set(kPlanConfig, config_);
+    plan_ = CudnnDescriptor(number::kExecutionPlan);
+    plan_.set_handle(number::kPlanHandle, handle);
+    plan_.set(number::kPlanConfig, config_);
     if (const int status = plan_.try_finalize()) return words(status);
-    workspace_bytes_ = plan_.get_int64(kPlanWorkspaceBytes);
+    workspace_bytes_ = plan_.get_int64(number::kPlanWorkspaceBytes);
     return workspace_bytes_ < 0 ? "the plan asks for a negative number of bytes" : "";
   }
 
@@ -289,20 +293,22 @@ class ConvPlan {
 
 /// The library's own ranking for a shape, best first.
 std::vector<Choice> ranked_choices(const ConvGraph& graph, std::int32_t mode) {
-  CudnnDescriptor heuristic(kEngineHeuristic);
-  heuristic.set(kHeuristicGraph, graph.descriptor());
-  heuristic.set(kHeuristicMode, kTypeHeuristicMode, mode);
+  CudnnDescriptor heuristic(number::kEngineHeuristic);
+  heuristic.set(number::kHeuristicGraph, graph.descriptor());
+  heuristic.set(number::kHeuristicMode, number::kTypeHeuristicMode, mode);
   if (heuristic.try_finalize() != 0) return {};
-  const std::int64_t count = std::clamp<std::int64_t>(heuristic.count_descriptors(kHeuristicResults), 0, kMostTried);
+  const std::int64_t count =
+      std::clamp<std::int64_t>(heuristic.count_descriptors(number::kHeuristicResults), 0, kMostTried);
   if (count == 0) return {};
   std::vector<Choice> choices;
   for (const CudnnDescriptor& config :
-       heuristic.get_descriptors(kHeuristicResults, kEngineConfig, static_cast<std::size_t>(count))) {
-    const std::vector<CudnnDescriptor> engines = config.get_descriptors(kConfigEngine, kEngine, 1);
+       heuristic.get_descriptors(number::kHeuristicResults, number::kEngineConfig, static_cast<std::size_t>(count))) {
+    const std::vector<CudnnDescriptor> engines = config.get_descriptors(number::kConfigEngine, number::kEngine, 1);
     if (engines.empty()) continue;
-    Choice choice{engines[0].get_int64(kEngineIndex), {}};
-    for (const CudnnDescriptor& knob : config.get_descriptors(kConfigKnobs, kKnobChoice, kMostKnobs)) {
-      choice.knobs.push_back({knob.get_enum(kKnobType, kTypeKnob), knob.get_int64(kKnobValue)});
+    Choice choice{engines[0].get_int64(number::kEngineIndex), {}};
+    for (const CudnnDescriptor& knob :
+         config.get_descriptors(number::kConfigKnobs, number::kKnobChoice, number::kMostKnobs)) {
+      choice.knobs.push_back({knob.get_enum(number::kKnobType, number::kTypeKnob), knob.get_int64(number::kKnobValue)});
     }
     if (std::find(choices.begin(), choices.end(), choice) == choices.end()) choices.push_back(std::move(choice));
   }
@@ -330,7 +336,7 @@ class PlanStore {
           offered.reason = cudnn().error_string(graph.status());
           return;
         }
-        for (const std::int32_t mode : {kHeuristicModeA, kHeuristicModeFallback}) {
+        for (const std::int32_t mode : {number::kHeuristicModeA, number::kHeuristicModeFallback}) {
           for (Choice& choice : ranked_choices(graph, mode)) {
             if (offered.choices.size() == kMostCandidates) break;
             auto plan = ConvPlan::make(shape, choice, permissions, handle, offered.reason);
@@ -379,7 +385,7 @@ std::pair<Permissions, Choice> decode(const KernelSpec& spec) {
   constexpr std::size_t kNumbers = 3;
   const std::vector<std::int64_t>& numbers = spec.parameters;
   require(numbers.size() >= kNumbers && (numbers.size() - kNumbers) % 2 == 0 &&
-              (numbers.size() - kNumbers) / 2 <= kMostKnobs,
+              (numbers.size() - kNumbers) / 2 <= number::kMostKnobs,
           Code::incompatible_engine, "tactic '{}' has {} parameters and pairs of more, not {} numbers", spec.tactic,
           kNumbers, numbers.size());
   require_vendor_version(kLibrary, numbers[0], spec.tactic);
@@ -389,7 +395,7 @@ std::pair<Permissions, Choice> decode(const KernelSpec& spec) {
   bool fits = permissions.bits >= 0 && permissions.bits <= kMostBits && choice.engine >= 0 && choice.engine < kMost;
   for (std::size_t i = kNumbers; i < numbers.size(); i += 2) {
     choice.knobs.push_back({numbers[i], numbers[i + 1]});
-    fits = fits && numbers[i] >= 0 && numbers[i] < static_cast<std::int64_t>(kMostKnobs);
+    fits = fits && numbers[i] >= 0 && numbers[i] < static_cast<std::int64_t>(number::kMostKnobs);
   }
   require(fits, Code::incompatible_engine, "tactic '{}': its parameters name no kernel", spec.tactic);
   return {permissions, std::move(choice)};
@@ -420,10 +426,10 @@ class CudnnKernel final : public Kernel {
     if (residual_ >= 0) add(kZ, launch.inputs[static_cast<std::size_t>(Conv::kFirstEpilogueInput + residual_)].data);
     if (bias_ != nullptr) add(kB, const_cast<void*>(bias_));
     void* workspace = plan_->workspace_bytes() > 0 ? aligned_workspace(launch.workspace) : nullptr;
-    CudnnDescriptor operands(kVariantPack);
-    operands.set_raw(kPackPointers, kTypePointer, static_cast<std::int64_t>(count), pointers.data());
-    operands.set(kPackIds, std::span<const std::int64_t>(ids).first(count));
-    operands.set_raw(kPackWorkspace, kTypePointer, 1, &workspace);
+    CudnnDescriptor operands(number::kVariantPack);
+    operands.set_raw(number::kPackPointers, number::kTypePointer, static_cast<std::int64_t>(count), pointers.data());
+    operands.set(number::kPackIds, std::span<const std::int64_t>(ids).first(count));
+    operands.set_raw(number::kPackWorkspace, number::kTypePointer, 1, &workspace);
     operands.finalize("describing operands");
     session_.use(stream.handle(), [&](CudnnHandle handle) {
       check_cudnn(cudnn().execute(handle, plan_->handle(), operands.get()), "convolving");

@@ -12,8 +12,6 @@
 namespace tenfold::cuda {
 namespace {
 
-using namespace cudnn_number;
-
 CudnnApi open_cudnn() {
   constexpr VendorLibrary kLibrary = VendorLibrary::cudnn;
   void* library = open_vendor_library(kLibrary);
@@ -38,7 +36,7 @@ CudnnApi open_cudnn() {
 std::int32_t cudnn_number::data_type_of(DType dtype) {
   switch (dtype) {
     case DType::float32:
-      return kFloat32;
+      return cudnn_number::kFloat32;
     case DType::float16:
       return 2;
     case DType::bfloat16:
@@ -94,28 +92,33 @@ void CudnnDescriptor::set_raw(int attribute, int type, std::int64_t count, const
   require(status == 0, Code::device_failure, "cuDNN, setting attribute {}: {}", attribute,
           cudnn().error_string(status));
 }
-void CudnnDescriptor::set(int attribute, std::int64_t value) { set_raw(attribute, kTypeInt64, 1, &value); }
-void CudnnDescriptor::set(int attribute, std::span<const std::int64_t> values) {
-  set_raw(attribute, kTypeInt64, static_cast<std::int64_t>(values.size()), values.data());
+void CudnnDescriptor::set(int attribute, std::int64_t value) {
+  set_raw(attribute, cudnn_number::kTypeInt64, 1, &value);
 }
-void CudnnDescriptor::set(int attribute, bool value) { set_raw(attribute, kTypeBoolean, 1, &value); }
-void CudnnDescriptor::set(int attribute, float value) { set_raw(attribute, kTypeFloat, 1, &value); }
-void CudnnDescriptor::set(int attribute, double value) { set_raw(attribute, kTypeDouble, 1, &value); }
+void CudnnDescriptor::set(int attribute, std::span<const std::int64_t> values) {
+  set_raw(attribute, cudnn_number::kTypeInt64, static_cast<std::int64_t>(values.size()), values.data());
+}
+void CudnnDescriptor::set(int attribute, bool value) { set_raw(attribute, cudnn_number::kTypeBoolean, 1, &value); }
+void CudnnDescriptor::set(int attribute, float value) { set_raw(attribute, cudnn_number::kTypeFloat, 1, &value); }
+void CudnnDescriptor::set(int attribute, double value) { set_raw(attribute, cudnn_number::kTypeDouble, 1, &value); }
 void CudnnDescriptor::set(int attribute, const CudnnDescriptor& value) {
-  set_raw(attribute, kTypeDescriptor, 1, &value.handle_);
+  set_raw(attribute, cudnn_number::kTypeDescriptor, 1, &value.handle_);
 }
 void CudnnDescriptor::set(int attribute, std::span<const CudnnDescriptor> values) {
   std::vector<void*> handles;
   for (const CudnnDescriptor& value : values) handles.push_back(value.handle_);
-  set_raw(attribute, kTypeDescriptor, static_cast<std::int64_t>(handles.size()), handles.data());
+  set_raw(attribute, cudnn_number::kTypeDescriptor, static_cast<std::int64_t>(handles.size()), handles.data());
 }
-void CudnnDescriptor::set_handle(int attribute, CudnnHandle handle) { set_raw(attribute, kTypeHandle, 1, &handle); }
+void CudnnDescriptor::set_handle(int attribute, CudnnHandle handle) {
+  set_raw(attribute, cudnn_number::kTypeHandle, 1, &handle);
+}
 void CudnnDescriptor::finalize(std::string_view what) { check_cudnn(try_finalize(), what); }
 int CudnnDescriptor::try_finalize() { return cudnn().finalize(handle_); }
 
 std::int64_t CudnnDescriptor::get_int64(int attribute) const {
   std::int64_t value = 0, count = 0;
-  check_cudnn(cudnn().get_attribute(handle_, attribute, kTypeInt64, 1, &count, &value), "asking for a number");
+  check_cudnn(cudnn().get_attribute(handle_, attribute, cudnn_number::kTypeInt64, 1, &count, &value),
+              "asking for a number");
   return value;
 }
 std::int32_t CudnnDescriptor::get_enum(int attribute, int type) const {
@@ -134,7 +137,7 @@ std::vector<std::int32_t> CudnnDescriptor::get_enums(int attribute, int type, st
 }
 std::int64_t CudnnDescriptor::count_descriptors(int attribute) const {
   std::int64_t count = 0;
-  check_cudnn(cudnn().get_attribute(handle_, attribute, kTypeDescriptor, 0, &count, nullptr), "counting");
+  check_cudnn(cudnn().get_attribute(handle_, attribute, cudnn_number::kTypeDescriptor, 0, &count, nullptr), "counting");
   return count;
 }
 std::vector<CudnnDescriptor> CudnnDescriptor::get_descriptors(int attribute, int descriptor_type,
@@ -144,8 +147,8 @@ std::vector<CudnnDescriptor> CudnnDescriptor::get_descriptors(int attribute, int
   std::vector<void*> handles;
   for (std::size_t i = 0; i < most; ++i) handles.push_back(values.emplace_back(descriptor_type).get());
   std::int64_t count = 0;
-  check_cudnn(cudnn().get_attribute(handle_, attribute, kTypeDescriptor, static_cast<std::int64_t>(most), &count,
-                                    handles.data()),
+  check_cudnn(cudnn().get_attribute(handle_, attribute, cudnn_number::kTypeDescriptor, static_cast<std::int64_t>(most),
+                                    &count, handles.data()),
               "asking for descriptors");
   values.resize(std::min(most, static_cast<std::size_t>(std::max<std::int64_t>(count, 0))));
   return values;
