@@ -86,9 +86,21 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
       for (std::int64_t p = block.panel_begin; p < block.panel_end; ++p) {
         const std::int64_t n = p * panel_width;
         const PanelColumns columns = panel_columns(args.columns - n, args.tiling.tile_vectors);
-        const std::int64_t width = columns.vectors * kWidth;
-        tile.panel = panels + n * args.depth * args.taps + (t * args.depth + k) * width;
+        const auto panel_at = [&](std::int64_t panel, std::int64_t depth_done) {
+          const std::int64_t column = panel * panel_width;
+          const int vectors = panel_columns(args.columns - column, args.tiling.tile_vectors).vectors;
+          return panels + column * args.depth * args.taps + depth_done * vectors * kWidth;
+        };
+        const std::int64_t done = t * args.depth + k;
+        tile.panel = panel_at(p, done);
         tile.tail = columns.tail;
+        const std::int64_t deep = taps * depth, panel_floats = deep * columns.vectors * kWidth;
+        PanelAhead ahead;
+        if (p + 1 < block.panel_end) {
+          ahead = PanelAhead(panel_at(p + 1, done), panel_floats, rows, tile_rows, deep);
+        } else if (!last) {
+          ahead = PanelAhead(panel_at(block.panel_begin, done + deep), panel_floats, rows, tile_rows, deep);
+        }
         tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + first_column + n;
         tile.slopes = args.finish.activation.slopes_from(first_column + n);
         float* c = args.c + block.row_begin * args.c_stride + first_column + n;
@@ -97,7 +109,7 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
                 ? nullptr
                 : args.finish.residual + block.row_begin * args.finish.residual_stride + first_column + n;
         if (args.conv == nullptr) {
-          run_plain_rows(tile, rows, tile_rows, columns.vectors, a + k, args.a_stride, c, residual);
+          run_plain_rows(tile, rows, tile_rows, columns.vectors, a + k, args.a_stride, c, residual, ahead);
         } else {
           const float* const* pointers = table + t * kMaxTileRows;
           tile.taps = taps;
@@ -107,7 +119,8 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
             tile.rows = pointers;
             tile.c = c + r * args.c_stride;
             tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
-            find_tile<Rows::table>(static_cast<int>(count), columns.vectors, columns.tail)(tile);
+            const bool fetches = ahead.next(tile);
+            find_tile<Rows::table>(static_cast<int>(count), columns.vectors, columns.tail, fetches)(tile);
             r += count;
           }
         }

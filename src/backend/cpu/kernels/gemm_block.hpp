@@ -28,9 +28,42 @@ inline PanelColumns panel_columns(std::int64_t columns, int tile_vectors) {
 /// GemmKernels::run_lines; conv_lines.cpp.
 void run_lines(const GemmArgs& args, const Workers& workers);
 
+/// The panel behind the one at work: asked for line by line while the tiles of a block's rows are computed. A core that
+/// meets a panel only when it multiplies by it waits for memory in the first tile, and memory for it in all others.
+class PanelAhead {
+ public:
+  PanelAhead() = default;  ///< none
+  /// Both panels hold `floats`; rows * depth multiply-adds of the one at work share the fetching of the other.
+  PanelAhead(const float* panel, std::int64_t floats, std::int64_t rows, std::int64_t tile_rows, std::int64_t depth) {
+    if (rows < kFewestRows || depth < kShallowest) return;
+    at_ = panel;
+    end_ = panel + floats;
+    pieces_ = (depth + kAheadDepth - 1) / kAheadDepth;
+    const std::int64_t all_pieces = pieces_ * ((rows + tile_rows - 1) / tile_rows);
+    lines_ = static_cast<int>((floats + all_pieces * kLineFloats - 1) / (all_pieces * kLineFloats));
+  }
+  /// Gives the next tile what it shall ask for. Does it ask for anything?
+  bool next(TileArgs& tile) {
+    if (at_ == end_) return false;
+    tile.ahead = at_;
+    tile.ahead_lines = lines_;
+    const std::int64_t left = end_ - at_, asked = pieces_ * lines_ * kLineFloats;
+    at_ = asked < left ? at_ + asked : end_;
+    return true;
+  }
+
+ private:
+  /// Fewer rows wait for memory in any case; shallow panels come quickly enough.
+  static constexpr std::int64_t kFewestRows = 12, kShallowest = 96;
+  const float* at_ = nullptr;
+  const float* end_ = nullptr;
+  std::int64_t pieces_ = 0;  ///< of a tile
+  int lines_ = 0;            ///< of a piece
+};
+
 /// All rows of a plain block times one panel. `tile` holds what does not depend on the row: depth, panel, flags, bias.
 inline void run_plain_rows(TileArgs& tile, std::int64_t rows, int tile_rows, int vectors, const float* a,
-                           std::int64_t a_stride, float* c, const float* residual) {
+                           std::int64_t a_stride, float* c, const float* residual, PanelAhead ahead = {}) {
   tile.rows = &a;
   tile.row_stride = a_stride;
   tile.taps = 1;
@@ -39,7 +72,8 @@ inline void run_plain_rows(TileArgs& tile, std::int64_t rows, int tile_rows, int
     const std::int64_t count = next_tile_rows(rows - r, tile_rows);
     tile.c = c + r * tile.c_stride;
     tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
-    find_tile<Rows::even>(static_cast<int>(count), vectors, tile.tail)(tile);
+    const bool fetches = ahead.next(tile);
+    find_tile<Rows::even>(static_cast<int>(count), vectors, tile.tail, fetches)(tile);
     a += count * a_stride;
     r += count;
   }

@@ -15,6 +15,10 @@ inline constexpr int kMaxTileRows = 12;
 inline constexpr int kMaxTileVectors = 4;
 inline constexpr bool kManyRegisters = Vec::kWidth == 16;  // 32, not 16
 
+/// Multiply-adds of a row between two looks at what to fetch ahead.
+inline constexpr std::int64_t kAheadDepth = 32;
+inline constexpr std::int64_t kLineFloats = 16;
+
 struct TileArgs {
   /// The rows of A. In a table: [taps][kMaxTileRows] pointers, of which the tile's rows are used. Evenly spaced:
   /// [taps] pointers to the first row.
@@ -32,15 +36,18 @@ struct TileArgs {
   std::int64_t residual_stride;
   const Activation* activation;  ///< nullptr: none
   const float* slopes;           ///< of the tile's columns, see activate
+  const float* ahead;            ///< what is asked for from memory meanwhile, see PanelAhead
+  int ahead_lines;               ///< for every kAheadDepth multiply-adds of a row
 };
 
 using TileFunction = void (*)(const TileArgs&);
 
 /// How a tile finds its rows, see TileArgs::rows.
 enum class Rows { table, even };
-/// The tile for so many rows and vectors, of whose last one `tail` columns exist; nullptr if this tier has none.
+/// The tile for so many rows and vectors, of whose last one `tail` columns exist; nullptr if this tier has none. Only
+/// one that `fetches` looks at TileArgs::ahead: the loop around the loop would cost shallow products 5 %.
 template <Rows kRows>
-TileFunction find_tile(int rows, int vectors, int tail);
+TileFunction find_tile(int rows, int vectors, int tail, bool fetches = false);
 int max_tile_rows(int vectors);
 
 /// A tile for few columns, see GemmArgs::dots: evenly spaced rows, `panel` is [column][tap][depth, padded], and `tail`
@@ -131,8 +138,8 @@ struct TileRows<Rows::even, kRows> {
   static constexpr bool kAdvances = true;
 };
 
-/// kHalf: the last vector is only a Half wide, although the panel holds a whole one.
-template <Rows kKind, int kRows, int kVectors, bool kHalf>
+/// kHalf: the last vector is only a Half wide, although the panel holds a whole one. kFetches: see find_tile.
+template <Rows kKind, int kRows, int kVectors, bool kHalf, bool kFetches>
 void run_tile(const TileArgs& args) {
   constexpr int kWidth = Vec::kWidth;
   constexpr int kWhole = kHalf ? kVectors - 1 : kVectors;
@@ -144,6 +151,7 @@ void run_tile(const TileArgs& args) {
   if constexpr (kHalf) half.start(args, kWhole * kWidth, false);
 
   const float* panel = args.panel;
+  [[maybe_unused]] const float* ahead = args.ahead;
   const std::int64_t depth = args.depth;
   for (std::int64_t t = 0; t < args.taps; ++t) {
     TileRows<kKind, kRows> rows(args, t);
@@ -166,27 +174,36 @@ void run_tile(const TileArgs& args) {
         }
       }
     };
-    std::int64_t k = 0;
-    if constexpr (TileRows<kKind, kRows>::kAdvances) {
-      // Offsets known to the compiler: the pointers move once for two steps, if there are registers for that.
-      if constexpr (kManyRegisters) {
-        for (; k + 2 <= depth; k += 2) {
+    const auto multiply_rows = [&](std::int64_t k, std::int64_t end) __attribute__((always_inline)) {
+      if constexpr (TileRows<kKind, kRows>::kAdvances) {
+        // Offsets known to the compiler: the pointers move once for two steps, if there are registers for that.
+        if constexpr (kManyRegisters) {
+          for (; k + 2 <= end; k += 2) {
+            multiply_add(0, panel);
+            multiply_add(1, panel + kVectors * kWidth);
+            rows.advance(2);
+            panel += 2 * kVectors * kWidth;
+          }
+        }
+        for (; k < end; ++k) {
           multiply_add(0, panel);
-          multiply_add(1, panel + kVectors * kWidth);
-          rows.advance(2);
-          panel += 2 * kVectors * kWidth;
+          rows.advance(1);
+          panel += kVectors * kWidth;
+        }
+      } else {
+        for (; k < end; ++k) {
+          multiply_add(k, panel);
+          panel += kVectors * kWidth;
         }
       }
-      for (; k < depth; ++k) {
-        multiply_add(0, panel);
-        rows.advance(1);
-        panel += kVectors * kWidth;
+    };
+    if constexpr (kFetches) {
+      for (std::int64_t k = 0; k < depth; k += kAheadDepth) {
+        for (int i = 0; i < args.ahead_lines; ++i, ahead += kLineFloats) __builtin_prefetch(ahead, 0, 2);
+        multiply_rows(k, depth - k < kAheadDepth ? depth : k + kAheadDepth);
       }
     } else {
-      for (; k < depth; ++k) {
-        multiply_add(k, panel);
-        panel += kVectors * kWidth;
-      }
+      multiply_rows(0, depth);
     }
   }
 

@@ -17,30 +17,36 @@ constexpr int kTallest[kMaxTileVectors] = {8, 6, 4, 3};
 struct Tiles {
   TileFunction by_rows[kMaxTileRows];
 };
-template <Rows kKind, int kVectors, bool kHalf, int... kLess>
+template <Rows kKind, int kVectors, bool kHalf, bool kFetches, int... kLess>
 constexpr Tiles make_tiles(std::integer_sequence<int, kLess...>) {
-  return {{run_tile<kKind, kLess + 1, kVectors, kHalf>...}};
+  return {{run_tile<kKind, kLess + 1, kVectors, kHalf, kFetches>...}};
 }
-template <Rows kKind, int kVectors, bool kHalf>
-constexpr Tiles kTiles = make_tiles<kKind, kVectors, kHalf>(std::make_integer_sequence<int, kTallest[kVectors - 1]>());
+template <Rows kKind, int kVectors, bool kHalf, bool kFetches>
+constexpr Tiles kTiles =
+    make_tiles<kKind, kVectors, kHalf, kFetches>(std::make_integer_sequence<int, kTallest[kVectors - 1]>());
 
-template <Rows kKind, bool kHalf>
-constexpr Tiles kAllTiles[kMaxTileVectors] = {kTiles<kKind, 1, kHalf>, kTiles<kKind, 2, kHalf>, kTiles<kKind, 3, kHalf>,
-                                              kTiles<kKind, 4, kHalf>};
+/// By vectors, from 1.
+struct TileSet {
+  Tiles by_vectors[kMaxTileVectors];
+};
+template <Rows kKind, bool kHalf, bool kFetches>
+constexpr TileSet kTileSet = {{kTiles<kKind, 1, kHalf, kFetches>, kTiles<kKind, 2, kHalf, kFetches>,
+                               kTiles<kKind, 3, kHalf, kFetches>, kTiles<kKind, 4, kHalf, kFetches>}};
 
 }  // namespace
 
 int max_tile_rows(int vectors) { return 1 <= vectors && vectors <= kMaxTileVectors ? kTallest[vectors - 1] : 0; }
 
 template <Rows kKind>
-TileFunction find_tile(int rows, int vectors, int tail) {
+TileFunction find_tile(int rows, int vectors, int tail, bool fetches) {
   if (rows < 1 || rows > max_tile_rows(vectors)) return nullptr;
+  const TileSet* set = fetches ? &kTileSet<kKind, false, true> : &kTileSet<kKind, false, false>;
   if constexpr (kHasHalf) {
-    if (tail <= Half::kWidth) return kAllTiles<kKind, true>[vectors - 1].by_rows[rows - 1];
+    if (tail <= Half::kWidth) set = fetches ? &kTileSet<kKind, true, true> : &kTileSet<kKind, true, false>;
   }
-  return kAllTiles<kKind, false>[vectors - 1].by_rows[rows - 1];
+  return set->by_vectors[vectors - 1].by_rows[rows - 1];
 }
-template TileFunction find_tile<Rows::table>(int rows, int vectors, int tail);
-template TileFunction find_tile<Rows::even>(int rows, int vectors, int tail);
+template TileFunction find_tile<Rows::table>(int rows, int vectors, int tail, bool fetches);
+template TileFunction find_tile<Rows::even>(int rows, int vectors, int tail, bool fetches);
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

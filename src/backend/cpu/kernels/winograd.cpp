@@ -176,14 +176,24 @@ class Winograd {
     tile.c_stride = out_padded_;
     tile.tail = static_cast<int>(kWidth);
     const std::int64_t block = min(depth, args_.tiling.depth_block);
+    const auto panel_at = [&](std::int64_t panel, std::int64_t k) {
+      const std::int64_t n = panel * args_.tiling.tile_vectors * kWidth;
+      return panels + n * depth + k * panel_columns(out_padded_ - n, args_.tiling.tile_vectors).vectors * kWidth;
+    };
     for (std::int64_t k = 0; k < depth; k += block) {
       tile.depth = min(block, depth - k);
       tile.accumulates = k > 0;
       for (std::int64_t p = panel_begin; p < panel_end; ++p) {
         const std::int64_t n = p * args_.tiling.tile_vectors * kWidth;
         const int vectors = panel_columns(out_padded_ - n, args_.tiling.tile_vectors).vectors;
-        tile.panel = panels + n * depth + k * vectors * kWidth;
-        run_plain_rows(tile, slots, args_.tiling.tile_rows, vectors, a + k, in_padded_, c + n, nullptr);
+        tile.panel = panel_at(p, k);
+        // Behind the last panel comes the next part of the depth, or the next position.
+        const float* next = p + 1 < panel_end           ? panel_at(p + 1, k)
+                            : k + block < depth         ? panel_at(panel_begin, k + block)
+                            : position + 1 < kPositions ? panel_at(panel_begin, 0) + depth * out_padded_
+                                                        : tile.panel;
+        const PanelAhead ahead(next, tile.depth * vectors * kWidth, slots, args_.tiling.tile_rows, tile.depth);
+        run_plain_rows(tile, slots, args_.tiling.tile_rows, vectors, a + k, in_padded_, c + n, nullptr, ahead);
       }
     }
   }
