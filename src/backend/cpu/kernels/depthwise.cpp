@@ -8,6 +8,7 @@
 #include "backend/cpu/kernels/depthwise_line.hpp"
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/simd.hpp"
+#include "backend/cpu/kernels/split.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -16,9 +17,6 @@ namespace {
 constexpr std::int64_t kWidth = Vec::kWidth;
 constexpr std::int64_t kItemsPerThread = 4;
 constexpr int kMaxPixels = Vec::kWidth == 16 ? 16 : 8;  // AVX-512 has twice the registers
-
-std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
 struct Tile {
   const float* const* columns;  ///< [kernel rows][table_width], from the tile's first input column on
@@ -52,19 +50,21 @@ struct First {
 };
 
 template <typename V, int kPixels, typename Lanes>
-inline void finish_pixels(const Tile& tile, V (&sum)[kPixels], std::int64_t c, Lanes lanes) {
+[[gnu::always_inline]] inline void finish_pixels(const Tile& tile, V (&sum)[kPixels], std::int64_t c, Lanes lanes) {
   if (tile.residual != nullptr) {
 #pragma GCC unroll 16
     for (int j = 0; j < kPixels; ++j) sum[j] = sum[j] + lanes.load(tile.residual + j * tile.residual_stride + c);
   }
   activate(sum, *tile.activation, tile.activation->slopes_from(c), [lanes](const float* p) { return lanes.load(p); });
+  float* y = tile.y + c;  // a copy: for all that the compiler knows, a store might change the tile
+  const std::int64_t stride = tile.y_stride;
 #pragma GCC unroll 16
-  for (int j = 0; j < kPixels; ++j) lanes.store(sum[j], tile.y + j * tile.y_stride + c);
+  for (int j = 0; j < kPixels; ++j) lanes.store(sum[j], y + j * stride);
 }
 
 /// Calls f(channel, lanes) for whole vectors of channels, then for what is left.
 template <typename F>
-inline void for_each_vector(const Tile& tile, F f) {
+[[gnu::always_inline]] inline void for_each_vector(const Tile& tile, F f) {
   std::int64_t c = tile.channel_begin;
   for (; c + kWidth <= tile.channel_end; c += kWidth) f(c, Whole<Vec>{});
   const int rest = static_cast<int>(tile.channel_end - c);
@@ -79,54 +79,56 @@ inline void for_each_vector(const Tile& tile, F f) {
 /// Any window: one load for each multiply-add.
 template <int kPixels>
 void any_window_tile(const Tile& tile) {
-  for_each_vector(tile, [&tile](std::int64_t c, auto lanes) {
-    using V = typename decltype(lanes)::Vector;
-    V sum[kPixels];
-    const V start = tile.bias != nullptr ? lanes.load(tile.bias + c) : V::zero();
+  for_each_vector(
+      tile, [&tile](std::int64_t c, auto lanes) __attribute__((always_inline)) {
+        using V = typename decltype(lanes)::Vector;
+        V sum[kPixels];
+        const V start = tile.bias != nullptr ? lanes.load(tile.bias + c) : V::zero();
 #pragma GCC unroll 16
-    for (int j = 0; j < kPixels; ++j) sum[j] = start;
-    const float* weights = tile.weights + c;
-    const float* const* line = tile.columns;
-    for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
-      for (std::int64_t kx = 0; kx < tile.kernel_columns; ++kx, weights += tile.weights_stride) {
-        const V w = V::load(weights);
-        const float* const* in = line + kx * tile.dilation;
+        for (int j = 0; j < kPixels; ++j) sum[j] = start;
+        const float* weights = tile.weights + c;
+        const float* const* line = tile.columns;
+        for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
+          for (std::int64_t kx = 0; kx < tile.kernel_columns; ++kx, weights += tile.weights_stride) {
+            const V w = V::load(weights);
+            const float* const* in = line + kx * tile.dilation;
 #pragma GCC unroll 8
-        for (int j = 0; j < kPixels; ++j) sum[j] = fma(lanes.load(in[j * tile.stride] + c), w, sum[j]);
-      }
-    }
-    finish_pixels(tile, sum, c, lanes);
-  });
+            for (int j = 0; j < kPixels; ++j) sum[j] = fma(lanes.load(in[j * tile.stride] + c), w, sum[j]);
+          }
+        }
+        finish_pixels(tile, sum, c, lanes);
+      });
 }
 
 /// Kernel lines of kColumns without dilation: an input column serves all the sums that it belongs to.
 template <int kColumns, int kStride, int kPixels>
 void fixed_window_tile(const Tile& tile) {
   constexpr int kInputs = (kPixels - 1) * kStride + kColumns;
-  for_each_vector(tile, [&tile](std::int64_t c, auto lanes) {
-    using V = typename decltype(lanes)::Vector;
-    V sum[kPixels];
-    const V start = tile.bias != nullptr ? lanes.load(tile.bias + c) : V::zero();
+  for_each_vector(
+      tile, [&tile](std::int64_t c, auto lanes) __attribute__((always_inline)) {
+        using V = typename decltype(lanes)::Vector;
+        V sum[kPixels];
+        const V start = tile.bias != nullptr ? lanes.load(tile.bias + c) : V::zero();
 #pragma GCC unroll 16
-    for (int j = 0; j < kPixels; ++j) sum[j] = start;
-    const float* weights = tile.weights + c;
-    const float* const* line = tile.columns;
-    for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
-      V w[kColumns];
+        for (int j = 0; j < kPixels; ++j) sum[j] = start;
+        const float* weights = tile.weights + c;
+        const float* const* line = tile.columns;
+        for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
+          V w[kColumns];
 #pragma GCC unroll 8
-      for (int kx = 0; kx < kColumns; ++kx, weights += tile.weights_stride) w[kx] = V::load(weights);
+          for (int kx = 0; kx < kColumns; ++kx, weights += tile.weights_stride) w[kx] = V::load(weights);
 #pragma GCC unroll 40
-      for (int i = 0; i < kInputs; ++i) {
-        const V x = lanes.load(line[i] + c);
+          for (int i = 0; i < kInputs; ++i) {
+            const V x = lanes.load(line[i] + c);
 #pragma GCC unroll 8
-        for (int kx = 0; kx < kColumns; ++kx) {
-          const int j = (i - kx) / kStride;
-          if (i >= kx && (i - kx) % kStride == 0 && j < kPixels) sum[j] = fma(x, w[kx], sum[j]);
+            for (int kx = 0; kx < kColumns; ++kx) {
+              const int j = (i - kx) / kStride;
+              if (i >= kx && (i - kx) % kStride == 0 && j < kPixels) sum[j] = fma(x, w[kx], sum[j]);
+            }
+          }
         }
-      }
-    }
-    finish_pixels(tile, sum, c, lanes);
-  });
+        finish_pixels(tile, sum, c, lanes);
+      });
 }
 
 using TileFunction = void (*)(const Tile&);
