@@ -41,7 +41,8 @@ void run_tile(const PairTile& tile) {
   TileColumn<Vec, kRows> columns[kVectors];
   const bool last_is_whole = tile.finish.tail == kWidth;
   TENFOLD_UNROLL
-  for (int j = 0; j < kVectors; ++j) columns[j].start(tile.finish, j * kWidth, j + 1 < kVectors || last_is_whole);
+  for (int j = 0; j < kVectors; ++j)
+    columns[j].start(tile.finish, tile.finish.c, j * kWidth, j + 1 < kVectors || last_is_whole);
   constexpr int kPointers = (kRows + 2) / 3;
   const std::uint16_t* a[kPointers];
   TENFOLD_UNROLL
@@ -63,7 +64,8 @@ void run_tile(const PairTile& tile) {
     panel += kVectors * kWidth * 2;
   }
   TENFOLD_UNROLL
-  for (int j = 0; j < kVectors; ++j) columns[j].finish(tile.finish, j * kWidth, j + 1 < kVectors || last_is_whole);
+  for (int j = 0; j < kVectors; ++j)
+    columns[j].finish(tile.finish, tile.finish.c, tile.finish.residual, j * kWidth, j + 1 < kVectors || last_is_whole);
 }
 
 using TileRun = void (*)(const PairTile&);

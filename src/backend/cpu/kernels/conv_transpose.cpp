@@ -2,6 +2,7 @@
 
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
+#include "backend/cpu/kernels/split.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -9,10 +10,6 @@ namespace {
 
 constexpr std::int64_t kWidth = Vec::kWidth;
 constexpr std::int64_t kItemsPerThread = 4;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
 /// Pixels of an output axis with one phase: o = first + i * stride.
 struct Phase {

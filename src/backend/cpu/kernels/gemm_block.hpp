@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "backend/cpu/kernels/gemm_tile.hpp"
+#include "backend/cpu/kernels/split.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
@@ -11,6 +12,12 @@ namespace tenfold::cpu::TENFOLD_TIER {
 inline std::int64_t next_tile_rows(std::int64_t rest, std::int64_t tile_rows) {
   if (rest >= 2 * tile_rows || rest == tile_rows) return tile_rows;
   return rest > tile_rows ? (rest + 1) / 2 : rest;
+}
+
+/// How many tiles of so many rows follow each other.
+inline std::int64_t equal_tiles(std::int64_t rest, std::int64_t tile_rows) {
+  if (rest < 2 * tile_rows) return 1;
+  return rest % tile_rows == 0 ? rest / tile_rows : rest / tile_rows - 1;
 }
 
 /// Sets the columns of a tile: how many vectors wide it is and how much of the last one exists.
@@ -73,9 +80,12 @@ inline void run_plain_rows(TileArgs& tile, std::int64_t rows, int tile_rows, int
     tile.c = c + r * tile.c_stride;
     tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
     const bool fetches = ahead.next(tile);
+    // One call for them all, which shallow products feel, unless each is to fetch something else.
+    tile.more = fetches ? 0 : equal_tiles(rows - r, tile_rows) - 1;
     find_tile<Rows::even>(static_cast<int>(count), vectors, tile.tail, fetches)(tile);
-    a += count * a_stride;
-    r += count;
+    const std::int64_t done = count * (1 + tile.more);
+    a += done * a_stride;
+    r += done;
   }
 }
 

@@ -34,6 +34,7 @@ struct TileArgs {
   const float* bias;
   const float* residual;  ///< nullptr: none
   std::int64_t residual_stride;
+  std::int64_t more;             ///< tiles right below this one; only if evenly spaced
   const Activation* activation;  ///< nullptr: none
   const float* slopes;           ///< of the tile's columns, see activate
   const float* ahead;            ///< what is asked for from memory meanwhile, see PanelAhead
@@ -68,30 +69,31 @@ struct TileColumn {
   V sum[kRows];
 
   // Inlined by force: a call would send all sums through memory.
-  [[gnu::always_inline]] void start(const TileArgs& args, int column, bool whole) {
+  [[gnu::always_inline]] void start(const TileArgs& args, const float* c, int column, bool whole) {
     if (args.accumulates) {
       TENFOLD_UNROLL
-      for (int i = 0; i < kRows; ++i) sum[i] = load(args.c + i * args.c_stride + column, args.tail, whole);
+      for (int i = 0; i < kRows; ++i) sum[i] = load(c + i * args.c_stride + column, args.tail, whole);
     } else {
       const V first = args.bias == nullptr ? V::zero() : load(args.bias + column, args.tail, whole);
       TENFOLD_UNROLL
       for (int i = 0; i < kRows; ++i) sum[i] = first;
     }
   }
-  [[gnu::always_inline]] void finish(const TileArgs& args, int column, bool whole) {
-    if (args.residual != nullptr) {
+  [[gnu::always_inline]] void finish(const TileArgs& args, float* c, const float* residual, int column, bool whole) {
+    if (residual != nullptr) {
       TENFOLD_UNROLL
       for (int i = 0; i < kRows; ++i) {
-        sum[i] = sum[i] + load(args.residual + i * args.residual_stride + column, args.tail, whole);
+        sum[i] = sum[i] + load(residual + i * args.residual_stride + column, args.tail, whole);
       }
     }
     if (args.activation != nullptr) {
       const float* slopes = args.slopes == nullptr ? nullptr : args.slopes + column;
       activate(sum, *args.activation, slopes, [&](const float* p) { return load(p, args.tail, whole); });
     }
+    const std::int64_t c_stride = args.c_stride;  // a copy: for all that the compiler knows, a store might change it
     TENFOLD_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      float* p = args.c + i * args.c_stride + column;
+      float* p = c + i * c_stride + column;
       if (whole) {
         sum[i].store(p);
       } else {
@@ -111,7 +113,7 @@ struct TileRows;
 template <int kRows>
 struct TileRows<Rows::table, kRows> {
   const float* a[kRows];
-  TileRows(const TileArgs& args, std::int64_t tap) {
+  TileRows(const TileArgs& args, std::int64_t, std::int64_t tap) {
     const float* const* rows = args.rows + tap * kMaxTileRows;
     TENFOLD_UNROLL
     for (int i = 0; i < kRows; ++i) a[i] = rows[i] + args.offset;
@@ -125,8 +127,8 @@ struct TileRows<Rows::even, kRows> {
   static constexpr int kPointers = (kRows + 2) / 3;
   const float* a[kPointers];
   std::int64_t stride;
-  TileRows(const TileArgs& args, std::int64_t tap) : stride(args.row_stride) {
-    const float* row = args.rows[tap] + args.offset;
+  TileRows(const TileArgs& args, std::int64_t tile, std::int64_t tap) : stride(args.row_stride) {
+    const float* row = args.rows[tap] + args.offset + tile * kRows * stride;
     TENFOLD_UNROLL
     for (int i = 0; i < kPointers; ++i, row += 3 * stride) a[i] = row;
   }
@@ -144,72 +146,80 @@ void run_tile(const TileArgs& args) {
   constexpr int kWidth = Vec::kWidth;
   constexpr int kWhole = kHalf ? kVectors - 1 : kVectors;
   const bool last_is_whole = !kHalf && args.tail == kWidth;
-  TileColumn<Vec, kRows> columns[kWhole == 0 ? 1 : kWhole];
-  TileColumn<Half, kRows> half;
-  TENFOLD_UNROLL
-  for (int j = 0; j < kWhole; ++j) columns[j].start(args, j * kWidth, j + 1 < kVectors || last_is_whole);
-  if constexpr (kHalf) half.start(args, kWhole * kWidth, false);
-
-  const float* panel = args.panel;
+  float* c = args.c;
+  const float* residual = args.residual;
   [[maybe_unused]] const float* ahead = args.ahead;
   const std::int64_t depth = args.depth;
-  for (std::int64_t t = 0; t < args.taps; ++t) {
-    TileRows<kKind, kRows> rows(args, t);
-    const auto multiply_add = [&](std::int64_t k, const float* p) __attribute__((always_inline)) {
-      Vec b[kWhole == 0 ? 1 : kWhole];
-      Half b_half;
-      TENFOLD_UNROLL
-      for (int j = 0; j < kWhole; ++j) b[j] = Vec::load(p + j * kWidth);
-      if constexpr (kHalf) b_half = Half::load(p + kWhole * kWidth);
-      TENFOLD_UNROLL
-      for (int i = 0; i < kRows; ++i) {
-        if constexpr (kWhole == 0) {
-          // A whole vector would take twice as long to load.
-          half.sum[i] = fma(Half::broadcast(rows.at(i, k)), b_half, half.sum[i]);
-        } else {
-          const Vec x = Vec::broadcast(rows.at(i, k));
-          TENFOLD_UNROLL
-          for (int j = 0; j < kWhole; ++j) columns[j].sum[i] = fma(x, b[j], columns[j].sum[i]);
-          if constexpr (kHalf) half.sum[i] = fma(Half(x), b_half, half.sum[i]);
-        }
-      }
-    };
-    const auto multiply_rows = [&](std::int64_t k, std::int64_t end) __attribute__((always_inline)) {
-      if constexpr (TileRows<kKind, kRows>::kAdvances) {
-        // Offsets known to the compiler: the pointers move once for two steps, if there are registers for that.
-        if constexpr (kManyRegisters) {
-          for (; k + 2 <= end; k += 2) {
-            multiply_add(0, panel);
-            multiply_add(1, panel + kVectors * kWidth);
-            rows.advance(2);
-            panel += 2 * kVectors * kWidth;
+  for (std::int64_t tile = 0; tile <= args.more; ++tile) {
+    TileColumn<Vec, kRows> columns[kWhole == 0 ? 1 : kWhole];
+    TileColumn<Half, kRows> half;
+    TENFOLD_UNROLL
+    for (int j = 0; j < kWhole; ++j) columns[j].start(args, c, j * kWidth, j + 1 < kVectors || last_is_whole);
+    if constexpr (kHalf) half.start(args, c, kWhole * kWidth, false);
+
+    const float* panel = args.panel;
+    for (std::int64_t t = 0; t < args.taps; ++t) {
+      TileRows<kKind, kRows> rows(args, tile, t);
+      const auto multiply_add = [&](std::int64_t k, const float* p) __attribute__((always_inline)) {
+        Vec b[kWhole == 0 ? 1 : kWhole];
+        Half b_half;
+        TENFOLD_UNROLL
+        for (int j = 0; j < kWhole; ++j) b[j] = Vec::load(p + j * kWidth);
+        if constexpr (kHalf) b_half = Half::load(p + kWhole * kWidth);
+        TENFOLD_UNROLL
+        for (int i = 0; i < kRows; ++i) {
+          if constexpr (kWhole == 0) {
+            // A whole vector would take twice as long to load.
+            half.sum[i] = fma(Half::broadcast(rows.at(i, k)), b_half, half.sum[i]);
+          } else {
+            const Vec x = Vec::broadcast(rows.at(i, k));
+            TENFOLD_UNROLL
+            for (int j = 0; j < kWhole; ++j) columns[j].sum[i] = fma(x, b[j], columns[j].sum[i]);
+            if constexpr (kHalf) half.sum[i] = fma(Half(x), b_half, half.sum[i]);
           }
         }
-        for (; k < end; ++k) {
-          multiply_add(0, panel);
-          rows.advance(1);
-          panel += kVectors * kWidth;
+      };
+      const auto multiply_rows = [&](std::int64_t k, std::int64_t end) __attribute__((always_inline)) {
+        if constexpr (TileRows<kKind, kRows>::kAdvances) {
+          // Offsets known to the compiler: the pointers move once for two steps, if there are registers for that.
+          if constexpr (kManyRegisters) {
+            for (; k + 2 <= end; k += 2) {
+              multiply_add(0, panel);
+              multiply_add(1, panel + kVectors * kWidth);
+              rows.advance(2);
+              panel += 2 * kVectors * kWidth;
+            }
+          }
+          for (; k < end; ++k) {
+            multiply_add(0, panel);
+            rows.advance(1);
+            panel += kVectors * kWidth;
+          }
+        } else {
+          for (; k < end; ++k) {
+            multiply_add(k, panel);
+            panel += kVectors * kWidth;
+          }
+        }
+      };
+      if constexpr (kFetches) {
+        for (std::int64_t k = 0; k < depth; k += kAheadDepth) {
+          for (int i = 0; i < args.ahead_lines; ++i, ahead += kLineFloats) __builtin_prefetch(ahead, 0, 2);
+          multiply_rows(k, depth - k < kAheadDepth ? depth : k + kAheadDepth);
         }
       } else {
-        for (; k < end; ++k) {
-          multiply_add(k, panel);
-          panel += kVectors * kWidth;
-        }
+        multiply_rows(0, depth);
       }
-    };
-    if constexpr (kFetches) {
-      for (std::int64_t k = 0; k < depth; k += kAheadDepth) {
-        for (int i = 0; i < args.ahead_lines; ++i, ahead += kLineFloats) __builtin_prefetch(ahead, 0, 2);
-        multiply_rows(k, depth - k < kAheadDepth ? depth : k + kAheadDepth);
-      }
-    } else {
-      multiply_rows(0, depth);
     }
-  }
 
-  TENFOLD_UNROLL
-  for (int j = 0; j < kWhole; ++j) columns[j].finish(args, j * kWidth, j + 1 < kVectors || last_is_whole);
-  if constexpr (kHalf) half.finish(args, kWhole * kWidth, args.tail == Half::kWidth);
+    TENFOLD_UNROLL
+    for (int j = 0; j < kWhole; ++j)
+      columns[j].finish(args, c, residual, j * kWidth, j + 1 < kVectors || last_is_whole);
+    if constexpr (kHalf) half.finish(args, c, residual, kWhole * kWidth, args.tail == Half::kWidth);
+
+    c += kRows * args.c_stride;
+    if (residual != nullptr) residual += kRows * args.residual_stride;
+  }
 }
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

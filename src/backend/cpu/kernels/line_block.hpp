@@ -78,8 +78,9 @@ class LineBlock {
         tile.offset = r * tile.row_stride;
         tile.c = c + r * args_->c_stride;
         tile.residual = residual == nullptr ? nullptr : residual + r * args_->finish.residual_stride;
+        tile.more = equal_tiles(count_ - r, args_->tiling.tile_rows) - 1;
         find_tile<Rows::even>(static_cast<int>(rows), columns.vectors, columns.tail)(tile);
-        r += rows;
+        r += rows * (1 + tile.more);
       }
       if (args_->finish.program != nullptr) {
         const std::int64_t end = group_ * args_->columns + min(args_->columns, n + columns.vectors * Vec::kWidth);

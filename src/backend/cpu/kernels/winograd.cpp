@@ -3,6 +3,7 @@
 #include "backend/cpu/kernels/activation.hpp"
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
+#include "backend/cpu/kernels/split.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -11,10 +12,6 @@ namespace {
 constexpr std::int64_t kWidth = Vec::kWidth;
 /// Transformed filters of this size fit into half of a core's second-level cache.
 constexpr std::int64_t kOwnFilterBytes = 256 << 10;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
 /// B^T d for points 0, 1, -1, infinity.
 inline void transform_input(const Vec (&d)[4], Vec (&o)[4]) {
