@@ -52,6 +52,10 @@ TEST(RecurrentKernel, ALargeBatchTakesTheWeightsInPieces) {
   for (const char* op : {"LSTM", "GRU", "RNN"}) check(op, 2, 29, 5, 180, "forward", true, true);
 }
 
+TEST(RecurrentKernel, GroupsOfFourSequencesTakeThreeBlocksOfUnitsTogether) {
+  for (const std::int64_t batch : {4, 7, 8, 16, 23}) check("LSTM", 3, batch, 5, 180, "forward", true, true);
+}
+
 TEST(RecurrentKernel, AGruMayResetAfterTheProduct) {
   for (const std::int64_t batch : {1, 4}) {
     check("GRU", 6, batch, 9, 20, "bidirectional", true, true, {{"linear_before_reset", std::int64_t{1}}});

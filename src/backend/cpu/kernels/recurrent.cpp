@@ -93,9 +93,10 @@ void add_product(const float* weights, const float* h, std::int64_t h_stride, st
 }
 
 /// `count` sequences in groups of equal size.
+// Inlined by force: out of line, gcc makes one sequence alone half as fast again.
 template <int kGates>
-void add_products(const float* weights, const float* h, std::int64_t h_stride, std::int64_t depth, std::int64_t count,
-                  Sums<kGates>& sums) {
+[[gnu::always_inline]] inline void add_products(const float* weights, const float* h, std::int64_t h_stride,
+                                                std::int64_t depth, std::int64_t count, float (*sums)[kGates][kWidth]) {
   for (std::int64_t n = 0; n < count;) {
     const std::int64_t rest = count - n, parts = (rest + kMaxRows - 1) / kMaxRows;
     const std::int64_t rows = (rest + parts - 1) / parts;
@@ -125,6 +126,60 @@ void add_products(const float* weights, const float* h, std::int64_t h_stride, s
   }
 }
 
+#if !defined(__AVX512F__)
+/// How many groups of four sequences are taken out, so that the others come in threes: the sums of two sequences and
+/// four gates are so few that the multiply-adds wait for each other, which costs as much as a third sequence.
+constexpr std::int64_t num_fours(std::int64_t sequences) {
+  const std::int64_t fours = sequences % 3;
+  return 4 * fours <= sequences ? fours : 0;
+}
+/// Blocks that are computed together for groups of four: three times three gates, and the fourth gates.
+constexpr int kJoined = 3;
+constexpr std::int64_t kJoinedDepth = 64;
+
+/// Four sequences by a vector of each of three columns, `step` floats from one k to the next.
+inline void add_columns(const float* const (&columns)[3], std::int64_t step, const float* h, std::int64_t h_stride,
+                        std::int64_t depth, float* const (&sums)[3], std::int64_t sums_stride) {
+  Vec acc[4][3];
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; ++j) acc[r][j] = Vec::load(sums[j] + r * sums_stride);
+  }
+  for (std::int64_t k = 0; k < depth; ++k) {
+    Vec row[3];
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; ++j) row[j] = Vec::load(columns[j] + k * step);
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+      const Vec a = Vec::broadcast(h + r * h_stride + k);
+#pragma GCC unroll 3
+      for (int j = 0; j < 3; ++j) acc[r][j] = fma(a, row[j], acc[r][j]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; ++j) acc[r][j].store(sums[j] + r * sums_stride);
+  }
+}
+
+/// The same for the four gates of kJoined blocks, whose weights lie `block_stride` floats apart.
+inline void add_joined(const float* weights, std::int64_t block_stride, const float* h, std::int64_t h_stride,
+                       std::int64_t depth, Sums<4>* sums, std::int64_t first) {
+  constexpr std::int64_t kStep = 4 * kWidth;
+  const auto column = [&](int block, int gate) { return weights + block * block_stride + gate * kWidth; };
+  const auto sum = [&](int block, int gate) { return sums[block][first][gate]; };
+  for (int b = 0; b < 3; ++b) {
+    add_columns({column(b, 0), column(b, 1), column(b, 2)}, kStep, h, h_stride, depth,
+                {sum(b, 0), sum(b, 1), sum(b, 2)}, kStep);
+  }
+  add_columns({column(0, 3), column(1, 3), column(2, 3)}, kStep, h, h_stride, depth, {sum(0, 3), sum(1, 3), sum(2, 3)},
+              kStep);
+}
+
+#endif
+
 /// Sums begin with f.start, f.finish takes them. The input's sums have `input_gates` gates.
 template <int kGates, typename F>
 void for_blocks(const RecurrentStep& s, const float* weights, const float* h, std::int64_t begin, std::int64_t end,
@@ -152,6 +207,51 @@ void for_blocks(const RecurrentStep& s, const float* weights, const float* h, st
     }
   }
 }
+
+#if !defined(__AVX512F__)
+/// for_blocks<4> for groups of kJoined blocks, as long as there are whole ones; returns the first block that is left.
+template <typename F>
+std::int64_t for_joined_blocks(const RecurrentStep& s, std::int64_t begin, std::int64_t end, F f) {
+  alignas(64) Sums<4> sums[kJoined];
+  const std::int64_t block_stride = s.hidden * 4 * kWidth;
+  const auto input_sums = [&](std::int64_t block, std::int64_t n) {
+    return s.sums + n * s.sums_stride + block * 4 * kWidth;
+  };
+  std::int64_t block = begin;
+  for (; block + kJoined <= end; block += kJoined) {
+    for (std::int64_t first = 0; first < s.batch; first += kMaxSums) {
+      const std::int64_t count = std::min<std::int64_t>(kMaxSums, s.batch - first), in_fours = 4 * num_fours(count);
+      for (int b = 0; b < kJoined; ++b) {
+        for (std::int64_t n = 0; n < count; ++n) {
+#pragma GCC unroll 4
+          for (int g = 0; g < 4; ++g) f.start(input_sums(block + b, first + n), block + b, g).store(sums[b][n][g]);
+        }
+      }
+      for (std::int64_t k = 0; k < s.hidden; k += kJoinedDepth) {
+        const std::int64_t depth = std::min(kJoinedDepth, s.hidden - k);
+        const float* weights = s.weights + block * block_stride + k * 4 * kWidth;
+        const float* h = s.h + first * s.padded_hidden + k;
+        for (std::int64_t n = 0; n < in_fours; n += 4) {
+          add_joined(weights, block_stride, h + n * s.padded_hidden, s.padded_hidden, depth, sums, n);
+        }
+        for (int b = 0; b < kJoined; ++b) {
+          add_products<4>(weights + b * block_stride, h + in_fours * s.padded_hidden, s.padded_hidden, depth,
+                          count - in_fours, sums[b] + in_fours);
+        }
+      }
+      for (int b = 0; b < kJoined; ++b) {
+        for (std::int64_t n = 0; n < count; ++n) {
+          Vec gates[4];
+#pragma GCC unroll 4
+          for (int g = 0; g < 4; ++g) gates[g] = Vec::load(sums[b][n][g]);
+          f.finish(gates, input_sums(block + b, first + n), block + b, first + n);
+        }
+      }
+    }
+  }
+  return block;
+}
+#endif
 
 struct Common {
   const RecurrentStep& s;
@@ -209,6 +309,9 @@ struct GruCandidateRule : Common {
 };
 
 void lstm(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
+#if !defined(__AVX512F__)
+  if (num_fours(s.batch % kMaxSums) > 0) begin = for_joined_blocks(s, begin, end, LstmRule{{s}});
+#endif
   for_blocks<4>(s, s.weights, s.h, begin, end, 4, LstmRule{{s}});
 }
 void rnn(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
