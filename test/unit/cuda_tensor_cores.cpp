@@ -1,6 +1,5 @@
 // What can be said about the tensor-core kernels without a GPU: their schedules, their text, what the compiler reports.
 #include <cstring>
-#include <regex>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -10,6 +9,7 @@
 #include "backend/cuda/gemm_candidates.hpp"
 #include "backend/cuda/gemm_kernel.hpp"
 #include "backend/cuda/plain_text.hpp"
+#include "backend/cuda/ptxas_log.hpp"
 #include "backend/cuda/tile_text.hpp"
 #include "base/error.hpp"
 #include "ops/conv_max_pool.hpp"
@@ -90,12 +90,12 @@ std::optional<Cubin> compiled(const std::string& text, std::string_view entry, i
 
 /// The compiler serialises products that it cannot follow (C75xx), which costs half of the speed, and spills registers
 /// of the main loop when a schedule asks for too many.
-void expect_clean(const Cubin& cubin, const std::string& what) {
-  constexpr int kMaxSpilledBytes = 64;
-  EXPECT_EQ(cubin.log.find("C75"), std::string::npos) << what << ":\n" << cubin.log;
-  const std::regex spills("([0-9]+) bytes spill stores");
-  for (auto i = std::sregex_iterator(cubin.log.begin(), cubin.log.end(), spills); i != std::sregex_iterator(); ++i) {
-    EXPECT_LE(std::stoi((*i)[1].str()), kMaxSpilledBytes) << what << ":\n" << cubin.log;
+void expect_clean(const Cubin& cubin, const std::string& what, std::int64_t max_spill_bytes = 0) {
+  const PtxasReport report = read_ptxas_log(cubin.log);
+  EXPECT_FALSE(report.entries.empty()) << what << ":\n" << cubin.log;
+  EXPECT_TRUE(report.serialised.empty()) << what << ":\n" << cubin.log;
+  for (const CodeFacts& facts : report.entries) {
+    EXPECT_LE(facts.spill_store_bytes, max_spill_bytes) << what << ":\n" << cubin.log;
   }
 }
 
@@ -114,6 +114,9 @@ TEST(CudaTensorCores, AttentionCompilesWithoutSpillsAndWithoutSerialisation) {
       {.head_size = 160, .value_size = 160, .tile_keys = 64},
       {.causal = true},
       {.tile_keys = 80, .masked = true},
+      {.tile_keys = 80, .masked = true, .mask = DType::float32},
+      {.head_size = 32, .value_size = 32, .tile_keys = 96, .masked = true},
+      {.head_size = 128, .value_size = 128, .tile_keys = 48, .masked = true},
       {.tile_keys = 64, .consumers = 3},
       {.head_size = 40, .value_size = 40, .tile_keys = 64, .consumers = 4},
   };
@@ -141,11 +144,15 @@ Conv::Spec channels_last(std::int64_t stride, std::int64_t pad, const std::strin
 
 TEST(CudaTensorCores, JoinedConvolutionsCompileWithoutSpillsAndWithoutSerialisation) {
   const DType f32 = DType::float32, i8 = DType::int8, f16 = DType::float16;
-  KernelSpec pair, halves, pooled, halo;
+  KernelSpec pair, halves, pooled, halo, halo_of_halves;
   halo.op = std::make_shared<const Conv>(channels_last(1, 1, "mul 0 1; relu 2", 1, i8));
   halo.inputs = {type_of(i8, {8, 56, 56, 64}), type_of(i8, {64, 64, 3, 3}), {}, type_of(f32, {64})};
   halo.outputs = {type_of(i8, {8, 56, 56, 64})};
   halo.parameters = {3, 3, 2};
+  halo_of_halves.op = std::make_shared<const Conv>(channels_last(1, 1, "sigmoid 0; mul 0 1", 0, DType::undefined));
+  halo_of_halves.inputs = {type_of(f16, {1, 56, 56, 64}), type_of(f16, {64, 64, 3, 3}), type_of(f32, {64})};
+  halo_of_halves.outputs = {type_of(f16, {1, 56, 56, 64})};
+  halo_of_halves.parameters = {3, 1, 2};
   pair.op = std::make_shared<const ConvPair>(channels_last(1, 0, "mul 0 1; add 3 2; relu 4", 2, i8),
                                              channels_last(1, 0, "mul 0 1; relu 2", 1, i8));
   pair.inputs = {type_of(i8, {8, 28, 28, 128}),
@@ -172,7 +179,8 @@ TEST(CudaTensorCores, JoinedConvolutionsCompileWithoutSpillsAndWithoutSerialisat
   pooled.outputs = {type_of(i8, {8, 56, 56, 64})};
   pooled.parameters = {4, 4};
   for (const auto& [tactic, spec] : {std::pair("conv.wgmma_pair", &pair), std::pair("conv.wgmma_pair", &halves),
-                                     std::pair("conv.wgmma_pooled", &pooled), std::pair("conv.wgmma_halo", &halo)}) {
+                                     std::pair("conv.wgmma_pooled", &pooled), std::pair("conv.wgmma_halo", &halo),
+                                     std::pair("conv.wgmma_halo", &halo_of_halves)}) {
     const Source source = find_tactic(tactic, spec->op->type())->source(*spec, preset_traits("h100"));
     const auto cubin = compiled(source.text, source.entries[0]);
     if (!cubin) GTEST_SKIP() << "NVRTC is not installed";
@@ -233,7 +241,8 @@ TEST(CudaTensorCores, TilesCompileForEveryDevice) {
     const int sm = std::array{80, 86, 89, 90}[static_cast<std::size_t>(next++ % 4)];
     const auto cubin = compiled(tile_text(schedule, epilogue), kTileEntry, sm);
     if (!cubin) GTEST_SKIP() << "NVRTC is not installed";
-    expect_clean(*cubin, schedule.describe() + " on sm " + std::to_string(sm));
+    constexpr std::int64_t kAddress = 8;  // one of the copies', kept beside a full set of accumulators
+    expect_clean(*cubin, schedule.describe() + " on sm " + std::to_string(sm), kAddress);
   }
 }
 

@@ -45,16 +45,25 @@ TF_FN void multiply_values(float (&results)[kResults], const u32 (&p)[kKeys / 16
 
 // Scores of keys that are not there, or not visible, or masked. `row`: the query of half 0; half 1 is 8 further.
 TF_FN void mask_scores(float (&scores)[kScores], const AttentionArguments& args, const Mask* mask, int key0, int row, int lane, bool cut) {
+  const int first = key0 + lane % 4 * 2, step = (int)args.mask_key;
 #pragma unroll
-  for (int i = 0; i < kScores; ++i) {
-    const int key = key0 + i / 4 * 8 + lane % 4 * 2 + i % 2, query = row + i / 2 % 2 * 8;
-    if (kMasked) {
-      // In units of the exponent to 2: args.scale is log2(e) * scale.
-      float m = 0.0f;
-      if (key < args.keys && query < args.queries) m = tf::to_float(mask[query * args.mask_row + key * args.mask_key]);
-      scores[i] = fmaf(scores[i], args.scale, m * 0x1.715476p+0f);
+  for (int half = 0; half < 2; ++half) {
+    const int query = row + 8 * half, visible = kCausal ? min(args.keys, query + 1 + args.keys - args.queries) : args.keys;
+    const int known = query < args.queries ? args.keys - first : 0;
+    const Mask* from = mask + query * args.mask_row + first * args.mask_key;
+    asm volatile("" : "+l"(from));  // opaque, so that addresses are not computed ahead of the loop over tiles
+#pragma unroll
+    for (int i = 0; i < kScores / 2; ++i) {
+      float& score = scores[i / 2 * 4 + 2 * half + i % 2];
+      const int offset = i / 2 * 8 + i % 2;  // keys behind the first
+      if (kMasked) {
+        // In units of the exponent to 2: args.scale is log2(e) * scale.
+        float m = 0.0f;
+        if (offset < known) m = tf::to_float(from[offset * step]);
+        score = fmaf(score, args.scale, m * 0x1.715476p+0f);
+      }
+      if (cut && first + offset >= visible) score = NO_SCORE;
     }
-    if (cut && (key >= args.keys || (kCausal && key > query + args.keys - args.queries))) scores[i] = NO_SCORE;
   }
 }
 

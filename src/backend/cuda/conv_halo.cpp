@@ -65,7 +65,10 @@ tenfold_halo(const __grid_constant__ TensorMap map_x, const __grid_constant__ Te
   barrier_wait(barriers, 0);
   u32 buffer = 0, parity = 0;
   for (int tile = first_tile; tile < tiles; tile += step) {
-    const u32 stage = stages + buffer * halo.stage_bytes;
+    // Opaque to the compiler, which would compute the descriptors of all positions ahead of the loop: they are more than
+    // there are registers for.
+    u32 stage = stages + buffer * halo.stage_bytes, filters = weights;
+    asm volatile("" : "+r"(stage), "+r"(filters));
     Mma::Value sums[kBlocksM][kColumns / 2];
     barrier_wait(full + 8 * buffer, parity);
     wgmma_fence();
@@ -75,7 +78,7 @@ tenfold_halo(const __grid_constant__ TensorMap map_x, const __grid_constant__ Te
 #pragma unroll
       for (int k = 0; k < kRow / 32; ++k) {
 #pragma unroll
-        for (int block = 0; block < kBlocksM; ++block) Mma::run(sums[block], k_major<kRow>(a + block * 64 * kRow) + 2 * k, k_major<kRow>(weights + position * kBytesB) + 2 * k, position > 0 || k > 0);
+        for (int block = 0; block < kBlocksM; ++block) Mma::run(sums[block], k_major<kRow>(a + block * 64 * kRow) + 2 * k, k_major<kRow>(filters + position * kBytesB) + 2 * k, position > 0 || k > 0);
       }
     }
     wgmma_commit();

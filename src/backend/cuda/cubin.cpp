@@ -37,17 +37,19 @@ struct Nvrtc {
 
 Nvrtc open_nvrtc() {
   void* library = nullptr;
-  std::vector<std::string> names;
-  if (const auto path = read(kNvrtcVariable)) names.push_back(*path);
-  for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", "/usr/local/cuda/lib64/libnvrtc.so"}) {
-    names.emplace_back(name);
-  }
-  for (const std::string& name : names) {
-    library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) break;
+  const std::optional<std::string> named = read(kNvrtcVariable);
+  if (named) {
+    library = dlopen(named->c_str(), RTLD_NOW | RTLD_LOCAL);
+    require(library != nullptr, Code::unsupported, "compiling CUDA kernels needs NVRTC, but what {} names is none: {}",
+            kNvrtcVariable.name, dlerror());
+  } else {
+    for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so", "/usr/local/cuda/lib64/libnvrtc.so"}) {
+      library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+      if (library != nullptr) break;
+    }
   }
   require(library != nullptr, Code::unsupported,
-          "building for CUDA needs NVRTC, which is not here: install CUDA's libnvrtc (12 or 13; pip: "
+          "compiling CUDA kernels needs NVRTC, which is not here: install CUDA's libnvrtc (12 or 13; pip: "
           "nvidia-cuda-nvrtc) and name it with {} if it is not on the loader's path",
           kNvrtcVariable.name);
   Nvrtc nvrtc;
@@ -91,6 +93,19 @@ std::filesystem::path cache_folder() {
   return {};
 }
 
+Hash128 key_of(const Source& source, int sm) {
+  // The compiler's version is part of the key; without a compiler, what any version made is welcome if it is here.
+  std::string key = source.text + '\n' + nvrtc().version_text;
+  for (const std::string& option : compile_options(sm)) key += '\n' + option;
+  return hash128(std::as_bytes(std::span(key)));
+}
+
+/// Empty: nothing is kept here.
+std::filesystem::path cache_path(const Hash128& key) {
+  const std::filesystem::path folder = cache_folder();
+  return folder.empty() ? folder : folder / (key.to_string() + ".cubin");
+}
+
 /// The file: 16 bytes hash of the code, the code.
 constexpr std::size_t kHashBytes = 16;
 std::array<std::byte, kHashBytes> hash_bytes(std::span<const std::byte> code) {
@@ -119,6 +134,7 @@ std::shared_ptr<const std::vector<std::byte>> read_cubin(const std::filesystem::
 }
 
 void write_cubin(const std::filesystem::path& path, const std::vector<std::byte>& code) {
+  if (path.empty()) return;
   std::error_code error;
   std::filesystem::create_directories(path.parent_path(), error);
   if (error) return;
@@ -130,6 +146,41 @@ void write_cubin(const std::filesystem::path& path, const std::vector<std::byte>
     log(LogLevel::debug, "cubin cache: {}", failure.message());
   }
 }
+
+/// Makes the value of a key once: who asks meanwhile waits. What fails is tried again by the next who asks.
+template <typename T>
+class Memo {
+ public:
+  using Shared = std::shared_ptr<const T>;
+  template <typename F>
+  Shared get(const Hash128& key, const F& make) {
+    std::promise<Shared> promise;
+    std::shared_future<Shared> future;
+    bool is_mine = false;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto [entry, is_new] = known_.try_emplace(key);
+      if (is_new) entry->second = promise.get_future().share();
+      is_mine = is_new;
+      future = entry->second;
+    }
+    if (!is_mine) return future.get();
+    try {
+      promise.set_value(make());
+    } catch (...) {
+      {
+        const std::lock_guard lock(mutex_);
+        known_.erase(key);
+      }
+      promise.set_exception(std::current_exception());
+    }
+    return future.get();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<Hash128, std::shared_future<Shared>> known_;
+};
 
 }  // namespace
 
@@ -161,43 +212,24 @@ Cubin compile_source(const Source& source, int sm) {
   return cubin;
 }
 
+std::shared_ptr<const Cubin> compiled_cubin(const Source& source, int sm) {
+  static Memo<Cubin> compiled;
+  const Hash128 key = key_of(source, sm);
+  return compiled.get(key, [&] {
+    auto cubin = std::make_shared<const Cubin>(compile_source(source, sm));
+    write_cubin(cache_path(key), cubin->code);
+    return cubin;
+  });
+}
+
 std::shared_ptr<const std::vector<std::byte>> cached_cubin(const Source& source, int sm) {
-  using Shared = std::shared_ptr<const std::vector<std::byte>>;
-  static std::mutex mutex;
-  static std::map<Hash128, std::shared_future<Shared>> known;
-  // The compiler's version is part of the key; without a compiler, what any version made is welcome if it is here.
-  std::string key = source.text + '\n' + nvrtc().version_text;
-  for (const std::string& option : compile_options(sm)) key += '\n' + option;
-  const Hash128 hash = hash128(std::as_bytes(std::span(key)));
-  std::promise<Shared> promise;
-  std::shared_future<Shared> future;
-  bool is_mine = false;
-  {
-    const std::lock_guard lock(mutex);
-    const auto [entry, is_new] = known.try_emplace(hash);
-    if (is_new) entry->second = promise.get_future().share();
-    is_mine = is_new;
-    future = entry->second;
-  }
-  if (!is_mine) return future.get();
-  try {
-    const std::filesystem::path folder = cache_folder();
-    const std::filesystem::path path = folder.empty() ? folder : folder / (hash.to_string() + ".cubin");
-    Shared code = folder.empty() ? nullptr : read_cubin(path);
-    if (code == nullptr) {
-      code = std::make_shared<const std::vector<std::byte>>(compile_source(source, sm).code);
-      if (!folder.empty()) write_cubin(path, *code);
-    }
-    promise.set_value(code);
-    return code;
-  } catch (...) {
-    {
-      const std::lock_guard lock(mutex);
-      known.erase(hash);
-    }
-    promise.set_exception(std::current_exception());
-    throw;
-  }
+  static Memo<std::vector<std::byte>> known;
+  const Hash128 key = key_of(source, sm);
+  return known.get(key, [&] {
+    if (auto code = read_cubin(cache_path(key))) return code;
+    const std::shared_ptr<const Cubin> cubin = compiled_cubin(source, sm);
+    return std::shared_ptr<const std::vector<std::byte>>(cubin, &cubin->code);
+  });
 }
 
 }  // namespace tenfold::cuda

@@ -12,12 +12,14 @@ namespace tenfold::cuda {
 
 struct Cubin {
   std::vector<std::byte> code;
-  std::string log;  ///< the compiler's, with registers and spills of every entry; empty when it came from the cache
+  std::string log;  ///< the compiler's, with registers and spills of every entry: see ptxas_log.hpp
 };
 
 /// Compiles for the compute capability `sm`. Thread-safe.
 /// Throws Error(unsupported) where NVRTC cannot be opened, Error(internal) with the compiler's log for a broken text.
 Cubin compile_source(const Source& source, int sm);
+/// The same, once for each text in a process, whatever is known of it elsewhere; the code goes into the caches below.
+std::shared_ptr<const Cubin> compiled_cubin(const Source& source, int sm);
 
 /// compile_source behind two caches: this process's, and files in $TENFOLD_CACHE_DIR, $XDG_CACHE_HOME/tenfold or
 /// ~/.cache/tenfold, named by the hash of text, architecture and compiler version, each with the hash of its content. A

@@ -10,8 +10,10 @@
 #include <thread>
 
 #include "backend/cuda/cubin.hpp"
+#include "backend/cuda/ptxas_log.hpp"
 #include "backend/cuda/vendor_library.hpp"
 #include "base/hash.hpp"
+#include "base/log.hpp"
 
 namespace tenfold::cuda {
 namespace {
@@ -313,6 +315,16 @@ class CudaBackend final : public Backend {
     const CudaTactic& tactic = tactic_of(spec.tactic, *spec.op);
     if (tactic.source == nullptr) return {};
     return *cached_cubin(tactic.source(spec, traits_), traits_.sm);
+  }
+  std::vector<CodeFacts> examine_code(const KernelSpec& spec) const override {
+    const CudaTactic& tactic = tactic_of(spec.tactic, *spec.op);
+    if (tactic.source == nullptr) return {};
+    const PtxasReport report = read_ptxas_log(compiled_cubin(tactic.source(spec, traits_), traits_.sm)->log);
+    if (!report.serialised.empty()) {
+      log(LogLevel::warning, "tactic '{}' ({}): {}", spec.tactic, fmt::join(spec.parameters, ", "),
+          fmt::join(report.serialised, "; "));
+    }
+    return report.entries;
   }
   void prepare(std::span<const KernelSpec> specs) const override {
     std::map<Hash128, Source> sources;  // equal texts once

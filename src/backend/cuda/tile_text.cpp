@@ -369,7 +369,13 @@ int blocks_of(const TileSchedule& schedule) {
   constexpr int kThreadsOfLarge = 256, kAccumulatorsOfLarge = 64;
   if (schedule.accumulators() > kAccumulatorsOfLarge) return 1;
   const int fewer = schedule.element == DType::float8e4m3 ? 1 : 0;
-  return (schedule.threads() >= kThreadsOfLarge ? 2 : 3) - fewer;
+  const int blocks = (schedule.threads() >= kThreadsOfLarge ? 2 : 3) - fewer;
+  // What a thread holds beside addresses and fragments: its sums, and chunks of a that are too short for async copies.
+  constexpr int kShortestAsync = 4, kChunkBytes = 16, kRegisters = 65536, kOthers = 64;
+  const int chunks = schedule.tile_m() * schedule.row_bytes / kChunkBytes / schedule.threads();
+  const int waiting = schedule.vector_bytes < kShortestAsync ? chunks * kChunkBytes / 4 : 0;
+  const bool spills = schedule.accumulators() + waiting + kOthers > kRegisters / (blocks * schedule.threads());
+  return spills && blocks > 1 ? blocks - 1 : blocks;
 }
 
 }  // namespace
