@@ -10,6 +10,7 @@
 #include "base/error.hpp"
 #include "json.hpp"
 #include "session.hpp"
+#include "terminal.hpp"
 
 namespace tenfold::cli {
 namespace {
@@ -63,6 +64,11 @@ Exit run_program(int argc, char** argv) {
       return app.exit(error, std::cout, std::cerr) == 0 ? Exit::ok : Exit::usage;
     }
     install_interrupt_handler();
+    set_log_sink(
+        [session](LogLevel level, std::string_view message) {
+          note(session, fmt::format("{}{}", level == LogLevel::warning ? "warning: " : "", message));
+        },
+        session.verbose ? LogLevel::debug : LogLevel::warning);
     const Exit result = action(session);
     require(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, Code::io_failure, "stdout cannot be written");
     return result;

@@ -51,6 +51,7 @@ case "${1:---build}" in
     install_packages $BUILD_PACKAGES $TEST_PACKAGES $PYTHON_PACKAGES
     install_python test
     install_python python
+    install_python nvrtc
     .venv/bin/python tools/fetch_models.py --set test build/models ;;
   --python)
     install_packages $BUILD_PACKAGES $PYTHON_PACKAGES

@@ -15,6 +15,7 @@
 #include <set>
 
 #include "base/cpu_count.hpp"
+#include "build/examine.hpp"
 #include "build/libraries.hpp"
 #include "build/lower.hpp"
 #include "build/place_values.hpp"
@@ -46,28 +47,42 @@ class Builder {
   }
 
   std::vector<MissingKernel> missing_kernels(Graph graph) {
-    profiles_ = resolve_profiles(graph, options_.profiles);
-    specialize(graph, profiles_);
-    optimize(graph);
-    for (ShapeRanges& profile : profiles_) add_bounds(profile, graph);
+    make_static(graph);
     LoweredPlan lowered = lower(graph);
+    const StepProblems all = problems_of(lowered);
     std::vector<MissingKernel> missing;
-    for_each_step(lowered.plan.steps, [&](PlanStep& step, int index) {
-      if (is_run_by_runtime(step)) return;
+    const PlanStep* last = nullptr;
+    for (std::size_t i = 0; i < all.problems.size(); ++i) {
+      const PlanStep& step = *all.steps[i];
+      if (&step == last) continue;  // one profile without a kernel is enough
+      const std::vector<Candidate> offered = backend_.candidates(all.problems[i]);
+      if (std::any_of(offered.begin(), offered.end(), [](const Candidate& c) { return c.refusal.empty(); })) continue;
       std::string reasons;
-      for (const ShapeRanges& profile : profiles_) {
-        const StepSource& source = lowered.sources[static_cast<std::size_t>(index)];
-        const std::vector<Candidate> offered = backend_.candidates(make_problem(lowered, step, source, profile));
-        if (std::any_of(offered.begin(), offered.end(), [](const Candidate& c) { return c.refusal.empty(); })) continue;
-        for (const Candidate& candidate : offered) {
-          reasons += fmt::format("; {}: {}", candidate.tactic, candidate.refusal);
-        }
-        missing.push_back(
-            {step.name, fmt::format("{} has no kernel for {}{}", step.op_type, backend_.name(), reasons)});
-        return;
+      for (const Candidate& candidate : offered) {
+        reasons += fmt::format("; {}: {}", candidate.tactic, candidate.refusal);
       }
-    });
+      last = &step;
+      missing.push_back({step.name, fmt::format("{} has no kernel for {}{}", step.op_type, backend_.name(), reasons)});
+    }
     return missing;
+  }
+
+  KernelExamination examine_kernels(Graph graph) {
+    make_static(graph);
+    LoweredPlan lowered = lower(graph);
+    const StepProblems all = problems_of(lowered);
+    std::vector<std::string> nodes;
+    for (const PlanStep* step : all.steps) nodes.push_back(step->name);
+    KernelExamination result;
+    result.num_steps = static_cast<int>(std::set(all.steps.begin(), all.steps.end()).size());
+    const Clock::time_point start = Clock::now();
+    result.kernels = examine(all.problems, nodes, backend_, options_.opt_level, num_threads_,
+                             [&](std::size_t done, std::size_t count) {
+                               const double part = static_cast<double>(done) / static_cast<double>(count);
+                               report("kernels", fmt::format("{} of {}", done, count), 0.2 + 0.8 * part,
+                                      part > 0.05 ? seconds_since(start) * (1 - part) / part : -1);
+                             });
+    return result;
   }
 
   BuildResult run(Graph graph, PlanProvenance provenance) {
@@ -157,6 +172,14 @@ class Builder {
     graph.set_outputs(std::move(outputs), std::move(names));
   }
 
+  /// From the model to what is lowered, for those who want no plan.
+  void make_static(Graph& graph) {
+    profiles_ = resolve_profiles(graph, options_.profiles);
+    specialize(graph, profiles_);
+    optimize(graph);
+    for (ShapeRanges& profile : profiles_) add_bounds(profile, graph);
+  }
+
   std::vector<PassReport> optimize(Graph& graph) const {
     PassOptions options;
     options.disabled = options_.disabled_rules;
@@ -229,6 +252,22 @@ class Builder {
     }
     return problem;
   }
+  /// What kernels are needed for: of each step that has one, a problem for each profile.
+  struct StepProblems {
+    std::vector<Problem> problems;
+    std::vector<const PlanStep*> steps;  ///< of each problem
+  };
+  StepProblems problems_of(LoweredPlan& lowered) const {
+    StepProblems all;
+    for_each_step(lowered.plan.steps, [&](PlanStep& step, int index) {
+      if (is_run_by_runtime(step)) return;
+      for (const ShapeRanges& profile : profiles_) {
+        all.problems.push_back(make_problem(lowered, step, lowered.sources[static_cast<std::size_t>(index)], profile));
+        all.steps.push_back(&step);
+      }
+    });
+    return all;
+  }
   static OpPtr copy_op(const PlanStep& step) { return make_op(step.op_type, step.attributes); }
 
   TacticOptions tactic_options(const LoweredPlan& lowered) const {
@@ -253,14 +292,7 @@ class Builder {
 
     if (!backend_.is_host()) {
       report("tactics", "compiling kernels", 0.2);
-      std::vector<Problem> problems;
-      for_each_step(lowered.plan.steps, [&](PlanStep& step, int index) {
-        if (is_run_by_runtime(step)) return;
-        for (const ShapeRanges& profile : profiles_) {
-          problems.push_back(make_problem(lowered, step, lowered.sources[static_cast<std::size_t>(index)], profile));
-        }
-      });
-      chooser.prepare(problems);
+      chooser.prepare(problems_of(lowered).problems);
     }
 
     const auto total = static_cast<double>(std::max<std::size_t>(lowered.sources.size(), 1));
@@ -396,6 +428,10 @@ class Builder {
 
 std::vector<MissingKernel> missing_kernels(Graph graph, const Backend& backend, const BuildOptions& options) {
   return Builder(backend, options).missing_kernels(std::move(graph));
+}
+
+KernelExamination examine_kernels(Graph graph, const Backend& backend, const BuildOptions& options) {
+  return Builder(backend, options).examine_kernels(std::move(graph));
 }
 
 BuildResult build(Graph graph, const Backend& backend, const BuildOptions& options, PlanProvenance provenance) {

@@ -19,7 +19,7 @@ namespace tenfold {
 using ProfileSpec = std::map<std::string, PlanRange>;
 
 struct BuildProgress {
-  std::string phase;              ///< "import", "passes", "tactics", "weights", "write"
+  std::string phase;              ///< "import", "passes", "tactics", "kernels", "weights", "write"
   std::string item;               ///< what is being done now: a pass, a node
   double fraction = 0;            ///< of the whole build, 0..1
   double remaining_seconds = -1;  ///< honest estimate; -1 while there is none
@@ -67,6 +67,22 @@ struct MissingKernel {
 };
 /// What would keep `build` from finding kernels, without timing, packing or compiling any: the backend needs no device.
 std::vector<MissingKernel> missing_kernels(Graph graph, const Backend& backend, const BuildOptions& options);
+
+/// A kernel that `build` would time, compiled.
+struct ExaminedKernel {
+  std::string node;  ///< the first step that it is for
+  std::string tactic;
+  std::vector<std::int64_t> parameters;
+  std::vector<CodeFacts> entries;
+  std::string problem;  ///< why it does not compile; empty if it does
+};
+struct KernelExamination {
+  std::vector<ExaminedKernel> kernels;  ///< those of equal code once; those that need no compiling not at all
+  int num_steps = 0;                    ///< that kernels run
+};
+/// Compiles every kernel that `build` would time, on all cores, and says what came of it. The backend needs no device.
+/// Steps without a kernel are left out: see missing_kernels. Throws Error(unsupported) without a compiler.
+KernelExamination examine_kernels(Graph graph, const Backend& backend, const BuildOptions& options);
 
 /// Throws Error(unsupported) listing all nodes that cannot be compiled, Error(invalid_argument) for profiles that do
 /// not fit the inputs, Error(out_of_memory) when nothing fits in the workspace limit.

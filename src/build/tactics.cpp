@@ -41,6 +41,21 @@ KernelSpec make_spec(const Problem& problem, const Candidate& candidate,
   return spec;
 }
 
+const Effort& effort_of(int opt_level) { return kEfforts[std::clamp(opt_level, 0, 5)]; }
+/// Candidates that are made ready at most, unless none of them can be.
+int shortlist_of(int opt_level) { return std::max(effort_of(opt_level).shortlist, 1); }
+
+std::vector<Candidate> offers(const Problem& problem, const Backend& backend) {
+  std::vector<Candidate> offered = backend.candidates(problem);
+  // Best guess first; the reference is the last resort. Stable: equal guesses keep the backend's order.
+  std::stable_sort(offered.begin(), offered.end(), [](const Candidate& a, const Candidate& b) {
+    const bool a_last = a.tactic == kReference;
+    const bool b_last = b.tactic == kReference;
+    return a_last != b_last ? b_last : a.estimated_us < b.estimated_us;
+  });
+  return offered;
+}
+
 std::vector<TensorView> views_at(const std::vector<TensorType>& types, const std::vector<Shape>& shapes) {
   std::vector<TensorView> views(types.size());
   for (std::size_t i = 0; i < types.size(); ++i) {
@@ -91,6 +106,28 @@ std::string problem_key(const Problem& problem, const Backend& backend, int num_
   return hash128(std::as_bytes(std::span(text))).to_string();
 }
 
+PackedSpec pack_spec(const Problem& problem, const Candidate& candidate, const Backend& backend) {
+  PackedSpec packed{AlignedWeights(backend.pack(problem, candidate)), {}};
+  packed.spec = make_spec(problem, candidate, packed.weights.blobs, nullptr);
+  return packed;
+}
+
+std::vector<PromisingKernel> promising_kernels(std::span<const Problem> problems, const Backend& backend, int opt_level,
+                                               int num_threads) {
+  std::vector<PromisingKernel> kernels;
+  std::set<std::string> seen;
+  for (std::size_t i = 0; i < problems.size(); ++i) {
+    if (!seen.insert(problem_key(problems[i], backend, num_threads)).second) continue;
+    int count = 0;
+    for (Candidate& candidate : offers(problems[i], backend)) {
+      if (!candidate.refusal.empty()) continue;
+      if (count++ >= shortlist_of(opt_level)) break;
+      kernels.push_back({i, std::move(candidate)});
+    }
+  }
+  return kernels;
+}
+
 struct TacticChooser::Contender : Choice {
   double median_us = 0;
   std::vector<double> samples;
@@ -118,33 +155,15 @@ KernelSpec TacticChooser::spec_of(const Problem& problem, const Choice& choice) 
   return make_spec(problem, choice.candidate, choice.weights->blobs, choice.device_weights.get());
 }
 
-std::vector<Candidate> TacticChooser::offers(const Problem& problem) const {
-  std::vector<Candidate> offered = backend_.candidates(problem);
-  // Best guess first; the reference is the last resort. Stable: equal guesses keep the backend's order.
-  std::stable_sort(offered.begin(), offered.end(), [](const Candidate& a, const Candidate& b) {
-    const bool a_last = a.tactic == kReference;
-    const bool b_last = b.tactic == kReference;
-    return a_last != b_last ? b_last : a.estimated_us < b.estimated_us;
-  });
-  return offered;
-}
-
 void TacticChooser::prepare(std::span<const Problem> problems) {
   if (backend_.is_host()) return;
-  const Effort effort = kEfforts[std::clamp(options_.opt_level, 0, 5)];
-  std::vector<KernelSpec> specs;
   // Packed weights are made again in `choose`: a source does not look at them, but may check their sizes.
-  std::vector<std::unique_ptr<AlignedWeights>> weights;
-  std::set<std::string> seen;
-  for (const Problem& problem : problems) {
-    if (!seen.insert(problem_key(problem, backend_, options_.num_threads)).second) continue;
-    int count = 0;
-    for (const Candidate& candidate : offers(problem)) {
-      if (!candidate.refusal.empty()) continue;
-      if (count++ >= std::max(effort.shortlist, 1)) break;
-      weights.push_back(std::make_unique<AlignedWeights>(backend_.pack(problem, candidate)));
-      specs.push_back(make_spec(problem, candidate, weights.back()->blobs, nullptr));
-    }
+  std::vector<PackedSpec> packed;
+  std::vector<KernelSpec> specs;
+  for (const PromisingKernel& kernel :
+       promising_kernels(problems, backend_, options_.opt_level, options_.num_threads)) {
+    packed.push_back(pack_spec(problems[kernel.problem], kernel.candidate, backend_));
+    specs.push_back(packed.back().spec);
   }
   backend_.prepare(specs);
 }
@@ -181,9 +200,10 @@ std::span<const TimedCandidate> TacticChooser::ranking(const std::string& proble
 
 Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit,
                              bool variable_shape) {
-  const Effort effort = kEfforts[std::clamp(options_.opt_level, 0, 5)];
+  const Effort& effort = effort_of(options_.opt_level);
+  const int shortlist = shortlist_of(options_.opt_level);
   Choice choice;
-  std::vector<Candidate> offered = offers(problem);
+  std::vector<Candidate> offered = offers(problem, backend_);
 
   const std::string key = problem_key(problem, backend_, options_.num_threads);
   const auto known = chosen_.find(key);
@@ -197,9 +217,9 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
     if (line.refusal.empty() && !contenders.empty()) {
       if (is_reference) {
         line.refusal = "only used where nothing else can";
-      } else if (known == chosen_.end() && static_cast<int>(contenders.size()) >= std::max(effort.shortlist, 1)) {
-        line.refusal = fmt::format("not among the {} most promising (estimate {:.1f} us)",
-                                   std::max(effort.shortlist, 1), candidate.estimated_us);
+      } else if (known == chosen_.end() && static_cast<int>(contenders.size()) >= shortlist) {
+        line.refusal =
+            fmt::format("not among the {} most promising (estimate {:.1f} us)", shortlist, candidate.estimated_us);
       }
     }
     if (line.refusal.empty() && known != chosen_.end() && candidate_key(candidate) != known->second) {
@@ -269,7 +289,7 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
   }
   if (complete) return;
 
-  const Effort effort = kEfforts[std::clamp(options_.opt_level, 0, 5)];
+  const Effort& effort = effort_of(options_.opt_level);
   std::vector<Operand> inputs;
   std::vector<Operand> outputs;
   std::vector<TensorView> input_views;

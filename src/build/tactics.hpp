@@ -37,6 +37,23 @@ struct AlignedWeights {
   std::vector<std::shared_ptr<std::byte>> memory_;
 };
 
+/// A candidate's spec, and the packed weights that it refers to.
+struct PackedSpec {
+  AlignedWeights weights;
+  KernelSpec spec;
+};
+PackedSpec pack_spec(const Problem& problem, const Candidate& candidate, const Backend& backend);
+
+/// One kernel that a build may time: a candidate for one of several problems.
+struct PromisingKernel {
+  std::size_t problem = 0;  ///< index of the first problem of its kind
+  Candidate candidate;
+};
+/// What a build at `opt_level` times for these problems, unless one needs too much scratch memory: the candidates of
+/// each that do not refuse, best estimate first, as many as the level takes. Equal problems once.
+std::vector<PromisingKernel> promising_kernels(std::span<const Problem> problems, const Backend& backend, int opt_level,
+                                               int num_threads);
+
 /// A copy of packed weights in a device's memory.
 struct DeviceWeights {
   std::vector<std::unique_ptr<Buffer>> buffers;
@@ -87,7 +104,6 @@ class TacticChooser {
 
  private:
   struct Contender;
-  std::vector<Candidate> offers(const Problem& problem) const;
   std::shared_ptr<const DeviceWeights> upload(const AlignedWeights& weights) const;
   void measure(const Problem& problem, std::vector<Contender>& contenders, const std::string& key);
 

@@ -135,6 +135,15 @@ def test_check_lists_every_problem_at_once(folder, model):
     assert not (folder / "bad.engine").exists()
 
 
+def test_check_of_kernels_needs_a_gpu_and_its_compiler(model, tmp_path):
+    shapes = ["--shapes", "x:1x3x8x16"]
+    assert "name one with --device" in run("check", model, *shapes, "--kernels", code=2).stderr
+    assert "needs --kernels" in run("check", model, *shapes, "--max-spill-bytes", 0, code=2).stderr
+    result = run("check", model, *shapes, "--device", "cuda:h100", "--kernels", "--quiet", code=4,
+                 env={**os.environ, "TENFOLD_NVRTC": str(tmp_path / "none.so")})
+    assert "needs NVRTC, but what TENFOLD_NVRTC names is none" in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
 def test_compare_finds_no_difference(model):
     out = run("compare", model, "--shapes", "x:2x3x8x16", "--no-onnxruntime").stdout
     assert out.strip().endswith("equal")
