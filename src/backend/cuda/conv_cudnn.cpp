@@ -320,7 +320,8 @@ std::vector<Choice> ranked_choices(const ConvGraph& graph, std::int32_t mode) {
 class PlanStore {
  public:
   static PlanStore& instance() {
-    static PlanStore store;
+    // Never destroyed: when statics are, the driver may be gone, and cuDNN frees what its plans hold on the device.
+    static PlanStore& store = *std::make_unique<PlanStore>().release();
     return store;
   }
   /// Kernels that can do it, best guess first, at most kMostCandidates. Empty and why in `reason`.
