@@ -7,7 +7,7 @@ CONFIGURE := cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
 WHEEL = CC=cc CXX=c++ $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall .
 COMPILE = $(CONFIGURE) && cmake --build $(BUILD) --parallel $(JOBS) --target tenfold_program tenfold
 
-.PHONY: build python test demo demo-classify demo-text bench bench-quick clean
+.PHONY: build python test demo demo-classify demo-text cubins bench bench-quick clean
 
 build:  ## build/release/bin/tenfold and build/release/lib/libtenfold.so
 	./tools/setup.sh --build
@@ -40,6 +40,15 @@ demo-text:  ## compare sentences by meaning
 	./tools/setup.sh --demo
 	$(COMPILE)
 	$(PYTHON) demo/sentences.py
+
+CUBINS := $(BUILD)/lib/tenfold_cuda.cubins
+CUBIN_MODELS := $(addprefix build/random/,$(addsuffix .onnx,resnet50 mbv2 mbv3 minilm bertbase yolov8n))
+cubins:  ## GPU kernels of well-known models compiled ahead of time, for machines without NVRTC; needs no GPU; half an hour
+	./tools/setup.sh --cubins
+	$(COMPILE) tenfold_cuda
+	nvrtc=$$($(PYTHON) tools/find_nvrtc.py) && for device in h100 a100 l4; do for precision in "--fp16" ""; do \
+	  TENFOLD_NVRTC=$$nvrtc $(BUILD)/bin/tenfold cubins $(CUBIN_MODELS) -o $(CUBINS) --device cuda:$$device $$precision || exit 1; \
+	done; done
 
 bench:  ## all models beside ONNX Runtime and OpenVINO; takes an hour, can be interrupted; writes bench/results
 	./tools/setup.sh --bench

@@ -20,7 +20,7 @@ struct CheckCommand {
   std::string device = "cpu";
   bool fp16 = false;
   bool tf32 = false;
-  bool kernels = false;
+  bool kernels = false, code = false;
   int opt_level = 3;
   std::int64_t max_spill_bytes = -1;  ///< -1: any number will do
 };
@@ -53,12 +53,14 @@ std::string name_of(const ExaminedKernel& kernel) {
   return fmt::format("{}({})", kernel.tactic, fmt::join(kernel.parameters, ", "));
 }
 
-/// Kernels that do not compile, or spill more than the command allows, as problems of their nodes.
+/// Kernels that do not compile or, when that is asked, have no code here; or spill more than the command allows, as
+/// problems of their nodes.
 KernelExamination examine(const CheckCommand& command, ImportedModel& model, const Session& session) {
   BuildOptions options = build_options(command, model.graph);
   ProgressBar bar(session);
   options.on_progress = [&](const BuildProgress& progress) { bar.update(progress); };
-  KernelExamination examination = examine_kernels(model.graph, find_backend(command.device), options);
+  KernelExamination examination = examine_kernels(model.graph, find_backend(command.device), options,
+                                                  command.kernels ? KernelQuestion::facts : KernelQuestion::code);
   std::stable_sort(examination.kernels.begin(), examination.kernels.end(),
                    [](const ExaminedKernel& a, const ExaminedKernel& b) { return spill_bytes(a) > spill_bytes(b); });
   for (const ExaminedKernel& kernel : examination.kernels) {
@@ -95,6 +97,14 @@ Json to_json(const KernelExamination& examination) {
 }
 
 void print(const KernelExamination& examination, const CheckCommand& command) {
+  const std::string target = find_backend(command.device).target();
+  if (!command.kernels) {
+    const auto missing = std::count_if(examination.kernels.begin(), examination.kernels.end(),
+                                       [](const ExaminedKernel& kernel) { return !kernel.problem.empty(); });
+    fmt::print("{} kernels of {} steps for {}: {} without code\n", examination.kernels.size(), examination.num_steps,
+               target, missing);
+    return;
+  }
   std::vector<std::vector<std::string>> rows;
   std::size_t spilling = 0;
   for (const ExaminedKernel& kernel : examination.kernels) {
@@ -108,18 +118,18 @@ void print(const KernelExamination& examination, const CheckCommand& command) {
   fmt::print("{}", table({"node", "kernel", "entry", "registers", "shared", "stack", "spill stores", "spill loads"},
                          rows, {false, false, false, true, true, true, true, true}));
   fmt::print("{} kernels of {} steps compiled for {}: {} spill\n", examination.kernels.size(), examination.num_steps,
-             find_backend(command.device).target(), spilling);
+             target, spilling);
 }
 
 Exit run_check(const CheckCommand& command, const Session& session) {
-  require(!command.kernels || command.device != "cpu", Code::invalid_argument,
-          "--kernels is about a GPU's kernels; name one with --device, for instance cuda:h100");
+  require((!command.kernels && !command.code) || command.device != "cpu", Code::invalid_argument,
+          "--kernels and --code are about a GPU's kernels; name one with --device, for instance cuda:h100");
   require(command.max_spill_bytes < 0 || command.kernels, Code::invalid_argument, "--max-spill-bytes needs --kernels");
   ImportedModel model = check_onnx(command.model, import_options(command.reading));
   const bool imported = model.problems.empty();
   if (command.device != "cpu" && imported) find_missing_kernels(command, model);
   std::optional<KernelExamination> examination;
-  if (command.kernels && imported) examination = examine(command, model, session);
+  if ((command.kernels || command.code) && imported) examination = examine(command, model, session);
 
   if (session.json) {
     Json problems = Json::array();
@@ -179,6 +189,10 @@ void add_check(CLI::App& app, Session& session, Action& action) {
       ->capture_default_str();
   sub->add_flag("--kernels", command->kernels,
                 "Compile the kernels that a build would time; list registers, shared memory and spills");
+  sub->add_flag("--code", command->code,
+                "Name the kernels whose code a build here would lack: neither compiled ahead of time, nor cached, nor "
+                "to be compiled")
+      ->excludes("--kernels");
   sub->add_option("--max-spill-bytes", command->max_spill_bytes, "A kernel that spills more is a problem")
       ->check(CLI::NonNegativeNumber)
       ->type_name("N");

@@ -54,6 +54,7 @@ Exit run_program(int argc, char** argv) {
   add_check(app, session, action);
   add_compare(app, session, action);
   add_verify(app, session, action);
+  add_cubins(app, session, action);
 
   try {
     std::vector<std::string> arguments = with_subcommand(argc, argv);

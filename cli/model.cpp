@@ -69,19 +69,11 @@ BuildResult rebuild(const LoadingOptions& options, const Session& session) {
   require(file.portable.has_value(), Code::incompatible_engine,
           "{}: it has no portable section to rebuild it from; build it again from the model", options.path);
   ProgressBar bar(session);
-  BuildOptions build_options;
-  build_options.profiles = profiles_of(file.plan);
-  build_options.num_threads = options.compile.num_threads;
-  build_options.opt_level = options.compile.opt_level;
-  build_options.timing_cache_path = options.compile.timing_cache;
-  build_options.fp16 = options.compile.fp16;
-  build_options.tf32 = options.compile.tf32;
-  build_options.bf16 = options.compile.bf16;
-  build_options.libraries = options.compile.libraries;
-  build_options.allow_host = options.compile.allow_host;
-  build_options.is_cancelled = interrupted;
-  build_options.on_progress = [&](const BuildProgress& progress) { bar.update(progress); };
-  return build(std::move(*file.portable), find_backend(options.compile.device), build_options, file.plan.provenance);
+  BuildOptions for_build = build_options(options.compile);
+  for_build.profiles = profiles_of(file.plan);
+  for_build.portable = false;
+  for_build.on_progress = [&](const BuildProgress& progress) { bar.update(progress); };
+  return build(std::move(*file.portable), find_backend(options.compile.device), for_build, file.plan.provenance);
 }
 
 }  // namespace
@@ -149,6 +141,25 @@ void add_compile_options(CLI::App& command, CompileOptions& options) {
       "--stronglyTyped,--useCudaGraph,--noTF32,--separateProfileRun,--noDataTransfers,--useSpinWait,--noBuilderCache");
 }
 
+BuildOptions build_options(const CompileOptions& options) {
+  BuildOptions result;
+  if (!options.workspace.empty()) result.workspace_bytes = parse_bytes(options.workspace);
+  result.num_threads = options.num_threads;
+  result.opt_level = options.opt_level;
+  result.strict = options.strict;
+  result.fp16 = options.fp16;
+  result.tf32 = options.tf32;
+  result.bf16 = options.bf16;
+  result.libraries = options.libraries;
+  result.allow_host = options.allow_host;
+  result.portable = options.portable;
+  result.timing_cache_path = options.timing_cache;
+  result.disabled_rules = options.disabled;
+  result.dump_directory = options.dump_directory;
+  result.is_cancelled = interrupted;
+  return result;
+}
+
 std::uint64_t parse_bytes(std::string_view text, std::uint64_t unit) {
   double value = 0;
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -180,23 +191,9 @@ Compiled compile(const std::string& model, const CompileOptions& options, const 
   compiled.seconds_import = now_seconds() - begin;
   throw_if_interrupted();
 
-  BuildOptions build_options;
-  build_options.profiles = make_profiles(imported.graph, options.shapes, command, ranges);
-  if (!options.workspace.empty()) build_options.workspace_bytes = parse_bytes(options.workspace);
-  build_options.num_threads = options.num_threads;
-  build_options.opt_level = options.opt_level;
-  build_options.strict = options.strict;
-  build_options.fp16 = options.fp16;
-  build_options.tf32 = options.tf32;
-  build_options.bf16 = options.bf16;
-  build_options.libraries = options.libraries;
-  build_options.allow_host = options.allow_host;
-  build_options.portable = options.portable;
-  build_options.timing_cache_path = options.timing_cache;
-  build_options.disabled_rules = options.disabled;
-  build_options.dump_directory = options.dump_directory;
-  build_options.is_cancelled = interrupted;
-  build_options.on_progress = [&](const BuildProgress& progress) { bar.update(progress); };
+  BuildOptions for_build = build_options(options);
+  for_build.profiles = make_profiles(imported.graph, options.shapes, command, ranges);
+  for_build.on_progress = [&](const BuildProgress& progress) { bar.update(progress); };
 
   PlanProvenance provenance;
   provenance.model_name = std::filesystem::path(model).filename().string();
@@ -204,14 +201,14 @@ Compiled compile(const std::string& model, const CompileOptions& options, const 
   provenance.model_hash = imported.hash;
   provenance.model_nodes = imported.num_model_nodes;
   provenance.metadata = imported.metadata;
-  provenance.options = options_text(options, build_options.profiles);
+  provenance.options = options_text(options, for_build.profiles);
 
   compiled.producer = imported.producer;
   compiled.hash = imported.hash;
   compiled.model_nodes = imported.num_model_nodes;
   compiled.warnings = std::move(imported.warnings);
   compiled.imported = imported.graph;
-  compiled.build = build(std::move(imported.graph), find_backend(options.device), build_options, std::move(provenance));
+  compiled.build = build(std::move(imported.graph), find_backend(options.device), for_build, std::move(provenance));
   compiled.warnings.insert(compiled.warnings.end(), compiled.build.warnings.begin(), compiled.build.warnings.end());
   compiled.seconds_total = now_seconds() - begin;
   return compiled;

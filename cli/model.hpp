@@ -31,6 +31,8 @@ struct CompileOptions {
   std::string dump_directory;
 };
 void add_compile_options(CLI::App& command, CompileOptions& options);
+/// What they mean to a build; profiles and progress are left to the caller. Ctrl-C ends the build.
+BuildOptions build_options(const CompileOptions& options);
 
 struct Compiled {
   BuildResult build;

@@ -58,6 +58,7 @@ void add_run(CLI::App& app, Session& session, Action& action);
 void add_bench(CLI::App& app, Session& session, Action& action);
 void add_inspect(CLI::App& app, Session& session, Action& action);
 void add_check(CLI::App& app, Session& session, Action& action);
+void add_cubins(CLI::App& app, Session& session, Action& action);
 void add_compare(CLI::App& app, Session& session, Action& action);
 void add_verify(CLI::App& app, Session& session, Action& action);
 

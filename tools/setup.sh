@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what building, testing or the demos need on Debian 12: packages with apt, Python packages into .venv.
-# Does nothing that is done already. Usage: tools/setup.sh [--build | --python | --test | --demo | --bench]
+# Does nothing that is done already. Usage: tools/setup.sh [--build | --python | --test | --demo | --cubins | --bench]
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -59,10 +59,15 @@ case "${1:---build}" in
   --demo)
     install_packages $BUILD_PACKAGES $PYTHON_PACKAGES
     install_python demo ;;
+  --cubins)
+    install_packages $BUILD_PACKAGES $PYTHON_PACKAGES
+    install_python test
+    install_python nvrtc
+    .venv/bin/python bench/random_models.py build/random ;;
   --bench)
     install_packages $BUILD_PACKAGES $PYTHON_PACKAGES
     install_python bench
     .venv/bin/python tools/fetch_models.py --set test build/models
     .venv/bin/python bench/random_models.py build/random ;;
-  *) fail "usage: tools/setup.sh [--build | --python | --test | --demo | --bench]" ;;
+  *) fail "usage: tools/setup.sh [--build | --python | --test | --demo | --cubins | --bench]" ;;
 esac

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "backend/backend.hpp"
+#include "backend/code_archive.hpp"
 #include "base/log.hpp"
 
 namespace tenfold {
@@ -28,5 +29,9 @@ struct BackendFailure {
 /// extern "C" under kOpenBackendSymbol. The backend lives as long as the process; nullptr: see `failure`.
 using OpenBackend = const Backend* (*)(const BackendHost& host, int device, BackendFailure& failure);
 inline constexpr const char* kOpenBackendSymbol = "tenfold_open_backend";
+
+/// extern "C" under kArchiveCodeSymbol, if the backend compiles anything: see archive_code. false: see `failure`.
+using ArchiveCode = bool (*)(const std::string& path, CodeArchiveSummary& summary, BackendFailure& failure);
+inline constexpr const char* kArchiveCodeSymbol = "tenfold_archive_code";
 
 }  // namespace tenfold

@@ -27,7 +27,8 @@ std::filesystem::path own_folder() {
   return error ? std::filesystem::path() : file.parent_path();
 }
 
-OpenBackend open_library(const std::string& name) {
+/// The handle of the backend's library, which stays open.
+void* open_library(const std::string& name) {
   const std::string file = "libtenfold_" + name + ".so";
   std::vector<std::filesystem::path> candidates;
   if (const auto folder = read(kBackendPathVariable)) {
@@ -43,9 +44,9 @@ OpenBackend open_library(const std::string& name) {
       tried += fmt::format("{}{}", tried.empty() ? "" : "; ", dlerror());
       continue;
     }
-    const auto open = reinterpret_cast<OpenBackend>(dlsym(library, kOpenBackendSymbol));  // NOLINT: dlsym
-    require(open != nullptr, Code::unsupported, "'{}' is no backend of Tenfold", candidate.string());
-    return open;
+    require(dlsym(library, kOpenBackendSymbol) != nullptr, Code::unsupported, "'{}' is no backend of Tenfold",
+            candidate.string());
+    return library;
   }
   throw Error(Code::unsupported, fmt::format("the backend '{}' is not installed ({}); {} names the folder of {}", name,
                                              tried, kBackendPathVariable.name, file));
@@ -86,10 +87,22 @@ const Backend& find_backend(std::string_view device) {
     host.interface_size = sizeof(KernelSpec) + sizeof(Launch) + sizeof(Problem) + sizeof(Candidate);
     host.preset = preset;
     BackendFailure failure;
-    backend = open_library(name)(host, index, failure);
+    const auto open = reinterpret_cast<OpenBackend>(dlsym(open_library(name), kOpenBackendSymbol));  // NOLINT: dlsym
+    backend = open(host, index, failure);
     if (backend == nullptr) throw Error(failure.code, failure.message);
   }
   return *backend;
+}
+
+CodeArchiveSummary archive_code(std::string_view device, const std::string& path) {
+  const Backend& backend = find_backend(device);
+  void* symbol = backend.is_host() ? nullptr : dlsym(open_library(std::string(backend.name())), kArchiveCodeSymbol);
+  require(symbol != nullptr, Code::unsupported, "the backend '{}' compiles nothing that could be kept", backend.name());
+  CodeArchiveSummary summary;
+  BackendFailure failure;
+  const auto archive = reinterpret_cast<ArchiveCode>(symbol);  // NOLINT: dlsym
+  if (!archive(path, summary, failure)) throw Error(failure.code, failure.message);
+  return summary;
 }
 
 }  // namespace tenfold

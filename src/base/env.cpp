@@ -8,7 +8,7 @@ namespace tenfold {
 std::span<const EnvironmentVariable* const> environment_variables() {
   static constexpr std::array kAll = {&kCpuTierVariable, &kCpuExtensionsVariable, &kBackendPathVariable,
                                       &kNvrtcVariable,   &kCublasLtVariable,      &kCudnnVariable,
-                                      &kCacheVariable};
+                                      &kCubinsVariable,  &kCacheVariable};
   return kAll;
 }
 

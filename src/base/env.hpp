@@ -31,6 +31,9 @@ inline constexpr EnvironmentVariable kCublasLtVariable{
 inline constexpr EnvironmentVariable kCudnnVariable{
     "TENFOLD_CUDNN", "a file",
     "The library cuDNN (libcudnn.so.9), if the loader does not find it; needed only by what asks for it."};
+inline constexpr EnvironmentVariable kCubinsVariable{
+    "TENFOLD_CUBINS", "a file",
+    "GPU kernels compiled ahead of time, if not tenfold_cuda.cubins beside libtenfold_cuda.so."};
 inline constexpr EnvironmentVariable kCacheVariable{
     "TENFOLD_CACHE_DIR", "a folder", "Where compiled GPU kernels are kept; ~/.cache/tenfold if not set."};
 

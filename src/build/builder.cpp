@@ -67,7 +67,7 @@ class Builder {
     return missing;
   }
 
-  KernelExamination examine_kernels(Graph graph) {
+  KernelExamination examine_kernels(Graph graph, KernelQuestion question) {
     make_static(graph);
     LoweredPlan lowered = lower(graph);
     const StepProblems all = problems_of(lowered);
@@ -76,7 +76,7 @@ class Builder {
     KernelExamination result;
     result.num_steps = static_cast<int>(std::set(all.steps.begin(), all.steps.end()).size());
     const Clock::time_point start = Clock::now();
-    result.kernels = examine(all.problems, nodes, backend_, options_.opt_level, num_threads_,
+    result.kernels = examine(all.problems, nodes, backend_, question, options_.opt_level, num_threads_,
                              [&](std::size_t done, std::size_t count) {
                                const double part = static_cast<double>(done) / static_cast<double>(count);
                                report("kernels", fmt::format("{} of {}", done, count), 0.2 + 0.8 * part,
@@ -128,6 +128,10 @@ class Builder {
     }
     TacticChooser chooser(backend_, cache, tactic_options(lowered));
     choose_tactics(lowered, chooser, result.warnings);
+    if (chooser.num_without_code() > 0) {
+      result.warnings.push_back(fmt::format("{} kernels could not be tried and were left out: {}",
+                                            chooser.num_without_code(), chooser.why_without_code()));
+    }
     place_views(lowered);
     refine_choices(lowered, chooser, cache, result.warnings);
     keep_timings(cache, result);
@@ -430,8 +434,9 @@ std::vector<MissingKernel> missing_kernels(Graph graph, const Backend& backend, 
   return Builder(backend, options).missing_kernels(std::move(graph));
 }
 
-KernelExamination examine_kernels(Graph graph, const Backend& backend, const BuildOptions& options) {
-  return Builder(backend, options).examine_kernels(std::move(graph));
+KernelExamination examine_kernels(Graph graph, const Backend& backend, const BuildOptions& options,
+                                  KernelQuestion question) {
+  return Builder(backend, options).examine_kernels(std::move(graph), question);
 }
 
 BuildResult build(Graph graph, const Backend& backend, const BuildOptions& options, PlanProvenance provenance) {

@@ -68,21 +68,27 @@ struct MissingKernel {
 /// What would keep `build` from finding kernels, without timing, packing or compiling any: the backend needs no device.
 std::vector<MissingKernel> missing_kernels(Graph graph, const Backend& backend, const BuildOptions& options);
 
-/// A kernel that `build` would time, compiled.
+/// What is to be found out about the kernels that `build` would time.
+enum class KernelQuestion : std::uint8_t {
+  facts,  ///< what the compiler says; compiles all of them. Throws Error(unsupported) without a compiler
+  code,   ///< whether a build here would have their code; compiles what is not kept somewhere
+};
+/// A kernel that `build` would time.
 struct ExaminedKernel {
   std::string node;  ///< the first step that it is for
   std::string tactic;
   std::vector<std::int64_t> parameters;
   std::vector<CodeFacts> entries;
-  std::string problem;  ///< why it does not compile; empty if it does
+  std::string problem;  ///< why it does not compile, or has no code; empty if all is well
 };
 struct KernelExamination {
   std::vector<ExaminedKernel> kernels;  ///< those of equal code once; those that need no compiling not at all
   int num_steps = 0;                    ///< that kernels run
 };
-/// Compiles every kernel that `build` would time, on all cores, and says what came of it. The backend needs no device.
-/// Steps without a kernel are left out: see missing_kernels. Throws Error(unsupported) without a compiler.
-KernelExamination examine_kernels(Graph graph, const Backend& backend, const BuildOptions& options);
+/// Looks at every kernel that `build` would time, on all cores. The backend needs no device. Steps without a kernel are
+/// left out: see missing_kernels.
+KernelExamination examine_kernels(Graph graph, const Backend& backend, const BuildOptions& options,
+                                  KernelQuestion question = KernelQuestion::facts);
 
 /// Throws Error(unsupported) listing all nodes that cannot be compiled, Error(invalid_argument) for profiles that do
 /// not fit the inputs, Error(out_of_memory) when nothing fits in the workspace limit.

@@ -208,6 +208,7 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
   const std::string key = problem_key(problem, backend_, options_.num_threads);
   const auto known = chosen_.find(key);
   std::vector<Contender> contenders;
+  int without_code = 0;  // they count for the shortlist, but as long as all are, the search goes on
   for (Candidate& candidate : offered) {
     PlanCandidate line;
     line.tactic = candidate.tactic;
@@ -217,7 +218,7 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
     if (line.refusal.empty() && !contenders.empty()) {
       if (is_reference) {
         line.refusal = "only used where nothing else can";
-      } else if (known == chosen_.end() && static_cast<int>(contenders.size()) >= shortlist) {
+      } else if (known == chosen_.end() && static_cast<int>(contenders.size()) + without_code >= shortlist) {
         line.refusal =
             fmt::format("not among the {} most promising (estimate {:.1f} us)", shortlist, candidate.estimated_us);
       }
@@ -226,12 +227,19 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
       line.refusal = "an equal step was timed before";
     }
     if (line.refusal.empty()) {
-      Contender contender{make_choice(problem, ranges, candidate, variable_shape)};
-      if (contender.workspace_bytes > workspace_limit) {
-        line.refusal = fmt::format("needs {} bytes of scratch memory; the workspace limit leaves {}",
-                                   contender.workspace_bytes, workspace_limit);
-      } else {
-        contenders.push_back(std::move(contender));
+      try {
+        Contender contender{make_choice(problem, ranges, candidate, variable_shape)};
+        if (contender.workspace_bytes > workspace_limit) {
+          line.refusal = fmt::format("needs {} bytes of scratch memory; the workspace limit leaves {}",
+                                     contender.workspace_bytes, workspace_limit);
+        } else {
+          contenders.push_back(std::move(contender));
+        }
+      } catch (const Error& error) {
+        if (error.code() != Code::unsupported || backend_.is_host()) throw;
+        line.refusal = error.message();
+        ++without_code;
+        if (num_without_code_++ == 0) why_without_code_ = error.message();
       }
     }
     choice.report.push_back(std::move(line));

@@ -97,6 +97,9 @@ class TacticChooser {
   std::span<const TimedCandidate> ranking(const std::string& problem) const;
 
   int num_timed() const { return num_timed_; }
+  /// Candidates that a device's backend could not make for want of code, and a compiler for it; `why` of the first.
+  int num_without_code() const { return num_without_code_; }
+  const std::string& why_without_code() const { return why_without_code_; }
   /// Compiles ahead, many at once, what `choose` will need for these problems. Does nothing on the host.
   void prepare(std::span<const Problem> problems);
   /// The spec with which a choice's kernel was made, for Backend::device_code.
@@ -112,6 +115,8 @@ class TacticChooser {
   TacticOptions options_;
   std::unique_ptr<Stream> stream_;
   int num_timed_ = 0;
+  int num_without_code_ = 0;
+  std::string why_without_code_;
   // The same problem again (ResNet's repeated blocks): the choice is known. Keyed like the timing cache.
   std::map<std::string, std::string> chosen_;
   std::map<std::string, std::vector<TimedCandidate>> rankings_;

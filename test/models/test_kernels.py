@@ -1,6 +1,5 @@
 """What NVRTC makes of the CUDA kernels that builds of whole models would time. Needs no GPU."""
 
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -11,6 +10,10 @@ import onnx
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools")]
+import random_models  # noqa: E402
+from find_nvrtc import find_nvrtc  # noqa: E402
+
 TENFOLD = os.environ.get("TENFOLD", str(ROOT / "build/release/bin/tenfold"))
 
 # Bytes that kernels of these tactics may spill, at most:
@@ -23,26 +26,11 @@ SPILLS = {
 }
 
 
-def nvrtc():
-    """:returns: the path of NVRTC: TENFOLD_NVRTC, or what pip installed; None without either."""
-    if os.environ.get("TENFOLD_NVRTC"):
-        return os.environ["TENFOLD_NVRTC"]
-    for package in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"):
-        try:
-            files = importlib.metadata.files(package) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        for file in files:
-            if file.name in ("libnvrtc.so.13", "libnvrtc.so.12"):
-                return str(file.locate())
-    return None
+NVRTC = find_nvrtc()
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    sys.path.insert(0, str(ROOT / "bench"))
-    import random_models
-
     folder = tmp_path_factory.mktemp("kernels")
     for name in ("resnet50", "minilm", "mbv2"):
         onnx.save(random_models.MODELS[name](), str(folder / f"{name}.onnx"))
@@ -51,14 +39,14 @@ def models(tmp_path_factory):
 
 def examine(model, *options, cache):
     """:returns: what `check --kernels --json` says of the model."""
-    environment = {**os.environ, "TENFOLD_NVRTC": nvrtc(), "TENFOLD_CACHE_DIR": str(cache)}
+    environment = {**os.environ, "TENFOLD_NVRTC": NVRTC, "TENFOLD_CACHE_DIR": str(cache)}
     result = subprocess.run([TENFOLD, "check", str(model), "--kernels", "--json", *options], capture_output=True, text=True, timeout=600, env=environment)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "C75" not in result.stderr, "serialised products:\n" + result.stderr
     return json.loads(result.stdout)
 
 
-needs_nvrtc = pytest.mark.skipif(nvrtc() is None, reason="NVRTC is not here: tools/setup.sh --test installs it (tools/requirements/nvrtc.txt)")
+needs_nvrtc = pytest.mark.skipif(NVRTC is None, reason="NVRTC is not here: tools/setup.sh --test installs it (tools/requirements/nvrtc.txt)")
 
 
 @needs_nvrtc
@@ -81,7 +69,7 @@ def test_kernels_compile_and_keep_their_values_in_registers(models, tmp_path, de
 def test_a_limit_on_spills_decides_the_exit_code(models, tmp_path):
     def check(limit):
         arguments = [str(models / "minilm.onnx"), "--device", "cuda:a100", "--fp16", "--opt-level", "0", "--kernels", "--max-spill-bytes", str(limit)]
-        environment = {**os.environ, "TENFOLD_NVRTC": nvrtc(), "TENFOLD_CACHE_DIR": str(tmp_path)}
+        environment = {**os.environ, "TENFOLD_NVRTC": NVRTC, "TENFOLD_CACHE_DIR": str(tmp_path)}
         return subprocess.run([TENFOLD, "check", *arguments], capture_output=True, text=True, timeout=600, env=environment)
 
     generous = check(1 << 20)
@@ -93,3 +81,36 @@ def test_a_limit_on_spills_decides_the_exit_code(models, tmp_path):
         pytest.skip("no kernel spills")
     strict = check(worst - 1)
     assert strict.returncode == 1 and f"spills {worst} bytes of registers, more than {worst - 1}" in strict.stdout
+
+
+@needs_nvrtc
+def test_an_archive_has_all_that_a_build_without_a_compiler_needs(models, tmp_path):
+    def run(*arguments, code=0, **environment):
+        result = subprocess.run([TENFOLD, *arguments, "--device", "cuda:h100", "--fp16", "--opt-level", "0"], capture_output=True, text=True, timeout=600,
+                                env={**os.environ, **environment})
+        assert result.returncode == code, result.stdout + result.stderr
+        return result.stdout
+
+    model, archive, absent = str(models / "mbv2.onnx"), str(tmp_path / "some.cubins"), str(tmp_path / "absent.so")
+    made = json.loads(run("cubins", model, "-o", archive, "--json", TENFOLD_NVRTC=NVRTC, TENFOLD_CACHE_DIR=str(tmp_path / "first")))
+    assert made["kernels"] == made["new"] == made["models"][0]["kernels"] > 5
+    assert made["file_bytes"] == pathlib.Path(archive).stat().st_size
+    # The same again: nothing is new.
+    again = json.loads(run("cubins", model, "-o", archive, "--json", TENFOLD_NVRTC=NVRTC, TENFOLD_CACHE_DIR=str(tmp_path / "first")))
+    assert again["kernels"] == made["kernels"] and again["new"] == 0
+
+    empty = str(tmp_path / "empty")  # a cache in which nothing is
+    found = run("check", model, "--code", TENFOLD_NVRTC=absent, TENFOLD_CACHE_DIR=empty, TENFOLD_CUBINS=archive)
+    assert f"{made['kernels']} kernels" in found and ": 0 without code" in found
+    lacking = run("check", model, "--code", code=1, TENFOLD_NVRTC=absent, TENFOLD_CACHE_DIR=empty, TENFOLD_CUBINS="")
+    assert "neither in tenfold_cuda.cubins nor in the cache: compiling CUDA kernels needs NVRTC" in lacking
+    # What another compiler left in the cache will do as well.
+    cached = run("check", model, "--code", TENFOLD_NVRTC=absent, TENFOLD_CACHE_DIR=str(tmp_path / "first"))
+    assert ": 0 without code" in cached
+    # A damaged archive is one warning, not an error.
+    content = bytearray(pathlib.Path(archive).read_bytes())
+    content[20] ^= 1
+    pathlib.Path(archive).write_bytes(content)
+    result = subprocess.run([TENFOLD, "check", model, "--code", "--device", "cuda:h100", "--fp16", "--opt-level", "0"], capture_output=True, text=True, timeout=600,
+                            env={**os.environ, "TENFOLD_NVRTC": absent, "TENFOLD_CACHE_DIR": str(tmp_path / "first"), "TENFOLD_CUBINS": archive})
+    assert result.returncode == 0 and result.stderr.count("warning: kernels compiled ahead of time are not used") == 1, result.stderr

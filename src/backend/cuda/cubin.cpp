@@ -1,13 +1,17 @@
 #include "backend/cuda/cubin.hpp"
 
 #include <array>
+#include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
 #include <filesystem>
 #include <future>
+#include <limits>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "base/atomic_file.hpp"
 #include "base/env.hpp"
@@ -32,7 +36,7 @@ struct Nvrtc {
   int (*log_size)(Program, std::size_t*) = nullptr;
   int (*log)(Program, char*) = nullptr;
   const char* (*error_string)(int) = nullptr;
-  std::string version_text;
+  int compiler = 0;  ///< 1000 major + 10 minor
 };
 
 Nvrtc open_nvrtc() {
@@ -69,7 +73,7 @@ Nvrtc open_nvrtc() {
   int major = 0;
   int minor = 0;
   nvrtc.version(&major, &minor);
-  nvrtc.version_text = fmt::format("{}.{}", major, minor);
+  nvrtc.compiler = 1000 * major + 10 * minor;
   return nvrtc;
 }
 
@@ -94,16 +98,63 @@ std::filesystem::path cache_folder() {
 }
 
 Hash128 key_of(const Source& source, int sm) {
-  // The compiler's version is part of the key; without a compiler, what any version made is welcome if it is here.
-  std::string key = source.text + '\n' + nvrtc().version_text;
+  std::string key = source.text;
   for (const std::string& option : compile_options(sm)) key += '\n' + option;
   return hash128(std::as_bytes(std::span(key)));
 }
 
-/// Empty: nothing is kept here.
-std::filesystem::path cache_path(const Hash128& key) {
-  const std::filesystem::path folder = cache_folder();
-  return folder.empty() ? folder : folder / (key.to_string() + ".cubin");
+/// Of a cached file: KEY-VERSION.cubin.
+std::string file_name(const Hash128& key, int compiler) {
+  return fmt::format("{}-{}.cubin", key.to_string(), compiler);
+}
+
+/// The newest compiler whose code this machine's driver runs: drivers take code of their own major version of CUDA and
+/// of older ones. Without a driver nothing runs, and any will do.
+int newest_compiler() {
+  try {
+    int version = 0;
+    check(driver().driver_version(&version), "asking for the driver's version");
+    return version / 1000 * 1000 + 999;
+  } catch (const Error&) {
+    return std::numeric_limits<int>::max();
+  }
+}
+
+/// The folder of the library or program that this code is in.
+std::filesystem::path own_folder() {
+  Dl_info info{};
+  static const char marker = 0;
+  if (dladdr(&marker, &info) == 0 || info.dli_fname == nullptr) return {};
+  std::error_code error;
+  const std::filesystem::path file = std::filesystem::canonical(info.dli_fname, error);
+  return error ? std::filesystem::path() : file.parent_path();
+}
+
+/// The archive of kernels compiled ahead of time; nullptr if there is none. One that cannot be used is warned of once.
+const CubinArchive* archive() {
+  constexpr std::string_view kFile = "tenfold_cuda.cubins";
+  std::filesystem::path path;
+  if (const auto named = read(kCubinsVariable)) {
+    path = *named;
+  } else {
+    static const std::filesystem::path folder = own_folder();
+    std::error_code error;
+    path = folder / kFile;
+    if (!std::filesystem::exists(path, error)) path = folder.parent_path() / "lib" / kFile;
+    if (!std::filesystem::exists(path, error)) return nullptr;
+  }
+  static std::mutex mutex;
+  static std::map<std::filesystem::path, std::optional<CubinArchive>> opened;
+  const std::lock_guard lock(mutex);
+  const auto [entry, is_new] = opened.try_emplace(path);
+  if (is_new) {
+    try {
+      entry->second = CubinArchive::open(path.string());
+    } catch (const Error& error) {
+      log(LogLevel::warning, "kernels compiled ahead of time are not used: {}", error.message());
+    }
+  }
+  return entry->second ? &*entry->second : nullptr;
 }
 
 /// The file: 16 bytes hash of the code, the code.
@@ -133,8 +184,31 @@ std::shared_ptr<const std::vector<std::byte>> read_cubin(const std::filesystem::
   }
 }
 
+/// What any compiler made that the driver runs, for machines that have none.
+std::shared_ptr<const std::vector<std::byte>> read_any_cubin(const std::filesystem::path& folder, const Hash128& key) {
+  static std::mutex mutex;
+  static std::map<std::filesystem::path, std::set<std::string>> listed;  // a process without a compiler adds nothing
+  const std::lock_guard lock(mutex);
+  const auto [entry, is_new] = listed.try_emplace(folder);
+  if (is_new) {
+    std::error_code error;
+    for (std::filesystem::directory_iterator file(folder, error), end; !error && file != end; file.increment(error)) {
+      entry->second.insert(file->path().filename().string());
+    }
+  }
+  const std::string prefix = key.to_string() + "-";
+  const int newest = newest_compiler();
+  for (auto name = entry->second.lower_bound(prefix); name != entry->second.end() && name->starts_with(prefix);
+       ++name) {
+    int compiler = 0;
+    std::from_chars(name->data() + prefix.size(), name->data() + name->size(), compiler);
+    if (compiler > newest || *name != file_name(key, compiler)) continue;
+    if (auto code = read_cubin(folder / *name)) return code;
+  }
+  return nullptr;
+}
+
 void write_cubin(const std::filesystem::path& path, const std::vector<std::byte>& code) {
-  if (path.empty()) return;
   std::error_code error;
   std::filesystem::create_directories(path.parent_path(), error);
   if (error) return;
@@ -177,10 +251,39 @@ class Memo {
     return future.get();
   }
 
+  /// nullptr: it is not made, or not yet.
+  Shared find(const Hash128& key) {
+    const std::lock_guard lock(mutex_);
+    const auto found = known_.find(key);
+    return found == known_.end() ? nullptr : value_of(found->second);
+  }
+  std::map<Hash128, Shared> all() {
+    const std::lock_guard lock(mutex_);
+    std::map<Hash128, Shared> made;
+    for (const auto& [key, future] : known_) {
+      if (Shared value = value_of(future)) made.emplace(key, std::move(value));
+    }
+    return made;
+  }
+
  private:
+  static Shared value_of(const std::shared_future<Shared>& future) {
+    if (future.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return nullptr;
+    try {
+      return future.get();
+    } catch (const Error&) {  // about to be forgotten
+      return nullptr;
+    }
+  }
+
   std::mutex mutex_;
   std::map<Hash128, std::shared_future<Shared>> known_;
 };
+
+Memo<Cubin>& compiled() {
+  static Memo<Cubin> instance;
+  return instance;
+}
 
 }  // namespace
 
@@ -207,28 +310,48 @@ Cubin compile_source(const Source& source, int sm) {
   require(result == 0, Code::internal, "a generated kernel does not compile: {}\n{}", api.error_string(result),
           cubin.log);
   must(api.cubin_size(program, &size), "asking for the code");
+  cubin.compiler = api.compiler;
   cubin.code.resize(size);
   must(api.cubin(program, reinterpret_cast<char*>(cubin.code.data())), "asking for the code");
   return cubin;
 }
 
 std::shared_ptr<const Cubin> compiled_cubin(const Source& source, int sm) {
-  static Memo<Cubin> compiled;
   const Hash128 key = key_of(source, sm);
-  return compiled.get(key, [&] {
+  return compiled().get(key, [&] {
     auto cubin = std::make_shared<const Cubin>(compile_source(source, sm));
-    write_cubin(cache_path(key), cubin->code);
+    const std::filesystem::path folder = cache_folder();
+    if (!folder.empty()) write_cubin(folder / file_name(key, cubin->compiler), cubin->code);
     return cubin;
   });
+}
+
+std::vector<KeyedCode> compiled_so_far() {
+  std::vector<KeyedCode> all;
+  for (const auto& [key, cubin] : compiled().all()) all.push_back({key, cubin->compiler, cubin->code});
+  return all;
 }
 
 std::shared_ptr<const std::vector<std::byte>> cached_cubin(const Source& source, int sm) {
   static Memo<std::vector<std::byte>> known;
   const Hash128 key = key_of(source, sm);
-  return known.get(key, [&] {
-    if (auto code = read_cubin(cache_path(key))) return code;
-    const std::shared_ptr<const Cubin> cubin = compiled_cubin(source, sm);
-    return std::shared_ptr<const std::vector<std::byte>>(cubin, &cubin->code);
+  return known.get(key, [&]() -> std::shared_ptr<const std::vector<std::byte>> {
+    if (const auto cubin = compiled().find(key)) return {cubin, &cubin->code};
+    if (const CubinArchive* made_before = archive()) {
+      if (auto found = made_before->find(key, newest_compiler())) {
+        return std::make_shared<const std::vector<std::byte>>(std::move(found->code));
+      }
+    }
+    const std::filesystem::path folder = cache_folder();
+    try {
+      if (auto code = folder.empty() ? nullptr : read_cubin(folder / file_name(key, nvrtc().compiler))) return code;
+      const std::shared_ptr<const Cubin> cubin = compiled_cubin(source, sm);
+      return {cubin, &cubin->code};
+    } catch (const Error& error) {
+      if (error.code() != Code::unsupported) throw;
+      if (auto code = folder.empty() ? nullptr : read_any_cubin(folder, key)) return code;
+      throw error.in_context("a kernel's code is neither in tenfold_cuda.cubins nor in the cache");
+    }
   });
 }
 

@@ -3,6 +3,7 @@
 #include <mutex>
 
 #include "backend/backend_library.hpp"
+#include "backend/cuda/cubin.hpp"
 #include "backend/cuda/cuda_backend.hpp"
 
 extern "C" __attribute__((visibility("default"))) const tenfold::Backend* tenfold_open_backend(
@@ -23,4 +24,19 @@ extern "C" __attribute__((visibility("default"))) const tenfold::Backend* tenfol
     failure = {Code::internal, error.what()};
   }
   return nullptr;
+}
+
+extern "C" __attribute__((visibility("default"))) bool tenfold_archive_code(const std::string& path,
+                                                                            tenfold::CodeArchiveSummary& summary,
+                                                                            tenfold::BackendFailure& failure) {
+  using namespace tenfold;
+  try {
+    summary = cuda::merge_into_archive(path, cuda::compiled_so_far());
+    return true;
+  } catch (const Error& error) {
+    failure = {error.code(), error.message()};
+  } catch (const std::exception& error) {
+    failure = {Code::internal, error.what()};
+  }
+  return false;
 }
