@@ -65,7 +65,8 @@ KernelExamination examine(const CheckCommand& command, ImportedModel& model, con
                    [](const ExaminedKernel& a, const ExaminedKernel& b) { return spill_bytes(a) > spill_bytes(b); });
   for (const ExaminedKernel& kernel : examination.kernels) {
     if (!kernel.problem.empty()) {
-      model.problems.push_back({kernel.node, Code::internal, fmt::format("{}: {}", name_of(kernel), kernel.problem)});
+      model.problems.push_back({kernel.node, command.kernels ? Code::internal : Code::unsupported,
+                                fmt::format("{}: {}", name_of(kernel), kernel.problem)});
     } else if (command.max_spill_bytes >= 0 && spill_bytes(kernel) > command.max_spill_bytes) {
       model.problems.push_back({kernel.node, Code::unsupported,
                                 fmt::format("{} spills {} bytes of registers, more than {}", name_of(kernel),

@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tools")]
 import random_models  # noqa: E402
 from find_nvrtc import find_nvrtc  # noqa: E402
+from test_cli import stub_driver  # noqa: E402
 
 TENFOLD = os.environ.get("TENFOLD", str(ROOT / "build/release/bin/tenfold"))
 
@@ -107,6 +108,10 @@ def test_an_archive_has_all_that_a_build_without_a_compiler_needs(models, tmp_pa
     # What another compiler left in the cache will do as well.
     cached = run("check", model, "--code", TENFOLD_NVRTC=absent, TENFOLD_CACHE_DIR=str(tmp_path / "first"))
     assert ": 0 without code" in cached
+    # Code that a driver does not run is not taken: here one of CUDA 12.4, and a compiler of CUDA 13.
+    if "libnvrtc.so.13" in NVRTC:
+        run("check", model, "--code", code=1, TENFOLD_NVRTC=absent, TENFOLD_CACHE_DIR=empty, TENFOLD_CUBINS=archive,
+            LD_LIBRARY_PATH=stub_driver(tmp_path)["LD_LIBRARY_PATH"])
     # A damaged archive is one warning, not an error.
     content = bytearray(pathlib.Path(archive).read_bytes())
     content[20] ^= 1

@@ -93,6 +93,7 @@ TEST(CubinArchive, CodeOfACompilerThatIsTooNewForTheDriverDoesNotCount) {
   const CubinArchive archive = CubinArchive::open(path);
   EXPECT_TRUE(archive.find(numbered(0).key, 13999).has_value());
   EXPECT_FALSE(archive.find(numbered(0).key, 12999).has_value());
+  EXPECT_EQ(archive.oldest_compiler(), 13050);
 }
 
 TEST(CubinArchive, MergingKeepsTheOldAndReplacesTheSame) {
@@ -112,6 +113,7 @@ TEST(CubinArchive, AnEmptyOneIsOne) {
   const std::string path = scratch_file("empty");
   EXPECT_EQ(merge_into_archive(path, {}).num_kernels, 0U);
   EXPECT_FALSE(CubinArchive::open(path).find(numbered(0).key, kAnyCompiler).has_value());
+  EXPECT_EQ(CubinArchive::open(path).oldest_compiler(), 0);
 }
 
 TEST(CubinArchive, OtherFilesAndVersionsAreRefusedWithAReason) {

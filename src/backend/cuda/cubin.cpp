@@ -150,6 +150,13 @@ const CubinArchive* archive() {
   if (is_new) {
     try {
       entry->second = CubinArchive::open(path.string());
+      const int oldest = entry->second->oldest_compiler();
+      if (oldest > newest_compiler()) {
+        log(LogLevel::warning,
+            "kernels compiled ahead of time are not used: {} was made by CUDA {}, the driver here runs code of CUDA {} "
+            "and older; update the driver, or make the file with an older NVRTC",
+            path.string(), oldest / 1000, newest_compiler() / 1000);
+      }
     } catch (const Error& error) {
       log(LogLevel::warning, "kernels compiled ahead of time are not used: {}", error.message());
     }
@@ -327,8 +334,10 @@ std::shared_ptr<const Cubin> compiled_cubin(const Source& source, int sm) {
 }
 
 std::vector<KeyedCode> compiled_so_far() {
+  const auto made = compiled().all();
   std::vector<KeyedCode> all;
-  for (const auto& [key, cubin] : compiled().all()) all.push_back({key, cubin->compiler, cubin->code});
+  all.reserve(made.size());
+  for (const auto& [key, cubin] : made) all.push_back({key, cubin->compiler, cubin->code});
   return all;
 }
 

@@ -119,6 +119,12 @@ CubinArchive::Entry CubinArchive::entry(std::size_t index) const {
           entry.bytes,          static_cast<int>(entry.compiler)};
 }
 
+int CubinArchive::oldest_compiler() const {
+  int oldest = count_ == 0 ? 0 : entry(0).compiler;
+  for (std::size_t i = 1; i < count_; ++i) oldest = std::min(oldest, entry(i).compiler);
+  return oldest;
+}
+
 std::optional<KeyedCode> CubinArchive::unpack(const Entry& entry) const {
   KeyedCode result{entry.key, entry.compiler, std::vector<std::byte>(static_cast<std::size_t>(entry.bytes))};
   const std::span<const std::byte> packed =

@@ -33,6 +33,8 @@ class CubinArchive {
   static CubinArchive parse(std::span<const std::byte> bytes, const std::string& name);
 
   std::size_t size() const { return count_; }
+  /// The oldest of the compilers; 0 for an empty archive.
+  int oldest_compiler() const;
   /// Compilers newer than `newest_compiler` do not count. nullopt: it is not here, or damaged, which is logged.
   std::optional<KeyedCode> find(const Hash128& key, int newest_compiler) const;
 
