@@ -43,7 +43,7 @@ demo-text:  ## compare sentences by meaning
 
 CUBINS := $(BUILD)/lib/tenfold_cuda.cubins
 CUBIN_MODELS := $(addprefix build/random/,$(addsuffix .onnx,resnet50 mbv2 mbv3 minilm bertbase yolov8n))
-cubins:  ## GPU kernels of well-known models compiled ahead of time, for machines without NVRTC; needs no GPU; half an hour
+cubins:  ## GPU kernels of well-known models compiled ahead of time, for machines without NVRTC; needs no GPU; a quarter of an hour
 	./tools/setup.sh --cubins
 	$(COMPILE) tenfold_cuda
 	nvrtc=$$($(PYTHON) tools/find_nvrtc.py) && for device in h100 a100 l4; do for precision in "--fp16" ""; do \
