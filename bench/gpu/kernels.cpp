@@ -322,9 +322,9 @@ class Bench {
       theirs = prepare(library_layer);
       library = library_candidates(theirs, is_conv, bare_refusals);
     }
-    if (ours.empty() || library.empty()) {
-      std::printf("| %s | %d | | | | %s%s |\n", layer.name.c_str(), layer.count, our_refusals.c_str(),
-                  refusals.c_str());
+    if (ours.empty()) throw Error(Code::internal, fmt::format("{}: no kernel of ours: {}", layer.name, our_refusals));
+    if (library.empty()) {
+      std::fprintf(stderr, "%s: no kernel of a library: %s\n", layer.name.c_str(), refusals.c_str());
       return;
     }
     Timed our_best = time_all(layer, prepared, std::move(ours)).front();

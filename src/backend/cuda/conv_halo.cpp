@@ -65,10 +65,10 @@ tenfold_halo(const __grid_constant__ TensorMap map_x, const __grid_constant__ Te
   barrier_wait(barriers, 0);
   u32 buffer = 0, parity = 0;
   for (int tile = first_tile; tile < tiles; tile += step) {
-    // Opaque to the compiler, which would compute the descriptors of all positions ahead of the loop: they are more than
-    // there are registers for.
     u32 stage = stages + buffer * halo.stage_bytes, filters = weights;
-    asm volatile("" : "+r"(stage), "+r"(filters));
+    // The compiler computes the descriptors of all positions ahead of the loop. Of long rows they are more than there are
+    // registers for, so it shall not know the address; of short ones (8-bit pixels of 64 channels) that saves 5 %.
+    if (kRow > 64) asm volatile("" : "+r"(stage), "+r"(filters));
     Mma::Value sums[kBlocksM][kColumns / 2];
     barrier_wait(full + 8 * buffer, parity);
     wgmma_fence();

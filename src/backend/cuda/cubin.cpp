@@ -304,7 +304,10 @@ Cubin compile_source(const Source& source, int sm) {
   Program program = nullptr;
   must(api.create(&program, source.text.c_str(), "tenfold.cu", 0, nullptr, nullptr), "creating a program");
   const std::unique_ptr<Program, void (*)(Program*)> owner(&program, [](Program* p) { nvrtc().destroy(p); });
-  const std::vector<std::string> options = compile_options(sm);
+  std::vector<std::string> options = compile_options(sm);
+  constexpr int kFirstWithCache = 12090;
+  // Its own cache, of 12.9 and later, gives code without a log; ours stands in front.
+  if (api.compiler >= kFirstWithCache) options.emplace_back("--no-cache");
   std::vector<const char*> texts;
   for (const std::string& option : options) texts.push_back(option.c_str());
   const int result = api.compile(program, static_cast<int>(texts.size()), texts.data());
