@@ -4,9 +4,6 @@
 // float whose operators and functions use the special-function unit:
 //   exp(x) = ex2(x log2 e); 1/x and division by approximate reciprocal (2 units in the last place); tanh.approx (2^-11)
 //   erf by Abramowitz and Stegun 7.1.26, absolute error 1.5e-7
-//   silu(x) = x/2 (1 + tanh(x/2)) and gelu(x) = x/2 (1 + tanh(u(x))): one special function instead of two, which is
-//   what finishing a product waits for. On an H100 tanh.approx is off by 8e-6 at most, silu by 1e-5. For gelu u(x) =
-//   x (0.79751 + 0.037006 x^2 - 0.00035159 x^4), a fit to atanh(erf(x / sqrt(2))), adds 2.5e-5.
 #include "backend/cuda/pointwise_text.hpp"
 
 #include <array>
@@ -191,20 +188,6 @@ TF_FN fast softplus(fast a) { return fast(maximum(a.v, 0.0f) + lg2(1.0f + ex2(fa
 }  // namespace math
 )";
 
-/// In the place of the formulas, see the head of this file. x^2 is held at 49, where u(x) has long become 1 to tanh.
-constexpr std::string_view kFastActivations =
-    R"(template <> TF_METHOD fast code_silu<fast>(fast a, fast, fast, float) {
-  float half = 0.5f * a.v;
-  return fast(half + half * tanh_approx(half));
-}
-template <> TF_METHOD fast code_gelu<fast>(fast a, fast, fast, float) {
-  float half = 0.5f * a.v;
-  float square = minimum(a.v * a.v, 49.0f);
-  float u = a.v * (0x1.9852eap-1f + square * (0x1.2f2732p-5f - 0x1.70abeap-12f * square));
-  return fast(half + half * tanh_approx(u));
-}
-)";
-
 struct CodeText {
   std::string_view name;
   std::string_view formula;
@@ -221,7 +204,6 @@ std::string make_prelude() {
     text += fmt::format("template <typename T> TF_FN T code_{}(T a, T b, T c, float k) {{ return {}; }}\n", code.name,
                         code.formula);
   }
-  text += kFastActivations;
   text += "}  // namespace tf\n";
   return text;
 }
