@@ -34,6 +34,8 @@ def main():
               f"{shown} | {t['eager'] / t['tenfold']:.2f} | "
               f"{over} | {floor or '-'} | {e['tenfold']:.1e} | "
               f"{e['pytorch_fp16']:.1e} | {r['seconds']['build_s']:.0f} |")
+    if data.get("note"):
+        print(f"\n{data['note']}")
     for r in data["results"]:
         groups = {}
         for s in r.get("steps", []):
