@@ -504,7 +504,7 @@ class Bench {
       set.workspace =
           backend_->allocate(std::max<std::size_t>(1, set.kernel->workspace_bytes(set.inputs, set.outputs)));
     }
-    const auto launch = [&](Operands& set) {
+    const auto run = [&](Operands& set) {
       Launch launch;
       launch.inputs = set.inputs;
       launch.outputs = set.outputs;
@@ -512,12 +512,12 @@ class Bench {
       launch.stream = stream_.get();
       set.kernel->run(launch);
     };
-    launch(sets[0]);
+    run(sets[0]);
     stream_->synchronize();
     verdict = check(layer, problem, tensors, sets[0]);
     constexpr int kLaunches = 24, kRepeats = 7;
     const auto graph = backend_->capture(*stream_, [&] {
-      for (int i = 0; i < kLaunches; ++i) launch(sets[static_cast<std::size_t>(i % num_sets)]);
+      for (int i = 0; i < kLaunches; ++i) run(sets[static_cast<std::size_t>(i % num_sets)]);
     });
     graph->replay_timed(*stream_);
     std::vector<double> times;
@@ -548,29 +548,29 @@ class Bench {
       const std::int64_t n = layer.output.back(), column = index % n, row = index / n;
       PointwiseProgram program;
       std::size_t first = 0;
-      if (const auto* op = op_cast<Conv>(problem.op)) {
+      if (const auto* conv = op_cast<Conv>(problem.op)) {
         const Shape& x = layer.inputs[0];
         const Shape& w = layer.inputs[1];
         const std::int64_t q = row % layer.output[2], p = row / layer.output[2] % layer.output[1],
                            image = row / layer.output[2] / layer.output[1];
         for (std::int64_t r = 0; r < w[2]; ++r) {
           for (std::int64_t s = 0; s < w[3]; ++s) {
-            const std::int64_t h = p * op->window().strides[0] - op->window().pads[0] + r,
-                               v = q * op->window().strides[1] - op->window().pads[1] + s;
+            const std::int64_t h = p * conv->window().strides[0] - conv->window().pads[0] + r,
+                               v = q * conv->window().strides[1] - conv->window().pads[1] + s;
             if (h < 0 || h >= x[1] || v < 0 || v >= x[2]) continue;
-            const std::int64_t first_channel = column / (n / op->group()) * w[1];
+            const std::int64_t first_channel = column / (n / conv->group()) * w[1];
             for (std::int64_t c = 0; c < w[1]; ++c)
               wanted += at(0, ((image * x[1] + h) * x[2] + v) * x[3] + first_channel + c) *
                         at(1, ((column * w[1] + c) * w[2] + r) * w[3] + s);
           }
         }
         wanted += at(2, column);
-        program = op->epilogue().program;
+        program = conv->epilogue().program;
         first = 3;
-      } else if (const auto* op = op_cast<MatMul>(problem.op)) {
+      } else if (const auto* matmul = op_cast<MatMul>(problem.op)) {
         const std::int64_t depth = layer.inputs[0].back();
         for (std::int64_t k = 0; k < depth; ++k) wanted += at(0, row * depth + k) * at(1, k * n + column);
-        program = op->epilogue().program;
+        program = matmul->epilogue().program;
         first = 2;
       } else {
         return sampled_attention(layer, tensors, y);
