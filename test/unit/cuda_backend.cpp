@@ -10,20 +10,12 @@
 #include "build/builder.hpp"
 #include "engine/engine_file.hpp"
 #include "ops/registry.hpp"
+#include "support/failure.hpp"
 
 namespace tenfold {
 namespace {
 
-template <typename F>
-std::string failure(Code code, F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.message();
-    return error.message();
-  }
-  return "no failure";
-}
+using test::failure;
 
 TEST(CudaBackend, DevicesAreNamedAndUnknownOnesRefused) {
   EXPECT_EQ(&find_backend("cpu"), &cpu_backend());

@@ -11,22 +11,13 @@
 #include "backend/cuda/vendor_library.hpp"
 #include "kernel_case.hpp"
 #include "ops/pointwise_form.hpp"
+#include "support/failure.hpp"
 
 namespace tenfold::cuda {
 namespace {
 
 using Kind = EpilogueSpec::Kind;
-
-template <typename F>
-std::string failure(Code code, F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.message();
-    return error.message();
-  }
-  return "no failure";
-}
+using test::failure;
 
 /// "" if the library is here, else why not.
 std::string why_missing(VendorLibrary library) {

@@ -9,6 +9,7 @@
 
 #include "ops/interpreter.hpp"
 #include "ops/registry.hpp"
+#include "support/failure.hpp"
 
 namespace tenfold::ops_case {
 
@@ -77,17 +78,7 @@ inline std::string inferred(std::string_view text) {
   return describe_value(graph, graph.outputs().at(0));
 }
 
-/// The message, after a check of the code.
-template <typename F>
-std::string failure(Code code, F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.message();
-    return error.message();
-  }
-  return "no failure";
-}
+using test::failure;
 
 /// A model's node over a graph of its own.
 class ModelNode : public ImportNode {

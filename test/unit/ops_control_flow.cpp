@@ -16,15 +16,7 @@ Tensor floats(Shape shape, std::vector<float> values) {
 Tensor flag(bool value) { return Tensor::from<bool>(DType::boolean, {}, std::span<const bool>(&value, 1)); }
 Tensor integer(std::int64_t value) { return Tensor::of_int64({}, std::span(&value, 1)); }
 
-std::string failure_of(const std::function<void()>& f, Code code) {
-  try {
-    f();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.message();
-    return error.message();
-  }
-  return "no failure";
-}
+using test::failure;
 
 std::string output_type(const Graph& graph, std::size_t index = 0) {
   return to_string(graph.value(graph.outputs()[index]).type);
@@ -56,16 +48,14 @@ TEST(If, BranchesOfDifferentSizesGiveABoundedSymbol) {
 }
 
 TEST(If, BranchesOfDifferentRankAreRefusedWithAFix) {
-  const std::string message = failure_of(
-      [] {
-        parse_graph(R"(graph g(%c: bool[], %x: float32[n, 2], %z: float32[3]) {
+  const std::string message = failure(Code::invalid_argument, [] {
+    parse_graph(R"(graph g(%c: bool[], %x: float32[n, 2], %z: float32[3]) {
           %y = If(%c, %x, %z)
             graph then(%a: float32[n, 2], %b: float32[3]) { return %a }
             graph else(%a: float32[n, 2], %b: float32[3]) { return %b }
           return %y
         })");
-      },
-      Code::invalid_argument);  // the text reader's code
+  });  // the text reader's code
   EXPECT_NE(message.find("give the input a fixed shape"), std::string::npos) << message;
 }
 
@@ -107,7 +97,7 @@ TEST(If, SqueezingAnAxisOfSizeOneIsCheckedWhenItRuns) {
   const std::vector<Tensor> one{floats({2, 1}, {3, 4})};
   EXPECT_EQ(interpret(node.graph(), one)[0].to_double(), (std::vector<double>{3, 4}));
   const std::vector<Tensor> two{floats({2, 2}, {3, 4, 5, 6})};
-  EXPECT_NE(failure_of([&] { interpret(node.graph(), two); }, Code::invalid_argument).find("with a size of 2"),
+  EXPECT_NE(failure(Code::invalid_argument, [&] { interpret(node.graph(), two); }).find("with a size of 2"),
             std::string::npos);
 }
 
@@ -118,7 +108,7 @@ TEST(If, AnyOtherConditionOnASqueezeIsRefused) {
   const ValueId size = node.add(make_op("Gather"), {sizes, node.constant(integer(1))}, 1, {});
   node.with_condition(node.add(make_op("Equal"), {size, node.constant(integer(2))}, 1, {}));
   node.captures = {x};
-  EXPECT_NE(failure_of([&] { node.import(); }, Code::unsupported).find("fixed shape"), std::string::npos);
+  EXPECT_NE(failure(Code::unsupported, [&] { node.import(); }).find("fixed shape"), std::string::npos);
 }
 
 // Doubles x as often as the trip count says; collects the values on the way.
@@ -209,7 +199,7 @@ TEST(Loop, EndlessLoopsStopAtTheLimit) {
   })");
   const std::vector<Tensor> inputs{floats({}, {2})};
   const InterpretOptions options{.max_iterations = 100};
-  EXPECT_NE(failure_of([&] { interpret(graph, inputs, options); }, Code::invalid_model).find("100 iterations"),
+  EXPECT_NE(failure(Code::invalid_model, [&] { interpret(graph, inputs, options); }).find("100 iterations"),
             std::string::npos);
 }
 
@@ -233,14 +223,14 @@ TEST(Scan, SumsAlongAnAxisInBothDirections) {
 TEST(Interpreter, AnInputOfAnotherShapeIsRefusedByName) {
   const Graph graph = parse_graph("graph g(%x: float32[n, n]) { %y = Neg(%x) return %y }");
   const std::vector<Tensor> inputs{floats({2, 3}, {1, 2, 3, 4, 5, 6})};
-  EXPECT_NE(failure_of([&] { interpret(graph, inputs); }, Code::invalid_argument).find("input 'x'"), std::string::npos);
+  EXPECT_NE(failure(Code::invalid_argument, [&] { interpret(graph, inputs); }).find("input 'x'"), std::string::npos);
 }
 
 TEST(Interpreter, ATensorBeyondTheLimitIsRefusedBeforeItIsMade) {
   const Graph graph = parse_graph("graph g(%x: float32[n, 1], %y: float32[1, m]) { %z = Add(%x, %y) return %z }");
   const std::vector<Tensor> inputs{Tensor(DType::float32, {1000, 1}), Tensor(DType::float32, {1, 1000})};
   const InterpretOptions options{.max_tensor_bytes = 1'000'000};
-  failure_of([&] { interpret(graph, inputs, options); }, Code::out_of_memory);
+  failure(Code::out_of_memory, [&] { interpret(graph, inputs, options); });
 }
 
 TEST(Interpreter, SizesThatSymbolsLeftOpenAreChecked) {
@@ -250,7 +240,7 @@ TEST(Interpreter, SizesThatSymbolsLeftOpenAreChecked) {
     return %y
   })");
   const std::vector<Tensor> inputs{Tensor(DType::float32, {1, 4, 4, 4})};
-  EXPECT_NE(failure_of([&] { interpret(graph, inputs); }, Code::invalid_model).find("expect 3 input channels, got 4"),
+  EXPECT_NE(failure(Code::invalid_model, [&] { interpret(graph, inputs); }).find("expect 3 input channels, got 4"),
             std::string::npos);
 }
 

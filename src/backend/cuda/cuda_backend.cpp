@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
-#include <thread>
 
 #include "backend/cuda/cubin.hpp"
 #include "backend/cuda/ptxas_log.hpp"
 #include "backend/cuda/vendor_library.hpp"
+#include "base/all_cores.hpp"
 #include "base/hash.hpp"
 #include "base/log.hpp"
 
@@ -336,21 +336,12 @@ class CudaBackend final : public Backend {
     }
     std::vector<const Source*> work;
     for (const auto& [hash, source] : sources) work.push_back(&source);
-    std::atomic<std::size_t> next = 0;
-    const auto compile = [&] {
-      for (std::size_t i = next++; i < work.size(); i = next++) {
-        try {
-          cached_cubin(*work[i], traits_.sm);
-        } catch (const Error&) {  // NOLINT(bugprone-empty-catch): make_kernel meets it again and says where
-        }
+    run_on_all_cores(work.size(), [&](std::size_t i) {
+      try {
+        cached_cubin(*work[i], traits_.sm);
+      } catch (const Error&) {  // NOLINT(bugprone-empty-catch): make_kernel meets it again and says where
       }
-    };
-    const std::size_t num_threads =
-        std::min<std::size_t>(work.size(), std::max(1U, std::thread::hardware_concurrency()));
-    std::vector<std::thread> threads;
-    for (std::size_t i = 1; i < num_threads; ++i) threads.emplace_back(compile);
-    compile();
-    for (std::thread& thread : threads) thread.join();
+    });
   }
   std::unique_ptr<Kernel> make_kernel(const KernelSpec& spec) const override {
     need_device();
