@@ -161,7 +161,12 @@ CodeArchiveSummary merge_into_archive(const std::string& path, std::span<const K
   };
   std::map<Hash128, Content> contents;  // in the table's order
   std::optional<CubinArchive> old;
-  if (std::filesystem::exists(path)) old = CubinArchive::open(path);
+  try {
+    if (std::filesystem::exists(path)) old = CubinArchive::open(path);
+  } catch (const Error& error) {
+    throw Error(error.code(),
+                error.message() + "; nothing was changed: name another file to write, or delete this one");
+  }
   for (std::size_t i = 0; old && i < old->size(); ++i) {
     const CubinArchive::Entry entry = old->entry(i);
     if (!old->unpack(entry)) continue;  // damaged
