@@ -258,27 +258,40 @@ inline std::string difference(const Tensor& got, const Tensor& wanted, const Tol
   return "";
 }
 
+/// The kernel of a candidate, over `packed`, which must outlive it.
+inline std::unique_ptr<Kernel> make_kernel(const Problem& problem, const Candidate& candidate, PackedWeights& packed) {
+  packed = cpu_backend().pack(problem, candidate);
+  KernelSpec spec{problem.op, candidate.tactic, candidate.parameters, problem.inputs, problem.outputs, {}};
+  for (const auto& blob : packed.blobs) spec.weights.emplace_back(blob);
+  return cpu_backend().make_kernel(spec);
+}
+
+/// What the first candidate of `tactic` that does not refuse gives; empty if all do.
+inline std::vector<Tensor> run_tactic(const KernelCase& c, const std::string& tactic) {
+  const PreparedCase prepared = prepare(c);
+  for (const Candidate& candidate : cpu_backend().candidates(prepared.problem)) {
+    if (candidate.tactic != tactic || !candidate.refusal.empty()) continue;
+    PackedWeights packed;
+    const auto kernel = make_kernel(prepared.problem, candidate, packed);
+    return run_kernel(prepared, *kernel, packed.consumed_inputs, {});
+  }
+  return {};
+}
+
 /// Runs all candidates of `tactic` (or the one that fits `parameters`) and checks: equal to the reference within the
 /// tolerance, with pitched operands too where the kernel says it can; bit-identical for 1, 2 and 3 threads and in
 /// place; nothing written outside. Returns how many candidates ran.
 inline int check_tactic(const KernelCase& c, const std::string& tactic, const Tolerance& tolerance) {
   if (cpu::tier() == cpu::Tier::none) return 1;
   const PreparedCase prepared = prepare(c);
-  const Backend& backend = cpu_backend();
   const Problem& problem = prepared.problem;
-  const auto make = [&](const Candidate& candidate, PackedWeights& packed) {
-    packed = backend.pack(problem, candidate);
-    KernelSpec spec{problem.op, candidate.tactic, candidate.parameters, problem.inputs, problem.outputs, {}};
-    for (const auto& blob : packed.blobs) spec.weights.emplace_back(blob);
-    return backend.make_kernel(spec);
-  };
   PackedWeights nothing;
   Candidate reference;
   reference.tactic = "reference";
-  const auto wanted = run_kernel(prepared, *make(reference, nothing), {}, {});
+  const auto wanted = run_kernel(prepared, *make_kernel(problem, reference, nothing), {}, {});
 
   int ran = 0;
-  for (const Candidate& candidate : backend.candidates(problem)) {
+  for (const Candidate& candidate : cpu_backend().candidates(problem)) {
     if (candidate.tactic != tactic) continue;
     if (!candidate.refusal.empty()) {
       ADD_FAILURE() << c.op << ": " << tactic << " refuses: " << candidate.refusal;
@@ -286,7 +299,7 @@ inline int check_tactic(const KernelCase& c, const std::string& tactic, const To
     }
     ++ran;
     PackedWeights packed;
-    const auto kernel = make(candidate, packed);
+    const auto kernel = make_kernel(problem, candidate, packed);
     // Weights must lie 64-byte aligned, as in an engine.
     std::vector<Tensor> first;
     std::vector<RunOptions> variants = {{.num_threads = 1}, {.num_threads = 2}, {.num_threads = 3}};

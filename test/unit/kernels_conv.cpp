@@ -299,6 +299,20 @@ TEST(WinogradConv, StrictArithmeticIsHonoured) {
   }
 }
 
+TEST(StrassenConv, PixelsAgreeWithTheReference) {
+  Layer layer{.batch = 2, .image = {7, 9}, .in = 160, .out = 96, .kernel = {1, 1}, .pads = {0, 0, 0, 0}};
+  check(layer, "conv.strassen", 3);
+  layer.program = "add 0 1; relu 2";
+  layer.operands = {{2, 7, 9, 96}};
+  check(layer, "conv.strassen", 3);
+  layer.program = "silu 0";
+  layer.operands = {};
+  layer.bias = false;
+  check(layer, "conv.strassen", 3);
+  layer.kernel = {3, 3};
+  EXPECT_EQ(refusal_of(conv_case(layer), "conv.strassen"), "the window is more than one pixel at stride 1");
+}
+
 struct TransposedLayer {
   Layer layer;
   std::vector<std::int64_t> output_padding;

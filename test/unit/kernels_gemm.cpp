@@ -86,6 +86,98 @@ TEST(PackedGemm, ResidualSurvivesSeveralDepthBlocks) {
       "gemm.packed", tolerance_for(1500));
 }
 
+/// Three times what bounds the plain product, see kernels/strassen.hpp.
+Tolerance strassen_tolerance_for(std::int64_t depth) {
+  const Tolerance plain = tolerance_for(depth);
+  return {3 * plain.absolute, 3 * plain.relative};
+}
+
+TEST(StrassenGemm, OddSizesAgreeWithTheReference) {
+  // Halves of odd rows, halves of the depth that are no whole vectors, several blocks of rows and of the depth, and
+  // panels narrower than a tile.
+  for (const Sizes& s : std::vector<Sizes>{{24, 96, 128},
+                                           {25, 96, 130},
+                                           {27, 160, 142},
+                                           {49, 320, 160},
+                                           {101, 128, 384},
+                                           {300, 224, 256},
+                                           {64, 96, 1550}}) {
+    check_tactic({"MatMul", {}, {floats({1, s.m, s.k}, 1), floats({s.k, s.n}, 2)}, {false, true}}, "gemm.strassen",
+                 strassen_tolerance_for(s.k));
+  }
+  const Attributes trans_b{{"trans_b", std::int64_t{1}}};
+  check_tactic({"MatMul", trans_b, {floats({3, 5, 7, 200}, 1), floats({96, 200}, 2)}, {false, true}}, "gemm.strassen",
+               strassen_tolerance_for(200));
+}
+
+TEST(StrassenGemm, EpiloguesBroadcastLikeNumPy) {
+  struct Case {
+    std::string program;
+    std::vector<Shape> operands;
+  };
+  for (const Case& c : std::vector<Case>{{"add 0 1", {{96}}},
+                                         {"add 0 1; relu 2", {{2, 27, 96}}},
+                                         {"add 1 0; add 3 2; hard_swish 4", {{96}, {2, 27, 96}}},
+                                         {"prelu 0 1", {{96}}},
+                                         {"add 0 1; gelu 2", {{96}}},
+                                         {"mul 0 1", {{2, 27, 1}}}}) {
+    SCOPED_TRACE(c.program);
+    for (const std::int64_t depth : {128, 1300}) {
+      KernelCase strassen{"MatMul",
+                          with_epilogue(c.program, static_cast<int>(c.operands.size()) + 1),
+                          {floats({2, 27, depth}, 1), floats({depth, 96}, 2)},
+                          {false, true}};
+      for (std::size_t i = 0; i < c.operands.size(); ++i) {
+        strassen.inputs.push_back(floats(c.operands[i], 3 + static_cast<std::uint32_t>(i)));
+      }
+      // A result of the program may grow by a factor of 2 and a sum's error with it.
+      const Tolerance once = strassen_tolerance_for(depth);
+      check_tactic(strassen, "gemm.strassen", {2 * once.absolute, once.relative});
+    }
+  }
+}
+
+TEST(StrassenGemm, SamplesDoNotTouchEachOther) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP();
+  // An infinity spoils its own sample only, whichever rows it is paired with there.
+  constexpr std::size_t kRows = 40, kDepth = 128, kColumns = 96;
+  const Tensor clean = floats({3, kRows, kDepth}, 1), b = floats({kDepth, kColumns}, 2);
+  Tensor spoiled = floats({3, kRows, kDepth}, 1);
+  spoiled.as_mutable<float>()[kRows * kDepth + 7] = std::numeric_limits<float>::infinity();
+  const auto wanted = run_tactic({"MatMul", {}, {clean, b}, {false, true}}, "gemm.strassen");
+  const auto got = run_tactic({"MatMul", {}, {spoiled, b}, {false, true}}, "gemm.strassen");
+  ASSERT_EQ(got.size(), 1U);
+  for (std::size_t i = 0; i < 3 * kRows * kColumns; ++i) {
+    const float x = got[0].as<float>()[i], y = wanted[0].as<float>()[i];
+    if (i / (kRows * kColumns) == 1) {
+      EXPECT_TRUE(i / kColumns != kRows || !std::isfinite(x)) << i;
+    } else {
+      ASSERT_EQ(x, y) << i;
+    }
+  }
+}
+
+TEST(StrassenGemm, WhatItCannotOrMayNotDoIsRefused) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP();
+  const auto product = [](std::int64_t depth, std::int64_t columns) {
+    return KernelCase{"MatMul", {}, {floats({1, 40, depth}, 1), floats({depth, columns}, 2)}, {false, true}};
+  };
+  EXPECT_EQ(refusal_of(product(129, 96), "gemm.strassen"), "a depth of 129 has no halves");
+  EXPECT_NE(refusal_of(product(128, 100), "gemm.strassen").find("not whole vectors"), std::string::npos);
+  EXPECT_NE(refusal_of(product(64, 96), "gemm.strassen").find("too small"), std::string::npos);
+  const KernelCase rows_are_samples{"MatMul", {}, {floats({40, 128}, 1), floats({128, 96}, 2)}, {false, true}};
+  EXPECT_NE(refusal_of(rows_are_samples, "gemm.strassen").find("too small"), std::string::npos);
+  PreparedCase prepared = prepare(product(128, 96));
+  prepared.problem.strict = true;
+  int found = 0;
+  for (const Candidate& candidate : cpu_backend().candidates(prepared.problem)) {
+    if (candidate.tactic != "gemm.strassen") continue;
+    EXPECT_EQ(candidate.refusal, "strict arithmetic was asked for");
+    ++found;
+  }
+  EXPECT_EQ(found, 1);
+}
+
 TEST(BatchedGemm, OddSizesAndTransposesAgreeWithTheReference) {
   for (const Sizes& s : kSizes) {
     for (const int trans_a : {0, 1}) {

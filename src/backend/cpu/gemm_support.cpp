@@ -68,6 +68,41 @@ std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t column
   return tilings;
 }
 
+std::optional<std::string> refuses_strassen(std::int64_t depth, std::int64_t columns) {
+  if (depth % 2 != 0) return fmt::format("a depth of {} has no halves", depth);
+  const std::int64_t width = vector_floats(tier());
+  if (columns % (2 * width) != 0)
+    return fmt::format("halves of {} columns are not whole vectors of {}", columns, width);
+  return std::nullopt;
+}
+
+std::optional<std::string> strassen_gains_nothing(std::int64_t rows, std::int64_t depth, std::int64_t columns) {
+  if (auto refusal = refuses_strassen(depth, columns)) return refusal;
+  constexpr std::int64_t kFewestRows = 24, kShallowest = 128, kNarrowest = 96;
+  if (rows < kFewestRows || depth < kShallowest || columns < kNarrowest) {
+    return fmt::format("{} x {} x {} is too small: sums would take more time than an eighth of the products", rows,
+                       depth, columns);
+  }
+  return std::nullopt;
+}
+
+GemmTiling strassen_tiling_from(std::span<const std::int64_t> parameters) {
+  const GemmTiling tiling = tiling_from(parameters);
+  require(tiling.depth_block % 2 == 0 && tiling.depth_block <= kMaxStrassenDepthBlock, Code::incompatible_engine,
+          "a block of {} numbers has no halves, or is deeper than {}", tiling.depth_block, kMaxStrassenDepthBlock);
+  return tiling;
+}
+
+std::vector<GemmTiling> strassen_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth) {
+  // As deep as the plain product's register tiles like it, twice: the sums of a block stay in the second-level cache.
+  return promising_tilings(rows, columns / 2, depth, {{768, 96}, {512, 144}, {1024, 64}});
+}
+
+double strassen_share(std::int64_t depth, std::int64_t columns) {
+  // Seven eighths of the products; a sum of A for each product it serves, and a result's products stored and read.
+  return 0.875 + 6 / static_cast<double>(columns) + 16 / static_cast<double>(depth);
+}
+
 const float* packed_floats(const KernelSpec& spec, std::size_t index, std::int64_t floats) {
   require(index < spec.weights.size() && floats >= 0 &&
               spec.weights[index].size() == static_cast<std::size_t>(floats) * sizeof(float),

@@ -1,14 +1,18 @@
 // What the tactics built on the packed matrix product share: tilings, packed panels, checks, estimates.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <initializer_list>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "backend/cpu/cpu_tactic.hpp"
 #include "backend/cpu/kernels/gemm.hpp"
+#include "backend/cpu/kernels/strassen.hpp"
 
 namespace tenfold::cpu {
 
@@ -57,6 +61,45 @@ std::vector<std::byte> pack_panels(std::int64_t depth, std::int64_t columns, int
   }
   return bytes;
 }
+/// Why a product of these sizes cannot be cut into quarters, see kernels/strassen.hpp; nullopt if it can.
+std::optional<std::string> refuses_strassen(std::int64_t depth, std::int64_t columns);
+/// The same, or why it would not pay; `rows`: of a sample.
+std::optional<std::string> strassen_gains_nothing(std::int64_t rows, std::int64_t depth, std::int64_t columns);
+/// A tiling of Strassen's algorithm; throws Error(incompatible_engine) like tiling_from.
+GemmTiling strassen_tiling_from(std::span<const std::int64_t> parameters);
+/// Tilings worth timing.
+std::vector<GemmTiling> strassen_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth);
+/// What its time is of that of the plain product, roughly.
+double strassen_share(std::int64_t depth, std::int64_t columns);
+constexpr std::int64_t strassen_floats(std::int64_t depth, std::int64_t columns) {
+  return kStrassenProducts * (depth / 2) * (columns / 2);
+}
+/// Packs B[k][n], given as value(k, n): the right-hand sides of the seven products, see StrassenKernels. Requires that
+/// refuses_strassen found nothing.
+template <typename Value>
+std::vector<std::byte> pack_strassen(std::int64_t depth, std::int64_t columns, const GemmTiling& tiling,
+                                     const Value& value) {
+  const std::int64_t width = std::int64_t{tiling.tile_vectors} * vector_floats(tier());
+  const std::int64_t right = columns / 2;
+  std::vector<std::byte> bytes(static_cast<std::size_t>(strassen_floats(depth, columns)) * sizeof(float));
+  std::byte* out = bytes.data();
+  for (std::int64_t block = 0; block < depth; block += tiling.depth_block) {
+    const std::int64_t half = std::min(tiling.depth_block, depth - block) / 2;
+    for (std::int64_t n = 0; n < right; n += width) {
+      for (int product = 0; product < kStrassenProducts; ++product) {
+        for (std::int64_t k = block; k < block + half; ++k) {
+          for (std::int64_t j = n; j < std::min(n + width, right); ++j, out += sizeof(float)) {
+            const float b11 = value(k, j), b12 = value(k, right + j);
+            const float b21 = value(k + half, j), b22 = value(k + half, right + j);
+            const float terms[kStrassenProducts] = {b11 + b22, b11, b12 - b22, b21 - b11, b22, b11 + b12, b21 + b22};
+            std::memcpy(out, &terms[product], sizeof(float));
+          }
+        }
+      }
+    }
+  }
+  return bytes;
+}
 /// Products with few columns as dot products, see GemmArgs::dots. Candidate parameters: [row_block].
 GemmTiling dot_tiling_from(std::span<const std::int64_t> parameters);
 /// What one column's panel holds of a tap.
@@ -80,6 +123,13 @@ void pack_dots(std::int64_t taps, std::int64_t depth, std::int64_t columns, cons
 
 /// Throws Error(incompatible_engine) unless weights[index] has exactly `floats` floats; returns them.
 const float* packed_floats(const KernelSpec& spec, std::size_t index, std::int64_t floats);
+
+/// Rows of a matrix of these dims, but for its last axis, that belong to one sample: the first axis counts samples.
+inline std::int64_t sample_rows(std::span<const std::int64_t> dims) {
+  std::int64_t n = 1;
+  for (std::size_t i = 1; i + 1 < dims.size(); ++i) n *= dims[i];
+  return n;
+}
 
 /// Static, not empty, and small enough that packed sizes cannot overflow.
 bool fits_in_panels(const TensorType& weights);

@@ -119,7 +119,7 @@ void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
             tile.rows = pointers;
             tile.c = c + r * args.c_stride;
             tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
-            const bool fetches = ahead.next(tile);
+            const bool fetches = ahead.next(tile, 1);
             find_tile<Rows::table>(static_cast<int>(count), columns.vectors, columns.tail, fetches)(tile);
             r += count;
           }

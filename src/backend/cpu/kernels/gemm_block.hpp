@@ -49,12 +49,12 @@ class PanelAhead {
     const std::int64_t all_pieces = pieces_ * ((rows + tile_rows - 1) / tile_rows);
     lines_ = static_cast<int>((floats + all_pieces * kLineFloats - 1) / (all_pieces * kLineFloats));
   }
-  /// Gives the next tile what it shall ask for. Does it ask for anything?
-  bool next(TileArgs& tile) {
+  /// Gives the next tiles what they shall ask for. Do they ask for anything?
+  bool next(TileArgs& tile, std::int64_t tiles) {
     if (at_ == end_) return false;
     tile.ahead = at_;
     tile.ahead_lines = lines_;
-    const std::int64_t left = end_ - at_, asked = pieces_ * lines_ * kLineFloats;
+    const std::int64_t left = end_ - at_, asked = tiles * pieces_ * lines_ * kLineFloats;
     at_ = asked < left ? at_ + asked : end_;
     return true;
   }
@@ -79,11 +79,11 @@ inline void run_plain_rows(TileArgs& tile, std::int64_t rows, int tile_rows, int
     const std::int64_t count = next_tile_rows(rows - r, tile_rows);
     tile.c = c + r * tile.c_stride;
     tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
-    const bool fetches = ahead.next(tile);
-    // One call for them all, which shallow products feel, unless each is to fetch something else.
-    tile.more = fetches ? 0 : equal_tiles(rows - r, tile_rows) - 1;
+    const std::int64_t tiles = equal_tiles(rows - r, tile_rows);
+    const bool fetches = ahead.next(tile, tiles);
+    tile.more = tiles - 1;  // one call for them all, which shallow products feel
     find_tile<Rows::even>(static_cast<int>(count), vectors, tile.tail, fetches)(tile);
-    const std::int64_t done = count * (1 + tile.more);
+    const std::int64_t done = count * tiles;
     a += done * a_stride;
     r += done;
   }
