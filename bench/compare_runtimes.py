@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tenfold beside ONNX Runtime and OpenVINO, in one run on one machine.
 
-Usage: compare_runtimes.py MODEL... [--threads 1 2] [--batch 1 8] [--seconds 3] [--budget SECONDS] [--out STEM] [--note TEXT] [--again]
+Usage: compare_runtimes.py MODEL... [--threads 1 2] [--batch 1 8] [--seconds 3] [--budget SECONDS] [--out STEM] [--note TEXT] [--again] [--bf16]
 
 Every runtime lives in a process of its own (so that its memory can be seen) and they take turns: a round is one turn of
 each, in rotating order, and the median over all rounds counts. Each gets the same input, fixed shapes and the same number
@@ -67,9 +67,9 @@ def load(path, report):
     if not path.exists():
         return []
     earlier = json.loads(path.read_text())
-    for name in ("device", "versions"):
-        if earlier[name] != report[name]:
-            sys.exit(f"{path}: its rows were measured with {name} {earlier[name]}, this is {report[name]}; give another --out")
+    for name in ("device", "versions", "bf16"):
+        if earlier.get(name, False) != report[name]:
+            sys.exit(f"{path}: its rows were measured with {name} {earlier.get(name, False)}, this is {report[name]}; give another --out")
     report["command"] = "; ".join(dict.fromkeys([*earlier["command"].split("; "), report["command"]]))
     return earlier["rows"]
 
@@ -92,10 +92,12 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/cpu")
     parser.add_argument("--note", default="", help="a sentence for the table, such as what else the machine was doing")
     parser.add_argument("--again", action="store_true", help="measure rows anew that are there")
+    parser.add_argument("--bf16", action="store_true", help="allow bfloat16 where a runtime has it")
     arguments = parser.parse_args()
 
     report = facts()
-    report["command"] = f"bench/compare_runtimes.py --threads {' '.join(map(str, arguments.threads))} --batch {' '.join(map(str, arguments.batch))} --seconds {arguments.seconds:g}"
+    report["bf16"] = arguments.bf16
+    report["command"] = f"bench/compare_runtimes.py --threads {' '.join(map(str, arguments.threads))} --batch {' '.join(map(str, arguments.batch))} --seconds {arguments.seconds:g}{' --bf16' if arguments.bf16 else ''}"
     report["note"] = arguments.note
     report["rows"] = load(arguments.out.with_name(arguments.out.name + ".json"), report)
     found = {key_of(row) for row in report["rows"]}
@@ -107,7 +109,7 @@ def main():
         if time.monotonic() - begin > arguments.budget:
             print(f"{len(wanted) - index} rows are left", file=sys.stderr)
             sys.exit(MORE_TO_DO)
-        row = measuring.measure(path, threads, batch, arguments.seconds, cache=None)
+        row = measuring.measure(path, threads, batch, arguments.seconds, cache=None, bf16=arguments.bf16)
         print(line_of(row), flush=True)
         report["rows"] = sorted([other for other in report["rows"] if key_of(other) != key_of(row)] + [row], key=lambda r: (r["batch"], -r["threads"], r["model"]))
         write(arguments.out, report)

@@ -146,17 +146,23 @@ def ratio(row):
     return min(others) / times["tenfold"] if others and "tenfold" in times else float("nan")
 
 
-def measure(path, threads, batch, seconds, cache, with_roofline=True):
+def _distance(actual, expected):
+    """The largest difference of any output over that output's largest value."""
+    return max((float(numpy.abs(actual[name].astype(numpy.float64) - value).max(initial=0.0)) / (float(numpy.abs(value).max(initial=0.0)) or 1.0)
+                for name, value in expected.items() if value.dtype.kind == "f" and name in actual and actual[name].shape == value.shape), default=0.0)
+
+
+def measure(path, threads, batch, seconds, cache, with_roofline=True, bf16=False):
     """:returns: a row: model, threads, batch, and either ``problem`` or what was measured."""
     row = {"model": path.stem, "threads": threads, "batch": batch, "commit": run_models.commit(), "date": time.strftime("%Y-%m-%d %H:%M")}
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return {**row, **_measure(path, threads, batch, seconds, cache, with_roofline, pathlib.Path(folder))}
+            return {**row, **_measure(path, threads, batch, seconds, cache, with_roofline, pathlib.Path(folder), bf16)}
     except NotPossible as reason:
         return {**row, "problem": str(reason)}
 
 
-def _measure(path, threads, batch, seconds, cache, with_roofline, folder):
+def _measure(path, threads, batch, seconds, cache, with_roofline, folder, bf16):
     file, model, sizes = prepare(path, batch, folder)
     reference = agreement.Reference(file)
     generator = numpy.random.default_rng(7)
@@ -167,7 +173,7 @@ def _measure(path, threads, batch, seconds, cache, with_roofline, folder):
         with open(folder / name, "wb") as out:
             numpy.savez(out, **arrays)
     shapes = zoo.shape_text(model, sizes)
-    options = [*zoo.import_options(model), "--shapes", shapes, "--threads", str(threads)]
+    options = [*zoo.import_options(model), "--shapes", shapes, "--threads", str(threads), *(["--bf16"] if bf16 else [])]
     engine = folder / "m.engine"
 
     def build(cache_file):
@@ -188,7 +194,7 @@ def _measure(path, threads, batch, seconds, cache, with_roofline, folder):
     try:
         for runtime in RUNTIMES:
             try:
-                children[runtime] = Child(runtime, file, engine, threads, folder / ("tenfold.in.npz" if runtime == "tenfold" else "in.npz"), folder)
+                children[runtime] = Child(runtime, file, engine, threads, folder / ("tenfold.in.npz" if runtime == "tenfold" else "in.npz"), folder, bf16)
             except RuntimeError as error:
                 row["runtimes"][runtime] = {"problem": str(error)}
         clock = Clock(children.values())
@@ -203,11 +209,13 @@ def _measure(path, threads, batch, seconds, cache, with_roofline, folder):
             actual = dict(zip(expected, actual.values()))
         problems = [f"{name}: {what}" for name, value in expected.items() if name in actual
                     for equal, _, what in [agreement.difference(actual[name], value, moves[name], reference)] if not equal]
+        if bf16:  # rounded factors are no error; how far they move the answer is shown
+            problems = []
         medians = [statistics.median(times) for times in child.rounds]
         low, high = quartiles(medians)
         row["runtimes"][runtime] = {"median_ms": statistics.median(medians), "quartile_ms": [low, high], "min_ms": min(min(times) for times in child.rounds), "rounds": len(medians),
                                     "load_ms": child.start["load_ms"], "first_run_ms": child.start["first_run_ms"], "memory_bytes": child.memory,
-                                    "answer_is_right": not problems, **({"difference": problems[0]} if problems else {})}
+                                    "distance": _distance(actual, expected), "answer_is_right": not problems, **({"difference": problems[0]} if problems else {})}
     row["ratio"] = ratio(row)
     if with_roofline:
         row["roofline"] = roofline(engine, threads, folder / "tenfold.in.npz")

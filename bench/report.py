@@ -32,6 +32,10 @@ def _medians(row):
     return [cell + mark for cell, mark in zip(cells, marks)]
 
 
+def _distances(row, wanted):
+    return [" / ".join(f"{row['runtimes'].get(name, {}).get('distance', float('nan')):.0e}" for name in RUNTIMES)] if wanted else []
+
+
 def _spread(row):
     entry = row["runtimes"]["tenfold"]
     low, high = entry["quartile_ms"]
@@ -60,6 +64,8 @@ def markdown(report):
              "distance of the quartiles of Tenfold's rounds. *Of peak*: the model's operations over the time, against the multiply-adds that registers allow on as many threads. *Floor*: the sum "
              "over all steps of the longer one of operations at that peak and bytes at the speed at which as much memory as the engine has can be read; an algorithm that needs fewer operations "
              "(Winograd) can go below. `!` marks an answer outside the tolerance. bench/runtimes.py states every runtime's settings.", ""]
+    if report.get("bf16"):
+        lines += ["bfloat16 was allowed to Tenfold and OpenVINO; ONNX Runtime computes in float32. *Distance*: the largest difference from ONNX Runtime's float32 answer over the largest output.", ""]
     if report.get("note"):
         lines += [report["note"], ""]
     for (threads, batch), ratios in groups(rows).items():
@@ -67,8 +73,9 @@ def markdown(report):
     for (threads, batch) in sorted({(row["threads"], row["batch"]) for row in rows}):
         chosen = [row for row in measured if (row["threads"], row["batch"]) == (threads, batch)]
         lines += ["", f"## {threads} thread{'s' if threads > 1 else ''}, batch {batch}", ""]
-        lines += table(["model", *(TITLES[name] for name in RUNTIMES), "ratio", "spread", "of peak", "floor ms", "of floor", "build s (cached)", "load Tenfold / ORT / OV", "first run", "memory MiB", "nodes -> steps"],
-                       [[row["model"], *_medians(row), f"{row['ratio']:.2f}", _spread(row), *_floor(row), _build(row), " / ".join(_cells(row, "load_ms", digits=0)),
+        distance = ["distance Tenfold / ORT / OV"] if report.get("bf16") else []
+        lines += table(["model", *(TITLES[name] for name in RUNTIMES), "ratio", *distance, "spread", "of peak", "floor ms", "of floor", "build s (cached)", "load Tenfold / ORT / OV", "first run", "memory MiB", "nodes -> steps"],
+                       [[row["model"], *_medians(row), f"{row['ratio']:.2f}", *_distances(row, distance), _spread(row), *_floor(row), _build(row), " / ".join(_cells(row, "load_ms", digits=0)),
                          " / ".join(_cells(row, "first_run_ms", digits=1)), " / ".join(_cells(row, "memory_bytes", 2.0**-20, 0)), f"{row['nodes']} -> {row['steps']}"] for row in chosen])
         for row in rows:
             if (row["threads"], row["batch"]) == (threads, batch):

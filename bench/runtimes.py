@@ -7,6 +7,9 @@ Settings, each runtime's best honest ones for answers in float32:
 * ONNX Runtime: all graph optimisations (which choose its blocked layouts), threads that spin between operators (its
   default), dynamic dimensions replaced by numbers before it optimises, sequential execution.
 * OpenVINO: reshaped to the fixed shapes, LATENCY, one stream, float32 (its default may be bfloat16).
+
+With bfloat16 allowed (`--bf16`): an engine built so, and OpenVINO told so; ONNX Runtime has no such kernels for x86-64 and stays
+as it is.
 """
 
 import importlib.util
@@ -33,14 +36,14 @@ def peak_memory():
     return 0
 
 
-def start_tenfold(model, engine, threads, shapes):
+def start_tenfold(model, engine, threads, shapes, bf16):
     sys.path.insert(0, str(ROOT / "demo"))
     from tenfold_ctypes import Engine
 
     return Engine(engine, threads=threads).run
 
 
-def start_onnxruntime(model, engine, threads, shapes):
+def start_onnxruntime(model, engine, threads, shapes, bf16):
     import onnx
     import onnxruntime
 
@@ -60,13 +63,13 @@ def start_onnxruntime(model, engine, threads, shapes):
     return lambda inputs: dict(zip(names, session.run(names, inputs)))
 
 
-def start_openvino(model, engine, threads, shapes):
+def start_openvino(model, engine, threads, shapes, bf16):
     import openvino
 
     core = openvino.Core()
     network = core.read_model(model)
     network.reshape({name: openvino.PartialShape(shape) for name, shape in shapes.items()})
-    compiled = core.compile_model(network, "CPU", {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core.compile_model(network, "CPU", {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"})
     request = compiled.create_infer_request()
     # Outputs by position: OpenVINO may give one tensor several names.
     names = [next(iter(sorted(output.get_names()))) for output in network.outputs]
@@ -81,14 +84,14 @@ def start_openvino(model, engine, threads, shapes):
 STARTS = {"tenfold": start_tenfold, "onnxruntime": start_onnxruntime, "openvino": start_openvino}
 
 
-def serve(runtime, model, engine, threads, inputs_path, outputs_path):
+def serve(runtime, model, engine, threads, inputs_path, outputs_path, bf16):
     """Answers "run N" on stdin with N times in milliseconds, until stdin ends."""
     with numpy.load(inputs_path) as arrays:
         inputs = {key: arrays[key] for key in arrays.files}
     shapes = {name: list(value.shape) for name, value in inputs.items()}
     memory_before = peak_memory()
     begin = time.perf_counter()
-    run = STARTS[runtime](model, engine, threads, shapes)
+    run = STARTS[runtime](model, engine, threads, shapes, bf16)
     loaded = time.perf_counter()
     outputs = run(inputs)
     first = time.perf_counter()
@@ -108,10 +111,10 @@ def serve(runtime, model, engine, threads, inputs_path, outputs_path):
 class Child:
     """One runtime with one model loaded. Raises RuntimeError with what the process said if it cannot."""
 
-    def __init__(self, runtime, model, engine, threads, inputs_path, folder):
+    def __init__(self, runtime, model, engine, threads, inputs_path, folder, bf16=False):
         self.outputs_path = folder / f"{runtime}.out.npz"
         self._log = open(folder / f"{runtime}.log", "w+")
-        command = [sys.executable, __file__, runtime, str(model), str(engine), str(threads), str(inputs_path), str(self.outputs_path)]
+        command = [sys.executable, __file__, runtime, str(model), str(engine), str(threads), str(inputs_path), str(self.outputs_path), *(["bf16"] if bf16 else [])]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
                                          env={**os.environ, "OMP_NUM_THREADS": str(threads)})
         self.start = self._read()
@@ -151,5 +154,5 @@ class Child:
 
 
 if __name__ == "__main__":
-    name, model_path, engine_path, num_threads, given, answers = sys.argv[1:]
-    serve(name, model_path, engine_path, int(num_threads), given, answers)
+    name, model_path, engine_path, num_threads, given, answers, *precision = sys.argv[1:]
+    serve(name, model_path, engine_path, int(num_threads), given, answers, precision == ["bf16"])

@@ -46,7 +46,7 @@ struct CompileOptions {
   /// On a GPU: libraries whose kernels are tried beside Tenfold's own, "cublas_lt" and "cudnn". They must be installed,
   /// and an engine that took a kernel of one needs that version of it to run.
   std::vector<std::string> tactic_sources;
-  bool strict = false;            ///< no arithmetic shortcuts such as Winograd
+  bool strict = false;            ///< no arithmetic shortcuts (Winograd, Strassen)
   bool portable = false;          ///< add the model itself, for processors that cannot run the engine
   std::string timing_cache_path;  ///< read before, merged and written after; empty: none
   /// The text of a timing cache, or "" for an empty one; CompileSummary::timing_cache is then what it has become.

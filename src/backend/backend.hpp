@@ -103,10 +103,11 @@ struct Problem {
   std::vector<const Tensor*> constants;  ///< per input; nullptr: computed at run time
   std::vector<Shape> input_shapes;       ///< at the profile's optimum, where tactics are timed
   std::vector<Shape> output_shapes;
-  bool strict = false;       ///< refuse tactics that reorder arithmetic beyond plain summation (Winograd)
-  bool tf32 = false;         ///< products of float32 may round their operands to 11 bits
-  bool bf16 = false;         ///< factors of products may be rounded to bfloat16
-  LibraryTactics libraries;  ///< offered only when asked for
+  bool strict = false;        ///< refuse tactics that reorder arithmetic beyond plain summation (Winograd, Strassen)
+  bool half_weights = false;  ///< weights are to be stored as float16: refuse what stores more for a small gain
+  bool tf32 = false;          ///< products of float32 may round their operands to 11 bits
+  bool bf16 = false;          ///< factors of products may be rounded to bfloat16
+  LibraryTactics libraries;   ///< offered only when asked for
 };
 
 /// A tactic's answer to a problem.

@@ -243,6 +243,7 @@ class Builder {
     problem.strict = options_.strict;
     problem.tf32 = options_.tf32;
     problem.bf16 = options_.bf16;
+    problem.half_weights = options_.fp16 && backend_.is_host();
     problem.libraries = options_.libraries;
     problem.op = source.node != nullptr ? source.node->op : copy_op(step);
     for (const std::int32_t input : step.inputs) {

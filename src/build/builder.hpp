@@ -36,7 +36,7 @@ struct BuildOptions {
   bool tf32 = false;                        ///< products of float32 may round their operands to 11 bits
   bool bf16 = false;                        ///< factors of products may be rounded to bfloat16
   LibraryTactics libraries;                 ///< on a GPU: whose kernels are tried beside our own
-  bool strict = false;                      ///< no Winograd and the like
+  bool strict = false;                      ///< no Winograd, no Strassen
   bool portable = false;                    ///< add the portable section
   std::string timing_cache_path;            ///< read before, merged and written after; empty: none
   std::optional<std::string> timing_cache;  ///< text; BuildResult::timing_cache is what it has become

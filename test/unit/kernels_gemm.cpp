@@ -167,15 +167,18 @@ TEST(StrassenGemm, WhatItCannotOrMayNotDoIsRefused) {
   EXPECT_NE(refusal_of(product(64, 96), "gemm.strassen").find("too small"), std::string::npos);
   const KernelCase rows_are_samples{"MatMul", {}, {floats({40, 128}, 1), floats({128, 96}, 2)}, {false, true}};
   EXPECT_NE(refusal_of(rows_are_samples, "gemm.strassen").find("too small"), std::string::npos);
-  PreparedCase prepared = prepare(product(128, 96));
-  prepared.problem.strict = true;
-  int found = 0;
-  for (const Candidate& candidate : cpu_backend().candidates(prepared.problem)) {
-    if (candidate.tactic != "gemm.strassen") continue;
-    EXPECT_EQ(candidate.refusal, "strict arithmetic was asked for");
-    ++found;
-  }
-  EXPECT_EQ(found, 1);
+  const auto refusal_with = [&](bool strict, bool half_weights) {
+    PreparedCase prepared = prepare(product(128, 96));
+    prepared.problem.strict = strict;
+    prepared.problem.half_weights = half_weights;
+    for (const Candidate& candidate : cpu_backend().candidates(prepared.problem)) {
+      if (candidate.tactic == "gemm.strassen") return candidate.refusal;
+    }
+    return std::string("there is no such tactic");
+  };
+  EXPECT_EQ(refusal_with(false, false), "");
+  EXPECT_EQ(refusal_with(true, false), "strict arithmetic was asked for");
+  EXPECT_NE(refusal_with(false, true).find("half the space"), std::string::npos);
 }
 
 TEST(BatchedGemm, OddSizesAndTransposesAgreeWithTheReference) {

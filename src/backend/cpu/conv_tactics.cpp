@@ -160,9 +160,7 @@ void candidates(const Problem& problem, std::vector<Candidate>& out, Way way) {
   if (!refusal && !is_float32(problem.constants[1])) refusal = "the weights are computed";
   if (!refusal && way == Way::strassen) {
     const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
-    refusal = problem.strict ? "strict arithmetic was asked for"
-                             : strassen_gains_nothing(sample_rows(problem.output_shapes[0]), sizes.in_channels,
-                                                      sizes.out_channels);
+    refusal = refuses_strassen(problem, sample_rows(problem.output_shapes[0]), sizes.in_channels, sizes.out_channels);
   }
   if (refusal) {
     out.push_back({.refusal = *refusal});

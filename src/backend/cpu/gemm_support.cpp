@@ -76,7 +76,10 @@ std::optional<std::string> refuses_strassen(std::int64_t depth, std::int64_t col
   return std::nullopt;
 }
 
-std::optional<std::string> strassen_gains_nothing(std::int64_t rows, std::int64_t depth, std::int64_t columns) {
+std::optional<std::string> refuses_strassen(const Problem& problem, std::int64_t rows, std::int64_t depth,
+                                            std::int64_t columns) {
+  if (problem.strict) return "strict arithmetic was asked for";
+  if (problem.half_weights) return "weights are to take half the space; sums of them would take more";
   if (auto refusal = refuses_strassen(depth, columns)) return refusal;
   constexpr std::int64_t kFewestRows = 24, kShallowest = 128, kNarrowest = 96;
   if (rows < kFewestRows || depth < kShallowest || columns < kNarrowest) {

@@ -63,8 +63,9 @@ std::vector<std::byte> pack_panels(std::int64_t depth, std::int64_t columns, int
 }
 /// Why a product of these sizes cannot be cut into quarters, see kernels/strassen.hpp; nullopt if it can.
 std::optional<std::string> refuses_strassen(std::int64_t depth, std::int64_t columns);
-/// The same, or why it would not pay; `rows`: of a sample.
-std::optional<std::string> strassen_gains_nothing(std::int64_t rows, std::int64_t depth, std::int64_t columns);
+/// The same, or why it would not pay or may not be done; `rows`: of a sample.
+std::optional<std::string> refuses_strassen(const Problem& problem, std::int64_t rows, std::int64_t depth,
+                                            std::int64_t columns);
 /// A tiling of Strassen's algorithm; throws Error(incompatible_engine) like tiling_from.
 GemmTiling strassen_tiling_from(std::span<const std::int64_t> parameters);
 /// Tilings worth timing.

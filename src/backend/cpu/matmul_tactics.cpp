@@ -118,8 +118,7 @@ void packed_candidates(const Problem& problem, std::vector<Candidate>& out, Way 
   if (!refusal && problem.constants[1] == nullptr) refusal = "b is computed";
   if (!refusal && way == Way::strassen) {
     const PackedSizes sizes = packed_sizes(matmul, problem.inputs[1]);
-    refusal = problem.strict ? "strict arithmetic was asked for"
-                             : strassen_gains_nothing(sample_rows(problem.input_shapes[0]), sizes.depth, sizes.columns);
+    refusal = refuses_strassen(problem, sample_rows(problem.input_shapes[0]), sizes.depth, sizes.columns);
   }
   if (refusal) {
     out.push_back({.refusal = *refusal});
