@@ -258,7 +258,7 @@ std::optional<ByteForm> ByteFinishPlan::form_of(const Epilogue& epilogue, int fi
   if (is_float && result.rounded) return std::nullopt;
   if (!is_float) {
     const bool is_signed = epilogue.output == DType::int8;
-    constexpr double kMaxZeroPoint = 1 << 20;
+    constexpr double kMaxZeroPoint = 1 << 14;  // is added in 16 bits, saturating
     if (std::abs(result.zero_point) > kMaxZeroPoint) return std::nullopt;
     // Beyond the range of the type everything is the same, so that bytes can be cut off a 32-bit number.
     const double lowest = (is_signed ? -128 : 0) - result.zero_point, highest = lowest + 255;
@@ -310,6 +310,8 @@ void ByteFinishPlan::resolve(const Launch& launch, std::span<const std::int64_t>
   finish.low = static_cast<float>(form_->low);
   finish.high = static_cast<float>(form_->high);
   finish.zero_point = static_cast<std::int32_t>(form_->zero_point);
+  const double lowest = (result_ == ByteResult::int8 ? -128 : 0) - form_->zero_point;
+  finish.has_limits = !finish.fits || form_->low != lowest || form_->high != lowest + 255;
   if (form_->residual_input == 0) return;
   const TensorView& residual = launch.inputs[static_cast<std::size_t>(first_input_ + form_->residual_input - 1)];
   finish.residual = residual.data;
@@ -318,27 +320,24 @@ void ByteFinishPlan::resolve(const Launch& launch, std::span<const std::int64_t>
   finish.residual_scale = static_cast<float>(form_->residual_scale);
 }
 
-bool ByteFinishPlan::needs_limits(std::span<const float> scale, std::span<const float> offset,
-                                  std::int64_t depth) const {
-  if (!form_ || result_ == ByteResult::float32) return true;
-  const double lowest = (result_ == ByteResult::int8 ? -128 : 0) - form_->zero_point;
-  if (form_->low != lowest || form_->high != lowest + 255) return true;
-  // What is rounded must fit in 32 bits, with room for the zero point. NaN needs limits too.
+bool ByteFinishPlan::fits(std::span<const float> scale, std::span<const float> offset, std::int64_t depth) const {
+  if (!form_ || result_ == ByteResult::float32) return false;
+  // With room for the zero point. NaN does not fit either.
   constexpr double kLargestProduct = 255 * 128, kMost = 1 << 30;
   const double sum = kLargestProduct * static_cast<double>(depth);
   const double residual = 256 * std::abs(form_->residual_scale);
   const bool is_small = form_->residual_input == 0 ||
                         operand_types_[static_cast<std::size_t>(form_->residual_input - 1)] != ByteResult::float32;
-  bool fits = is_small;
-  for (std::size_t i = 0; i < scale.size() && fits; ++i) {
+  bool all_fit = is_small;
+  for (std::size_t i = 0; i < scale.size() && all_fit; ++i) {
     double most = sum * std::abs(static_cast<double>(scale[i])) + std::abs(static_cast<double>(offset[i]));
     if (form_->rounds_first) {
       most = std::max(std::abs(form_->first_low), std::abs(form_->first_high)) * std::abs(form_->factor) +
              std::abs(form_->shift);
     }
-    fits = most + residual < kMost;
+    all_fit = most + residual < kMost;
   }
-  return !fits;
+  return all_fit;
 }
 
 bool ByteFinishPlan::reads(int index) const {

@@ -38,10 +38,11 @@ class ByteFinishPlan {
   /// `form`: nullopt to run the program.
   ByteFinishPlan(const Epilogue& epilogue, int first_input, std::span<const TensorType> inputs,
                  std::optional<ByteForm> form);
-  /// Fills all but scale and offset, for a result of shape `dims`. Never allocates.
+  /// Fills all but scale, offset and `fits`, which it reads, for a result of shape `dims`. Never allocates.
   void resolve(const Launch& launch, std::span<const std::int64_t> dims, ByteFinish& finish) const;
-  /// Are limits needed with these numbers of the columns, for sums of `depth` products? Without a form: true.
-  bool needs_limits(std::span<const float> scale, std::span<const float> offset, std::int64_t depth) const;
+  /// Do results, not limited yet, fit in 32 bits with these numbers of the columns, for sums of `depth` products?
+  /// Without a form, or as floats: false.
+  bool fits(std::span<const float> scale, std::span<const float> offset, std::int64_t depth) const;
   bool reads(int index) const;
 
  private:

@@ -46,10 +46,10 @@ struct ColumnNumbers {
   const float* scale = nullptr;
   const float* offset = nullptr;
   std::int64_t columns = 0;
-  bool needs_limits(const ByteFinishPlan& finish, std::int64_t depth) const {
-    if (scale == nullptr) return true;
+  bool fit(const ByteFinishPlan& finish, std::int64_t depth) const {
+    if (scale == nullptr) return false;
     const auto count = static_cast<std::size_t>(columns);
-    return finish.needs_limits({scale, count}, {offset, count}, depth);
+    return finish.fits({scale, count}, {offset, count}, depth);
   }
 };
 ColumnNumbers column_numbers(const KernelSpec& spec, std::int64_t starts, std::int64_t columns, bool has_form) {
@@ -102,6 +102,79 @@ std::vector<std::byte> pack_byte_panels(std::int64_t depth, std::int64_t columns
   }
   for (const std::int32_t sum : sums) start.push_back(-zero * sum);
   return bytes;
+}
+
+/// Appends the order of a panel's quads, see kernels/byte_product.hpp.
+void append_order(const std::byte* panel, std::int64_t quads, std::int64_t width, std::vector<std::uint16_t>& out) {
+  constexpr int kMost = 128;
+  // What the positive and the negative weights of each 16-bit sum add up to.
+  const std::int64_t sums = 2 * width;
+  std::vector<int> weights(static_cast<std::size_t>(quads * 2 * sums));
+  const auto weights_of = [&](std::int64_t quad) {
+    return std::span(weights).subspan(static_cast<std::size_t>(quad * 2 * sums), static_cast<std::size_t>(2 * sums));
+  };
+  std::vector<std::uint16_t> paired, single, wide, open;
+  for (std::int64_t q = 0; q < quads; ++q) {
+    const std::span<int> mine = weights_of(q);
+    bool fits = true;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(4 * width); ++i) {
+      const auto weight = static_cast<std::int8_t>(panel[static_cast<std::size_t>(q * 4 * width) + i]);
+      int& sum = mine[i / 2 * 2 + (weight < 0 ? 1 : 0)];
+      sum += std::abs(weight);
+      fits = fits && sum <= kMost;
+    }
+    if (!fits) {
+      wide.push_back(static_cast<std::uint16_t>(q));
+      continue;
+    }
+    // The first of the last few that it fits together with.
+    const auto partner = std::find_if(open.begin(), open.end(), [&](std::uint16_t other) {
+      const std::span<const int> its = weights_of(other);
+      return std::equal(mine.begin(), mine.end(), its.begin(), [](int a, int b) { return a + b <= kMost; });
+    });
+    if (partner != open.end()) {
+      paired.insert(paired.end(), {*partner, static_cast<std::uint16_t>(q)});
+      open.erase(partner);
+      continue;
+    }
+    constexpr std::size_t kOpen = 16;
+    if (open.size() == kOpen) {
+      single.push_back(open.front());
+      open.erase(open.begin());
+    }
+    open.push_back(static_cast<std::uint16_t>(q));
+  }
+  single.insert(single.end(), open.begin(), open.end());
+  out.push_back(static_cast<std::uint16_t>(paired.size()));
+  out.push_back(static_cast<std::uint16_t>(single.size()));
+  for (const auto* part : {&paired, &single, &wide}) out.insert(out.end(), part->begin(), part->end());
+}
+
+/// The orders of all panels of `columns` columns.
+void append_orders(std::span<const std::byte> panels, std::int64_t depth, std::int64_t columns, int tile_vectors,
+                   std::vector<std::uint16_t>& out) {
+  const std::int64_t quads = (depth + 3) / 4, padded = padded_columns(columns);
+  const std::int64_t width = std::int64_t{tile_vectors} * vector_floats(tier());
+  for (std::int64_t n = 0; n < padded; n += width) {
+    append_order(panels.data() + n * quads * 4, quads, std::min(width, padded - n), out);
+  }
+}
+
+/// Throws Error(incompatible_engine) unless the blob at `index` holds an order for every panel of the groups.
+const std::uint16_t* panel_orders(const KernelSpec& spec, std::size_t index, std::int64_t groups, std::int64_t depth,
+                                  std::int64_t columns, int tile_vectors) {
+  const std::int64_t quads = (depth + 3) / 4, width = std::int64_t{tile_vectors} * vector_floats(tier());
+  const std::int64_t panels = groups * ((padded_columns(columns) + width - 1) / width), size = panel_order_size(quads);
+  const auto* orders = reinterpret_cast<const std::uint16_t*>(packed_bytes(spec, index, panels * size * 2));
+  for (std::int64_t p = 0; p < panels; ++p) {
+    const std::uint16_t* order = orders + p * size;
+    const bool fits =
+        order[0] % 2 == 0 && order[0] + order[1] <= quads &&
+        std::all_of(order + panel_order_size(0), order + size, [&](std::uint16_t quad) { return quad < quads; });
+    require(fits, Code::incompatible_engine, "tactic '{}': the order of panel {} is not one of {} quads", spec.tactic,
+            p, quads);
+  }
+  return orders;
 }
 
 // Parameters: [tile_rows, tile_vectors, row_block, has_form].
@@ -207,8 +280,10 @@ class ByteConvKernel final : public Kernel {
     const std::int64_t padded = sizes_.group * padded_columns(sizes_.out_channels);
     const std::int64_t quads = (sizes_.taps() * sizes_.in_channels + 3) / 4;
     panels_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, padded * quads * 4));
+    orders_ = panel_orders(spec, 2, sizes_.group, sizes_.taps() * sizes_.in_channels, sizes_.out_channels,
+                           tiling_.tile_vectors);
     numbers_ = column_numbers(spec, padded, sizes_.group * sizes_.out_channels, spec.parameters.back() == 1);
-    needs_limits_ = numbers_.needs_limits(finish_, sizes_.taps() * sizes_.in_channels);
+    fits_ = numbers_.fit(finish_, sizes_.taps() * sizes_.in_channels);
   }
 
   void run(const Launch& launch) const override {
@@ -230,6 +305,7 @@ class ByteConvKernel final : public Kernel {
     args.a_is_signed = dtype_ == DType::int8;
     args.zero = zero_byte(conv.zero_point());
     args.panels = panels_;
+    args.orders = orders_;
     args.start = numbers_.start;
     args.c = y.data;
     args.c_stride = y.pitch;
@@ -237,7 +313,7 @@ class ByteConvKernel final : public Kernel {
     args.has_byte_dot = has_byte_dot();
     args.finish.scale = numbers_.scale;
     args.finish.offset = numbers_.offset;
-    args.finish.has_limits = needs_limits_;
+    args.finish.fits = fits_;
     finish_.resolve(launch, y.dims, args.finish);
     TENFOLD_FOR_TIER(kByteKernels).run(args, workers_of(launch));
   }
@@ -251,8 +327,9 @@ class ByteConvKernel final : public Kernel {
   ByteTiling tiling_;
   ByteFinishPlan finish_;
   const std::int8_t* panels_ = nullptr;
+  const std::uint16_t* orders_ = nullptr;
   ColumnNumbers numbers_{};
-  bool needs_limits_ = true;
+  bool fits_ = false;
 };
 
 void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
@@ -278,15 +355,18 @@ PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
   const std::int8_t* weights = problem.constants[1]->as<std::int8_t>().data();
   const std::int64_t taps = sizes.taps(), channels = sizes.in_channels, filters = sizes.out_channels;
   PackedWeights packed;
-  packed.blobs.resize(2);
+  packed.blobs.resize(3);
   std::vector<std::int32_t> start;
+  std::vector<std::uint16_t> orders;
   for (std::int64_t g = 0; g < sizes.group; ++g) {
     const std::int8_t* w = weights + g * filters * channels * taps;
-    append(packed.blobs[0],
-           pack_byte_panels(
-               taps * channels, filters, tile_vectors, unsigned_zero(conv.zero_point(), problem.inputs[0].dtype), start,
-               [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; }));
+    const std::vector<std::byte> panels = pack_byte_panels(
+        taps * channels, filters, tile_vectors, unsigned_zero(conv.zero_point(), problem.inputs[0].dtype), start,
+        [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; });
+    append(packed.blobs[0], panels);
+    append_orders(panels, taps * channels, filters, tile_vectors, orders);
   }
+  append(packed.blobs[2], orders);
   append(packed.blobs[1], start);
   std::optional<ByteForm> form;
   if (candidate.parameters.back() == 1) {
@@ -366,7 +446,7 @@ class ByteDepthwiseKernel final : public Kernel {
     const DepthwiseSizes packed = depthwise_sizes(conv_of(op_), sizes_);
     weights_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, packed.weights));
     numbers_ = column_numbers(spec, packed.places, packed.places, spec.parameters.back() == 1);
-    needs_limits_ = numbers_.needs_limits(finish_, sizes_.taps());
+    fits_ = numbers_.fit(finish_, sizes_.taps());
   }
 
   void run(const Launch& launch) const override {
@@ -387,7 +467,7 @@ class ByteDepthwiseKernel final : public Kernel {
     args.has_byte_dot = has_byte_dot();
     args.finish.scale = numbers_.scale;
     args.finish.offset = numbers_.offset;
-    args.finish.has_limits = needs_limits_;
+    args.finish.fits = fits_;
     finish_.resolve(launch, y.dims, args.finish);
     TENFOLD_FOR_TIER(kByteKernels).run_depthwise(args, workers_of(launch));
   }
@@ -408,7 +488,7 @@ class ByteDepthwiseKernel final : public Kernel {
   ByteFinishPlan finish_;
   const std::int8_t* weights_ = nullptr;
   ColumnNumbers numbers_{};
-  bool needs_limits_ = true;
+  bool fits_ = false;
 };
 
 void depthwise_candidates(const Problem& problem, std::vector<Candidate>& out) {
@@ -525,8 +605,9 @@ class ByteMatMulKernel final : public Kernel {
                 form_in(spec, matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput)),
         panels_(reinterpret_cast<const std::int8_t*>(
             packed_bytes(spec, 0, padded_columns(sizes_.columns) * ((sizes_.depth + 3) / 4) * 4))),
+        orders_(panel_orders(spec, 2, 1, sizes_.depth, sizes_.columns, tiling_.tile_vectors)),
         numbers_(column_numbers(spec, padded_columns(sizes_.columns), sizes_.columns, spec.parameters.back() == 1)),
-        needs_limits_(numbers_.needs_limits(finish_, sizes_.depth)) {}
+        fits_(numbers_.fit(finish_, sizes_.depth)) {}
 
   void run(const Launch& launch) const override {
     const TensorView& a = launch.inputs[0];
@@ -539,6 +620,7 @@ class ByteMatMulKernel final : public Kernel {
     args.a_stride = a.pitch;
     args.a_is_signed = dtype_ == DType::int8;
     args.panels = panels_;
+    args.orders = orders_;
     args.start = numbers_.start;
     args.c = c.data;
     args.c_stride = c.pitch;
@@ -546,7 +628,7 @@ class ByteMatMulKernel final : public Kernel {
     args.has_byte_dot = has_byte_dot();
     args.finish.scale = numbers_.scale;
     args.finish.offset = numbers_.offset;
-    args.finish.has_limits = needs_limits_;
+    args.finish.fits = fits_;
     finish_.resolve(launch, c.dims, args.finish);
     TENFOLD_FOR_TIER(kByteKernels).run(args, workers_of(launch));
   }
@@ -559,8 +641,9 @@ class ByteMatMulKernel final : public Kernel {
   ByteTiling tiling_;
   ByteFinishPlan finish_;
   const std::int8_t* panels_;
+  const std::uint16_t* orders_;
   ColumnNumbers numbers_;
-  bool needs_limits_;
+  bool fits_;
 };
 
 void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
@@ -587,13 +670,17 @@ PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
   const std::int8_t* b = problem.constants[1]->as<std::int8_t>().data();
   const std::int64_t k_stride = matmul.trans_b() ? 1 : sizes.columns;
   const std::int64_t n_stride = matmul.trans_b() ? sizes.depth : 1;
+  const int tile_vectors = byte_tiling_from(candidate.parameters).tile_vectors;
   PackedWeights packed;
+  packed.blobs.resize(3);
   std::vector<std::int32_t> start;
-  packed.blobs.push_back(
-      pack_byte_panels(sizes.depth, sizes.columns, byte_tiling_from(candidate.parameters).tile_vectors,
-                       unsigned_zero(matmul.zero_point(), problem.inputs[0].dtype), start,
-                       [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; }));
-  append(packed.blobs.emplace_back(), start);
+  std::vector<std::uint16_t> orders;
+  packed.blobs[0] = pack_byte_panels(sizes.depth, sizes.columns, tile_vectors,
+                                     unsigned_zero(matmul.zero_point(), problem.inputs[0].dtype), start,
+                                     [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; });
+  append_orders(packed.blobs[0], sizes.depth, sizes.columns, tile_vectors, orders);
+  append(packed.blobs[2], orders);
+  append(packed.blobs[1], start);
   std::optional<ByteForm> form;
   if (candidate.parameters.back() == 1) {
     form = ByteFinishPlan::form_of(matmul.epilogue(), MatMul::kFirstEpilogueInput, problem.inputs, problem.outputs[0],

@@ -53,7 +53,7 @@ template <bool kHasLimits, int kCount, typename Target>
                                                 const Target& target) {
   const ByteFinish& finish = piece.args->finish;
   const Vec low(finish.low), high(finish.high);
-  const Ints zero(finish.zero_point);
+  const Ints zero = words::all(static_cast<std::int16_t>(finish.zero_point));
   TENFOLD_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     const Vec scale = Vec::load(piece.scale + v * kWidth), offset = Vec::load(piece.offset + v * kWidth);
@@ -61,18 +61,18 @@ template <bool kHasLimits, int kCount, typename Target>
     for (int i = 0; i < kCount; ++i) {
       Vec x = fma(sums[i][v].to_float(), scale, offset);
       if (kHasLimits) x = math::min(math::max(x, low), high);
-      sums[i][v] = Ints::round(x) + zero;
+      sums[i][v] = Ints::round(x);
     }
   }
   if (finish.result == ByteResult::uint8) {
     TENFOLD_UNROLL
     for (int i = 0; i < kCount; ++i) {
-      pack_unsigned(sums[i][0], sums[i][1], sums[i][2], sums[i][3]).store_first_bytes(target(i), piece.channels);
+      pack_unsigned(sums[i][0], sums[i][1], sums[i][2], sums[i][3], zero).store_first_bytes(target(i), piece.channels);
     }
   } else {
     TENFOLD_UNROLL
     for (int i = 0; i < kCount; ++i) {
-      pack_signed(sums[i][0], sums[i][1], sums[i][2], sums[i][3]).store_first_bytes(target(i), piece.channels);
+      pack_signed(sums[i][0], sums[i][1], sums[i][2], sums[i][3], zero).store_first_bytes(target(i), piece.channels);
     }
   }
 }

@@ -23,6 +23,31 @@ inline Vec load_as_floats(const void* p, ByteResult type, int n) {
   }
 }
 
+/// Limits of results as bytes, for those that fit in 32 bits before.
+class ByteLimits {
+ public:
+  explicit ByteLimits(const ByteFinish& finish)
+      : is_signed_(finish.result == ByteResult::int8),
+        low_(byte_of(finish.low, finish.zero_point)),
+        high_(byte_of(finish.high, finish.zero_point)) {}
+  /// Whole numbers as bytes, in the order of pack_signed. `zero`: the zero point in 16 bits.
+  [[gnu::always_inline]] Ints pack(const Ints (&x)[4], Ints zero) const {
+    if (is_signed_) {
+      return min_signed_bytes(max_signed_bytes(pack_signed(x[0], x[1], x[2], x[3], zero), low_), high_);
+    }
+    return min_unsigned_bytes(max_unsigned_bytes(pack_unsigned(x[0], x[1], x[2], x[3], zero), low_), high_);
+  }
+
+ private:
+  /// In all bytes. The limit lies within the range of the type.
+  static Ints byte_of(float limit, std::int32_t zero_point) {
+    const auto byte = static_cast<std::uint8_t>(_mm_cvtss_si32(_mm_set_ss(limit)) + zero_point);
+    return Ints(static_cast<std::int32_t>(byte * 0x01010101U));
+  }
+  bool is_signed_;
+  Ints low_, high_;
+};
+
 /// Rounded, saturated: what a program made, as the result's type.
 inline void store_rounded(const float* from, std::int64_t count, ByteResult type, std::uint8_t* to) {
   const float low = type == ByteResult::int8 ? -128.0F : 0.0F, high = type == ByteResult::int8 ? 127.0F : 255.0F;

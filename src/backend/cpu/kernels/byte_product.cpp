@@ -32,8 +32,13 @@ struct ByteTile {
   std::int64_t quads;
   const std::int8_t* panel;  ///< [quads][kVectors * kWidth][4]
   const std::int32_t* start;
-  std::int32_t flip;  ///< 0x80 in every byte where A is signed
-  int tail;           ///< columns of the last vector that exist: 1 .. kWidth
+  std::int32_t flip;  ///< 0x80 in every byte where A is signed; of ByteDot and WordDot
+  /// Of PanelDot: the panel's order, see byte_product.hpp, and what is wide as 16-bit numbers.
+  const std::uint16_t* order;
+  const std::uint8_t* wide_a;  ///< rows like those of `a`, [depth] numbers
+  std::int64_t wide_row_stride;
+  const std::uint8_t* wide_panel;  ///< [wide quads][2][kVectors * kWidth][2]
+  int tail;                        ///< columns of the last vector that exist: 1 .. kWidth
   std::uint8_t* c;
   std::int64_t c_stride;  ///< bytes
   /// All of it from the tile's first row and column on.
@@ -44,55 +49,207 @@ struct ByteTile {
   std::int64_t residual_stride;  ///< bytes
 };
 
-/// From sums to results, one column of vectors at a time.
+/// From sums to results that are neither rounded nor stored, one column of vectors at a time.
 template <int kRows>
-[[gnu::always_inline]] inline void finish_column(const Ints (&sums)[kRows], const ByteTile& tile, int column,
-                                                 int count) {
-  Vec x[kRows];
+[[gnu::always_inline]] inline void finish_column(const Ints (&sums)[kRows], const ByteTile& tile, int column, int count,
+                                                 bool has_limits, Vec (&x)[kRows]) {
   TENFOLD_UNROLL
   for (int i = 0; i < kRows; ++i) x[i] = sums[i].to_float();
+  if (tile.scale == nullptr) return;
   const ByteFinish& finish = *tile.finish;
-  std::uint8_t* c = tile.c + column * (tile.scale == nullptr ? 4 : bytes_of(finish.result));
-  if (tile.scale != nullptr) {
-    const Vec scale = Vec::load_first(tile.scale + column, count),
-              offset = Vec::load_first(tile.offset + column, count);
+  const Vec scale = Vec::load_first(tile.scale + column, count), offset = Vec::load_first(tile.offset + column, count);
+  TENFOLD_UNROLL
+  for (int i = 0; i < kRows; ++i) x[i] = fma(x[i], scale, offset);
+  if (finish.rounds_first) {
+    const Vec low(finish.first_low), high(finish.first_high), factor(finish.factor), shift(finish.shift);
     TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) x[i] = fma(x[i], scale, offset);
-    if (finish.rounds_first) {
-      const Vec low(finish.first_low), high(finish.first_high), factor(finish.factor), shift(finish.shift);
-      TENFOLD_UNROLL
-      for (int i = 0; i < kRows; ++i) {
-        x[i] = fma(math::round(math::min(math::max(x[i], low), high)), factor, shift);
-      }
+    for (int i = 0; i < kRows; ++i) {
+      x[i] = fma(math::round(math::min(math::max(x[i], low), high)), factor, shift);
     }
-    if (tile.residual != nullptr) {
-      const Vec factor(finish.residual_scale);
-      const std::uint8_t* residual = tile.residual + column * bytes_of(finish.residual_type);
-      TENFOLD_UNROLL
-      for (int i = 0; i < kRows; ++i) {
-        x[i] = fma(load_as_floats(residual + i * tile.residual_stride, finish.residual_type, count), factor, x[i]);
-      }
+  }
+  if (tile.residual != nullptr) {
+    const Vec factor(finish.residual_scale);
+    const std::uint8_t* residual = tile.residual + column * bytes_of(finish.residual_type);
+    TENFOLD_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      x[i] = fma(load_as_floats(residual + i * tile.residual_stride, finish.residual_type, count), factor, x[i]);
     }
-    if (finish.has_limits) {
-      const Vec low(finish.low), high(finish.high);
-      TENFOLD_UNROLL
-      for (int i = 0; i < kRows; ++i) x[i] = math::min(math::max(x[i], low), high);
+  }
+  if (has_limits) {
+    const Vec low(finish.low), high(finish.high);
+    TENFOLD_UNROLL
+    for (int i = 0; i < kRows; ++i) x[i] = math::min(math::max(x[i], low), high);
+  }
+}
+
+template <int kRows>
+[[gnu::always_inline]] inline void store_column(const Vec (&x)[kRows], const ByteTile& tile, int column, int count) {
+  const ByteFinish& finish = *tile.finish;
+  if (tile.scale == nullptr || finish.result == ByteResult::float32) {
+    TENFOLD_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      x[i].store_first(reinterpret_cast<float*>(tile.c + i * tile.c_stride) + column, count);
     }
-    if (finish.result != ByteResult::float32) {
-      const Ints zero(finish.zero_point);
-      if (finish.result == ByteResult::int8) {
-        TENFOLD_UNROLL
-        for (int i = 0; i < kRows; ++i) (Ints::round(x[i]) + zero).store_bytes(c + i * tile.c_stride, count, true);
-      } else {
-        TENFOLD_UNROLL
-        for (int i = 0; i < kRows; ++i) (Ints::round(x[i]) + zero).store_bytes(c + i * tile.c_stride, count, false);
-      }
+    return;
+  }
+  const Ints zero(finish.zero_point);
+  std::uint8_t* c = tile.c + column;
+  if (finish.result == ByteResult::int8) {
+    TENFOLD_UNROLL
+    for (int i = 0; i < kRows; ++i) (Ints::round(x[i]) + zero).store_bytes(c + i * tile.c_stride, count, true);
+  } else {
+    TENFOLD_UNROLL
+    for (int i = 0; i < kRows; ++i) (Ints::round(x[i]) + zero).store_bytes(c + i * tile.c_stride, count, false);
+  }
+}
+
+#if defined(__AVX512F__)
+template <int kVectors>
+constexpr bool kPacksTogether = false;  // there is an instruction from 32 bits to bytes
+template <int kRows, int kVectors>
+void store_packed(const Vec (&)[kVectors][kRows], const ByteTile&) {}
+#else
+template <int kVectors>
+constexpr bool kPacksTogether = kVectors != 3;
+
+/// Bytes of four vectors at a time: of one to four rows. Limits are those of the bytes.
+template <int kRows, int kVectors>
+[[gnu::always_inline]] inline void store_packed(const Vec (&x)[kVectors][kRows], const ByteTile& tile) {
+  constexpr int kTogether = 4 / kVectors, kRowBytes = kVectors * static_cast<int>(kWidth);
+  const ByteFinish& finish = *tile.finish;
+  const Ints zero = words::all(static_cast<std::int16_t>(finish.zero_point));
+  const ByteLimits limits(finish);
+  const int count = kRowBytes - static_cast<int>(kWidth) + tile.tail;
+  TENFOLD_UNROLL
+  for (int i = 0; i < kRows; i += kTogether) {
+    Ints four[4];
+    TENFOLD_UNROLL
+    for (int n = 0; n < 4; ++n) {
+      const int row = i + n / kVectors;
+      four[n] = row < kRows ? Ints::round(x[n % kVectors][row]) : Ints::zero();
+    }
+    const Ints packed = in_order(limits.pack(four, zero));
+    TENFOLD_UNROLL
+    for (int n = 0; n < kTogether; ++n) {
+      if (i + n < kRows) packed.template store_part<kRowBytes>(n, tile.c + (i + n) * tile.c_stride, count);
+    }
+  }
+}
+#endif
+
+template <int kRows, int kVectors>
+[[gnu::always_inline]] inline void finish_tile(const Ints (&sums)[kVectors][kRows], const ByteTile& tile) {
+  const auto count = [&](int j) { return j + 1 < kVectors ? static_cast<int>(kWidth) : tile.tail; };
+  if constexpr (kPacksTogether<kVectors>) {
+    if (tile.scale != nullptr && tile.finish->result != ByteResult::float32) {
+      Vec x[kVectors][kRows];
+      TENFOLD_UNROLL
+      for (int j = 0; j < kVectors; ++j) finish_column(sums[j], tile, j * kWidth, count(j), !tile.finish->fits, x[j]);
+      store_packed(x, tile);
       return;
     }
   }
   TENFOLD_UNROLL
-  for (int i = 0; i < kRows; ++i) x[i].store_first(reinterpret_cast<float*>(c + i * tile.c_stride), count);
+  for (int j = 0; j < kVectors; ++j) {
+    Vec x[kRows];
+    finish_column(sums[j], tile, j * kWidth, count(j), tile.finish->has_limits, x);
+    store_column(x, tile, j * kWidth, count(j));
+  }
 }
+
+/// All quads as they come.
+template <typename Dot>
+struct QuadDot {
+  template <int kRows, int kVectors>
+  [[gnu::always_inline]] static inline void add_all(Ints (&sums)[kVectors][kRows], const ByteTile& tile) {
+    // x86 adds once or twice the stride to a pointer for nothing.
+    constexpr int kPointers = (kRows + 2) / 3;
+    const std::uint8_t* a[kPointers];
+    TENFOLD_UNROLL
+    for (int i = 0; i < kPointers; ++i) a[i] = tile.a + 3 * i * tile.row_stride;
+    const std::int64_t stride = tile.row_stride;
+    const std::int8_t* panel = tile.panel;
+    const Ints flip(tile.flip);
+    for (std::int64_t k = 0; k < tile.quads; ++k) {
+      typename Dot::Right b[kVectors];
+      TENFOLD_UNROLL
+      for (int j = 0; j < kVectors; ++j) b[j] = Dot::right(Ints::load(panel + j * kWidth * 4));
+      TENFOLD_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        const typename Dot::Left x = Dot::left(Ints::broadcast(a[i / 3] + (i % 3) * stride) ^ flip);
+        TENFOLD_UNROLL
+        for (int j = 0; j < kVectors; ++j) Dot::add(sums[j][i], x, b[j]);
+      }
+      TENFOLD_UNROLL
+      for (int i = 0; i < kPointers; ++i) a[i] += 4;
+      panel += kVectors * kWidth * 4;
+    }
+  }
+};
+
+/// Quads in the panel's order. Each of the loops needs all of AVX2's registers for 4 x 2 sums.
+struct PanelDot {
+  template <int kRows, int kVectors>
+  [[gnu::always_inline]] static inline void add_all(Ints (&sums)[kVectors][kRows], const ByteTile& tile) {
+    constexpr std::int64_t kQuadBytes = kVectors * Ints::kBytes;
+    const std::uint16_t* order = tile.order + panel_order_size(0);
+    const std::uint16_t* const paired_end = order + tile.order[0];
+    const std::uint16_t* const single_end = paired_end + tile.order[1];
+    const std::uint16_t* const end = tile.order + panel_order_size(tile.quads);
+    for (; order != paired_end; order += 2) {
+      const std::int64_t first = order[0], second = order[1];
+      Ints b[2][kVectors];
+      TENFOLD_UNROLL
+      for (int j = 0; j < kVectors; ++j) {
+        b[0][j] = Ints::load(tile.panel + first * kQuadBytes + j * Ints::kBytes);
+        b[1][j] = Ints::load(tile.panel + second * kQuadBytes + j * Ints::kBytes);
+      }
+      TENFOLD_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        const std::uint8_t* row = tile.a + i * tile.row_stride;
+        const Ints x = Ints::broadcast(row + 4 * first), y = Ints::broadcast(row + 4 * second);
+        TENFOLD_UNROLL
+        for (int j = 0; j < kVectors; ++j) {
+          const Ints four = words::add(words::multiply_add_bytes(x, b[0][j]), words::multiply_add_bytes(y, b[1][j]));
+          sums[j][i] = sums[j][i] + words::add_pairs(four);
+        }
+      }
+    }
+    for (; order != single_end; ++order) {
+      const std::int64_t quad = *order;
+      Ints b[kVectors];
+      TENFOLD_UNROLL
+      for (int j = 0; j < kVectors; ++j) b[j] = Ints::load(tile.panel + quad * kQuadBytes + j * Ints::kBytes);
+      TENFOLD_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        const Ints x = Ints::broadcast(tile.a + i * tile.row_stride + 4 * quad);
+        TENFOLD_UNROLL
+        for (int j = 0; j < kVectors; ++j) {
+          sums[j][i] = sums[j][i] + words::add_pairs(words::multiply_add_bytes(x, b[j]));
+        }
+      }
+    }
+    const std::uint8_t* panel = tile.wide_panel;
+    for (; order != end; ++order, panel += 2 * kQuadBytes) {
+      const std::int64_t quad = *order;
+      Ints b[2][kVectors];
+      TENFOLD_UNROLL
+      for (int j = 0; j < kVectors; ++j) {
+        b[0][j] = Ints::load(panel + j * Ints::kBytes);
+        b[1][j] = Ints::load(panel + kQuadBytes + j * Ints::kBytes);
+      }
+      TENFOLD_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        const std::uint8_t* row = tile.wide_a + i * tile.wide_row_stride + 8 * quad;
+        const Ints x = Ints::broadcast(row), y = Ints::broadcast(row + 4);
+        TENFOLD_UNROLL
+        for (int j = 0; j < kVectors; ++j) sums[j][i] = sums[j][i] + words::multiply_add_pairs(x, b[0][j]);
+        TENFOLD_UNROLL
+        for (int j = 0; j < kVectors; ++j) sums[j][i] = sums[j][i] + words::multiply_add_pairs(y, b[1][j]);
+      }
+    }
+  }
+};
 
 template <typename Dot, int kRows, int kVectors>
 void run_tile(const ByteTile& tile) {
@@ -103,32 +260,8 @@ void run_tile(const ByteTile& tile) {
     TENFOLD_UNROLL
     for (int i = 0; i < kRows; ++i) sums[j][i] = start;
   }
-  // x86 adds once or twice the stride to a pointer for nothing.
-  constexpr int kPointers = (kRows + 2) / 3;
-  const std::uint8_t* a[kPointers];
-  TENFOLD_UNROLL
-  for (int i = 0; i < kPointers; ++i) a[i] = tile.a + 3 * i * tile.row_stride;
-  const std::int64_t stride = tile.row_stride;
-  const std::int8_t* panel = tile.panel;
-  const Ints flip(tile.flip);
-  for (std::int64_t k = 0; k < tile.quads; ++k) {
-    typename Dot::Right b[kVectors];
-    TENFOLD_UNROLL
-    for (int j = 0; j < kVectors; ++j) b[j] = Dot::right(Ints::load(panel + j * kWidth * 4));
-    TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const typename Dot::Left x = Dot::left(Ints::broadcast(a[i / 3] + (i % 3) * stride) ^ flip);
-      TENFOLD_UNROLL
-      for (int j = 0; j < kVectors; ++j) Dot::add(sums[j][i], x, b[j]);
-    }
-    TENFOLD_UNROLL
-    for (int i = 0; i < kPointers; ++i) a[i] += 4;
-    panel += kVectors * kWidth * 4;
-  }
-  TENFOLD_UNROLL
-  for (int j = 0; j < kVectors; ++j) {
-    finish_column<kRows>(sums[j], tile, j * kWidth, j + 1 < kVectors ? static_cast<int>(kWidth) : tile.tail);
-  }
+  Dot::template add_all<kRows, kVectors>(sums, tile);
+  finish_tile(sums, tile);
 }
 
 using TileRun = void (*)(const ByteTile&);
@@ -148,8 +281,28 @@ constexpr Tiles kAllTiles[kMaxTileVectors] = {kTiles<Dot, 1>, kTiles<Dot, 2>, kT
 int max_byte_tile_rows(int vectors) { return 1 <= vectors && vectors <= kMaxTileVectors ? kTallest[vectors - 1] : 0; }
 
 // Copies are made from front to back, so that what one writes beyond its end, up to a vector, is written again.
+template <typename T>
+void copy_as(const std::uint8_t* from, std::uint8_t* to) {
+  T x;
+  std::memcpy(&x, from, sizeof x);
+  std::memcpy(to, &x, sizeof x);
+}
 void copy_bytes(const std::uint8_t* from, std::int64_t count, std::uint8_t* to) {
-  for (std::int64_t i = 0; i < count; i += Ints::kBytes) Ints::load_first_bytes(from + i, count - i).store(to + i);
+  std::int64_t i = 0;
+  for (; i + Ints::kBytes <= count; i += Ints::kBytes) Ints::load(from + i).store(to + i);
+  const std::int64_t rest = count - i;
+  if (rest == 0) return;
+  if (i > 0) return Ints::load(from + count - Ints::kBytes).store(to + count - Ints::kBytes);
+  // Two pieces, as large as fit, which may overlap.
+  const auto both = [&]<typename T>(T) {
+    copy_as<T>(from, to);
+    copy_as<T>(from + rest - sizeof(T), to + rest - sizeof(T));
+  };
+  if (rest > 32) return Ints::load_first_bytes(from, rest).store(to);
+  if (rest >= 16) return both(__m128i{});
+  if (rest >= 8) return both(std::uint64_t{});
+  if (rest >= 4) return both(std::uint32_t{});
+  for (; i < count; ++i) to[i] = from[i];
 }
 void fill_bytes(std::uint8_t value, std::int64_t count, std::uint8_t* to) {
   const Ints all(static_cast<std::int32_t>(value * 0x01010101U));
@@ -203,18 +356,70 @@ void copy_rows(const ByteProductArgs& args, const std::uint8_t* a, std::int64_t 
   }
 }
 
-std::int64_t copied_stride(std::int64_t depth) {
-  constexpr std::int64_t kLine = 64, kSameSets = 4096;
-  const std::int64_t stride = ceil_div(depth, kLine) * kLine;
-  return stride % kSameSets == 0 ? stride + kLine : stride;
+/// Bytes as 16-bit numbers.
+void widen_row(const std::uint8_t* from, std::int64_t count, std::uint8_t* to) {
+  constexpr std::int64_t kHalf = Ints::kBytes / 2;
+  std::int64_t i = 0;
+  for (; i + kHalf <= count; i += kHalf) words::load_unsigned(from + i).store(to + 2 * i);
+  if (i == count) return;
+  if (count >= kHalf) {
+    words::load_unsigned(from + count - kHalf).store(to + 2 * (count - kHalf));
+  } else {
+    alignas(64) std::uint8_t copy[kHalf] = {};
+    copy_bytes(from, count, copy);
+    words::load_unsigned(copy).store(to);
+  }
 }
+
+/// The wide ones of a panel's quads, of `vectors` vectors each.
+void widen_panel(const std::int8_t* panel, const std::uint16_t* order, std::int64_t quads, int vectors,
+                 std::uint8_t* to) {
+  const std::int64_t quad_bytes = vectors * Ints::kBytes;
+  for (std::int64_t i = order[0] + order[1]; i < quads; ++i, to += 2 * quad_bytes) {
+    const std::int8_t* quad = panel + order[panel_order_size(i)] * quad_bytes;
+    for (std::int64_t j = 0; j < quad_bytes; j += Ints::kBytes) {
+      const Ints bytes = Ints::load(quad + j);
+      words::first_signed(bytes).store(to + j);
+      words::last_signed(bytes).store(to + quad_bytes + j);
+    }
+  }
+}
+
+/// How a product's blocks use the scratch memory: [copied rows][wide rows][one wide panel][sums][operands of a
+/// program].
+struct Scratch {
+  bool by_order;  ///< PanelDot, else WordDot or ByteDot: nothing is wide then
+  std::int64_t copied_stride, wide_stride, wide_panel_bytes, sum_stride, operand_bytes;
+
+  Scratch(const ByteProductArgs& args, bool in_order) : by_order(in_order) {
+    const std::int64_t panel_width = args.tiling.tile_vectors * kWidth, quads = ceil_div(args.depth, 4);
+    copied_stride = row_stride(args.depth);
+    wide_stride = by_order ? row_stride(2 * args.depth) : 0;
+    wide_panel_bytes = by_order ? quads * 8 * panel_width : 0;
+    sum_stride = panel_width * 4;
+    operand_bytes = FinishArgs::kMaxOperands * panel_width * 4;
+  }
+  /// How many rows fit.
+  std::int64_t rows(std::size_t bytes) const {
+    // Copies of rows end with up to a vector more.
+    const std::int64_t rest = static_cast<std::int64_t>(bytes) - wide_panel_bytes - operand_bytes - 2 * Ints::kBytes;
+    return rest / (copied_stride + wide_stride + sum_stride);
+  }
+
+ private:
+  static std::int64_t row_stride(std::int64_t bytes) {
+    constexpr std::int64_t kLine = 64, kSameSets = 4096;
+    const std::int64_t stride = ceil_div(bytes, kLine) * kLine;
+    return stride % kSameSets == 0 ? stride + kLine : stride;
+  }
+};
 
 /// One work item: rows x panels of one group.
 struct Block {
   std::int64_t group, row_begin, row_end, panel_begin, panel_end;
 };
 
-void run_block(const ByteProductArgs& args, const Block& block, std::byte* scratch) {
+void run_block(const ByteProductArgs& args, const Scratch& layout, const Block& block, std::byte* scratch) {
   const ByteFinish& finish = args.finish;
   const std::int64_t rows = block.row_end - block.row_begin;
   const std::int64_t quads = ceil_div(args.depth, 4);
@@ -225,13 +430,26 @@ void run_block(const ByteProductArgs& args, const Block& block, std::byte* scrat
                                     : args.depth / (args.conv->kernel[0] * args.conv->kernel[1] * args.conv->kernel[2]);
   const std::uint8_t* a = args.a + block.group * channels;
 
+  const std::int64_t panel_count = ceil_div(args.columns, panel_width);
+  const std::uint16_t* orders = args.orders + block.group * panel_count * panel_order_size(quads);
+  bool has_wide = false;
+  for (std::int64_t p = block.panel_begin; p < block.panel_end && layout.by_order; ++p) {
+    const std::uint16_t* order = orders + p * panel_order_size(quads);
+    has_wide = has_wide || order[0] + order[1] < quads;
+  }
+
   ByteTile tile{};
   tile.quads = quads;
   tile.flip = args.a_is_signed ? static_cast<std::int32_t>(0x80808080U) : 0;
-  if (args.conv != nullptr || args.depth % 4 != 0) {
+  if (args.conv != nullptr || args.depth % 4 != 0 || (layout.by_order && args.a_is_signed)) {
     auto* copy = reinterpret_cast<std::uint8_t*>(scratch);
-    tile.row_stride = copied_stride(args.depth);
+    tile.row_stride = layout.copied_stride;
     copy_rows(args, a, block.row_begin, rows, tile.row_stride, copy);
+    if (layout.by_order && args.a_is_signed) {
+      const Ints flip(tile.flip);
+      for (std::int64_t i = 0; i < rows * tile.row_stride; i += Ints::kBytes)
+        (Ints::load(copy + i) ^ flip).store(copy + i);
+    }
     tile.a = copy;
     scratch += rows * tile.row_stride + Ints::kBytes;
   } else {
@@ -239,10 +457,23 @@ void run_block(const ByteProductArgs& args, const Block& block, std::byte* scrat
     tile.row_stride = args.a_stride;
   }
   const std::uint8_t* first_row = tile.a;
+  const auto* wide_rows = reinterpret_cast<const std::uint8_t*>(scratch);
+  auto* wide_panel = reinterpret_cast<std::uint8_t*>(scratch) + rows * layout.wide_stride + Ints::kBytes;
+  if (has_wide) {
+    tile.wide_row_stride = layout.wide_stride;
+    tile.wide_panel = wide_panel;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      widen_row(first_row + r * tile.row_stride, args.depth,
+                reinterpret_cast<std::uint8_t*>(scratch) + r * layout.wide_stride);
+    }
+    scratch = reinterpret_cast<std::byte*>(wide_panel) + layout.wide_panel_bytes;
+  }
   auto* sums = reinterpret_cast<float*>(scratch);
   const bool has_program = finish.program.program != nullptr;
   const std::int64_t element = bytes_of(finish.result), residual_element = bytes_of(finish.residual_type);
-  const Tiles* tiles = args.has_byte_dot ? kAllTiles<ByteDot> : kAllTiles<WordDot>;
+  const Tiles* tiles = args.has_byte_dot ? kAllTiles<QuadDot<ByteDot>>
+                       : layout.by_order ? kAllTiles<PanelDot>
+                                         : kAllTiles<QuadDot<WordDot>>;
   tile.finish = &finish;
   tile.residual_stride = finish.residual_stride * residual_element;
   const std::int8_t* panels = args.panels + block.group * padded_columns * quads * 4;
@@ -251,6 +482,8 @@ void run_block(const ByteProductArgs& args, const Block& block, std::byte* scrat
     const PanelColumns columns = panel_columns(args.columns - n, args.tiling.tile_vectors);
     tile.panel = panels + n * quads * 4;
     tile.start = args.start + block.group * padded_columns + n;
+    tile.order = orders + p * panel_order_size(quads);
+    if (has_wide) widen_panel(tile.panel, tile.order, quads, columns.vectors, wide_panel);
     tile.tail = columns.tail;
     std::uint8_t* c = static_cast<std::uint8_t*>(args.c) + (block.row_begin * args.c_stride + column) * element;
     const bool in_place = has_program && finish.result == ByteResult::float32;
@@ -265,6 +498,7 @@ void run_block(const ByteProductArgs& args, const Block& block, std::byte* scrat
     for (std::int64_t r = 0; r < rows;) {
       const std::int64_t count = next_tile_rows(rows - r, args.tiling.tile_rows);
       tile.a = first_row + r * tile.row_stride;
+      tile.wide_a = wide_rows + r * tile.wide_row_stride;
       tile.c = target + r * tile.c_stride;
       tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
       tiles[columns.vectors - 1].by_rows[count - 1](tile);
@@ -287,13 +521,13 @@ void run(const ByteProductArgs& args, const Workers& workers) {
   const std::int64_t tile_rows = args.tiling.tile_rows;
   const std::int64_t panel_width = args.tiling.tile_vectors * kWidth;
   const std::int64_t panels = ceil_div(args.columns, panel_width);
-  // What a block of rows needs of the scratch memory: copied windows, sums, and operands of a program.
-  const std::int64_t row_bytes = copied_stride(args.depth) + panel_width * 4;
-  const std::int64_t operand_bytes = FinishArgs::kMaxOperands * panel_width * 4 + Ints::kBytes;
+  // Very deep panels have no room to be wide.
+  const Scratch ordered(args, true), plain(args, false);
   // Two tiles of the end share the rows of one to two, so one more may be needed.
-  const std::int64_t tiles =
-      (static_cast<std::int64_t>(workers.scratch_bytes) - operand_bytes) / (row_bytes * tile_rows) - 1;
-  const std::int64_t row_block = max(1, min(args.tiling.row_block, tiles * tile_rows));
+  const bool by_order = !args.has_byte_dot && ordered.rows(workers.scratch_bytes) >= 2 * tile_rows;
+  const Scratch& layout = by_order ? ordered : plain;
+  const std::int64_t fitting_tiles = layout.rows(workers.scratch_bytes) / tile_rows - 1;
+  const std::int64_t row_block = max(1, min(args.tiling.row_block, fitting_tiles * tile_rows));
   const std::int64_t threads = workers.pool->num_threads();
   const std::int64_t work = args.rows * args.columns * args.depth;
   const std::int64_t wanted = threads == 1 || work < kSerialWork ? 1 : kItemsPerThread * threads;
@@ -310,7 +544,7 @@ void run(const ByteProductArgs& args, const Workers& workers) {
     const std::int64_t row_part = item / panel_parts % row_parts;
     const Block block{item / panel_parts / row_parts, row_cut.begin(row_part), row_cut.begin(row_part + 1),
                       panel_cut.begin(panel_part), panel_cut.begin(panel_part + 1)};
-    if (block.row_begin < block.row_end) run_block(args, block, scratch);
+    if (block.row_begin < block.row_end) run_block(args, layout, block, scratch);
   });
 }
 

@@ -7,6 +7,14 @@
 // they are. Four of them are added at once ("quads"): B is packed in panels, [panel][quad][column][4], the last panel
 // as narrow as whole vectors allow, depth and columns padded with zeros. The windows of a convolution are first copied
 // together, some rows at a time; outside the image they hold the zero point.
+//
+// Without the processor's instruction for quads there are two others. One multiplies bytes and adds two products in 16
+// bits, where they may saturate; one does so with 16-bit numbers in 32 bits. Saturation is ruled out by the weights: a
+// 16-bit sum stays within 255 * 128 if neither the positive nor the negative ones of its weights add up to more than
+// 128. So each panel has an order of its quads:
+//   paired   the sums of two quads fit in 16 bits together
+//   single   those of each quad fit
+//   wide     they do not: weights and rows become 16-bit numbers, once for a block of rows
 #pragma once
 
 #include <cstdint>
@@ -33,7 +41,8 @@ struct ByteFinish {
   std::int64_t residual_stride = 0;
   float residual_scale = 0;
   float low = 0, high = 0;  ///< within the range of the result, less zero_point
-  bool has_limits = true;   ///< else they are those of the bytes, and saturation does it: results fit in 32 bits
+  bool has_limits = true;   ///< else they are those of the bytes, and saturation does it: `fits`
+  bool fits = false;        ///< do results fit in 32 bits before they are limited?
   std::int32_t zero_point = 0;
   /// Of it `program`, `operands` and `group_rows` count. The data of an operand is of its type.
   FinishArgs program;
@@ -46,6 +55,9 @@ struct ByteTiling {
   std::int64_t row_block = 0;  ///< rows that share a pass over the panels
 };
 
+/// The order of a panel's quads: [how many are paired, how many single, then the quads: paired, single, wide].
+constexpr std::int64_t panel_order_size(std::int64_t quads) { return 2 + quads; }
+
 struct ByteProductArgs {
   std::int64_t rows = 0, columns = 0, depth = 0;
   std::int64_t groups =
@@ -56,7 +68,8 @@ struct ByteProductArgs {
   std::uint8_t zero = 0;           ///< the zero point, as a byte of A
   const ConvRows* conv = nullptr;  ///< nullptr: plain rows. Depth is that of all taps
   const std::int8_t* panels = nullptr;
-  const std::int32_t* start = nullptr;  ///< [group][columns, padded to whole vectors]
+  const std::uint16_t* orders = nullptr;  ///< [group][panel][panel_order_size(quads)]
+  const std::int32_t* start = nullptr;    ///< [group][columns, padded to whole vectors]
   void* c = nullptr;
   std::int64_t c_stride = 0;
   ByteFinish finish;

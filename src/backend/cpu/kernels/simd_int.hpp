@@ -73,16 +73,21 @@ inline Ints unpack_low_bytes(Ints a, Ints b) { return _mm512_unpacklo_epi8(a.v, 
 inline Ints unpack_high_bytes(Ints a, Ints b) { return _mm512_unpackhi_epi8(a.v, b.v); }
 inline Ints unpack_low_pairs(Ints a, Ints b) { return _mm512_unpacklo_epi16(a.v, b.v); }
 inline Ints unpack_high_pairs(Ints a, Ints b) { return _mm512_unpackhi_epi16(a.v, b.v); }
-/// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated.
-inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d) {
-  return _mm512_packus_epi16(_mm512_packs_epi32(a.v, b.v), _mm512_packs_epi32(c.v, d.v));
+/// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated; first as 16-bit numbers, to which those of
+/// `shift` are added.
+inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d, Ints shift) {
+  return _mm512_packus_epi16(_mm512_adds_epi16(_mm512_packs_epi32(a.v, b.v), shift.v),
+                             _mm512_adds_epi16(_mm512_packs_epi32(c.v, d.v), shift.v));
 }
-inline Ints pack_signed(Ints a, Ints b, Ints c, Ints d) {
-  return _mm512_packs_epi16(_mm512_packs_epi32(a.v, b.v), _mm512_packs_epi32(c.v, d.v));
+inline Ints pack_signed(Ints a, Ints b, Ints c, Ints d, Ints shift) {
+  return _mm512_packs_epi16(_mm512_adds_epi16(_mm512_packs_epi32(a.v, b.v), shift.v),
+                            _mm512_adds_epi16(_mm512_packs_epi32(c.v, d.v), shift.v));
 }
 
 inline Ints max_unsigned_bytes(Ints a, Ints b) { return _mm512_max_epu8(a.v, b.v); }
 inline Ints max_signed_bytes(Ints a, Ints b) { return _mm512_max_epi8(a.v, b.v); }
+inline Ints min_unsigned_bytes(Ints a, Ints b) { return _mm512_min_epu8(a.v, b.v); }
+inline Ints min_signed_bytes(Ints a, Ints b) { return _mm512_min_epi8(a.v, b.v); }
 
 namespace words {
 inline Ints even_unsigned(Ints a) { return _mm512_and_si512(a.v, _mm512_set1_epi16(0xff)); }
@@ -90,6 +95,27 @@ inline Ints odd_unsigned(Ints a) { return _mm512_srli_epi16(a.v, 8); }
 inline Ints even_signed(Ints a) { return _mm512_srai_epi16(_mm512_slli_epi16(a.v, 8), 8); }
 inline Ints odd_signed(Ints a) { return _mm512_srai_epi16(a.v, 8); }
 inline Ints multiply_add_pairs(Ints a, Ints b) { return _mm512_madd_epi16(a.v, b.v); }
+/// Products of unsigned and signed bytes, two added in 16 bits: saturates.
+inline Ints multiply_add_bytes(Ints a, Ints b) { return _mm512_maddubs_epi16(a.v, b.v); }
+/// In each lane the sum of its two numbers.
+inline Ints add_pairs(Ints a) { return _mm512_madd_epi16(a.v, _mm512_set1_epi16(1)); }
+inline Ints add(Ints a, Ints b) { return _mm512_add_epi16(a.v, b.v); }
+inline Ints all(std::int16_t x) { return _mm512_set1_epi16(x); }
+/// kBytes / 2 unsigned bytes.
+inline Ints load_unsigned(const void* p) {
+  return _mm512_cvtepu8_epi16(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
+/// The first and the last two of the signed bytes of each lane.
+inline Ints first_signed(Ints quads) {
+  const __m512i high = _mm512_shuffle_epi8(
+      quads.v, _mm512_broadcast_i32x4(_mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13)));
+  return _mm512_srai_epi16(high, 8);
+}
+inline Ints last_signed(Ints quads) {
+  const __m512i high = _mm512_shuffle_epi8(
+      quads.v, _mm512_broadcast_i32x4(_mm_setr_epi8(-1, 2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15)));
+  return _mm512_srai_epi16(high, 8);
+}
 }  // namespace words
 
 #else
@@ -141,6 +167,25 @@ struct Ints {
     store(copy);
     std::memcpy(p, copy, static_cast<std::size_t>(n));
   }
+  /// Of parts of kPart bytes, 8, 16 or 32, the first `n` bytes of one.
+  template <int kPart>
+  [[gnu::always_inline]] void store_part(int part, void* p, int n) const {
+    const int at = part * kPart;
+    __m128i half = at < 16 ? _mm256_castsi256_si128(v) : _mm256_extracti128_si256(v, 1);
+    if (n < kPart) {
+      alignas(32) std::uint8_t copy[kBytes];
+      store(copy);
+      std::memcpy(p, copy + at, static_cast<std::size_t>(n));
+    } else if constexpr (kPart == 32) {
+      store(p);
+    } else if constexpr (kPart == 16) {
+      _mm_storeu_si128(static_cast<__m128i*>(p), half);
+    } else if (at % 16 == 0) {
+      _mm_storel_epi64(static_cast<__m128i*>(p), half);
+    } else {
+      _mm_storeh_pd(static_cast<double*>(p), _mm_castsi128_pd(half));
+    }
+  }
 
  private:
   static __m128i bytes(const void* p, int n) {
@@ -159,16 +204,26 @@ inline Ints unpack_low_bytes(Ints a, Ints b) { return _mm256_unpacklo_epi8(a.v, 
 inline Ints unpack_high_bytes(Ints a, Ints b) { return _mm256_unpackhi_epi8(a.v, b.v); }
 inline Ints unpack_low_pairs(Ints a, Ints b) { return _mm256_unpacklo_epi16(a.v, b.v); }
 inline Ints unpack_high_pairs(Ints a, Ints b) { return _mm256_unpackhi_epi16(a.v, b.v); }
-/// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated.
-inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d) {
-  return _mm256_packus_epi16(_mm256_packs_epi32(a.v, b.v), _mm256_packs_epi32(c.v, d.v));
+/// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated; first as 16-bit numbers, to which those of
+/// `shift` are added.
+inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d, Ints shift) {
+  return _mm256_packus_epi16(_mm256_adds_epi16(_mm256_packs_epi32(a.v, b.v), shift.v),
+                             _mm256_adds_epi16(_mm256_packs_epi32(c.v, d.v), shift.v));
 }
-inline Ints pack_signed(Ints a, Ints b, Ints c, Ints d) {
-  return _mm256_packs_epi16(_mm256_packs_epi32(a.v, b.v), _mm256_packs_epi32(c.v, d.v));
+inline Ints pack_signed(Ints a, Ints b, Ints c, Ints d, Ints shift) {
+  return _mm256_packs_epi16(_mm256_adds_epi16(_mm256_packs_epi32(a.v, b.v), shift.v),
+                            _mm256_adds_epi16(_mm256_packs_epi32(c.v, d.v), shift.v));
+}
+
+/// Of what pack_signed or pack_unsigned gives: all bytes of a, then those of b, c and d.
+inline Ints in_order(Ints packed) {
+  return _mm256_permutevar8x32_epi32(packed.v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
 inline Ints max_unsigned_bytes(Ints a, Ints b) { return _mm256_max_epu8(a.v, b.v); }
 inline Ints max_signed_bytes(Ints a, Ints b) { return _mm256_max_epi8(a.v, b.v); }
+inline Ints min_unsigned_bytes(Ints a, Ints b) { return _mm256_min_epu8(a.v, b.v); }
+inline Ints min_signed_bytes(Ints a, Ints b) { return _mm256_min_epi8(a.v, b.v); }
 
 namespace words {
 inline Ints even_unsigned(Ints a) { return _mm256_and_si256(a.v, _mm256_set1_epi16(0xff)); }
@@ -176,6 +231,33 @@ inline Ints odd_unsigned(Ints a) { return _mm256_srli_epi16(a.v, 8); }
 inline Ints even_signed(Ints a) { return _mm256_srai_epi16(_mm256_slli_epi16(a.v, 8), 8); }
 inline Ints odd_signed(Ints a) { return _mm256_srai_epi16(a.v, 8); }
 inline Ints multiply_add_pairs(Ints a, Ints b) { return _mm256_madd_epi16(a.v, b.v); }
+/// Products of unsigned and signed bytes, two added in 16 bits: saturates.
+inline Ints multiply_add_bytes(Ints a, Ints b) { return _mm256_maddubs_epi16(a.v, b.v); }
+/// In each lane the sum of its two numbers.
+inline Ints add_pairs(Ints a) {
+  alignas(32) static constexpr std::int16_t kOnes[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  // As text, so that the ones stay in memory: in a register they would drive out a sum.
+  __m256i sums;
+  asm("vpmaddwd %2, %1, %0" : "=x"(sums) : "x"(a.v), "m"(kOnes));
+  return sums;
+}
+inline Ints add(Ints a, Ints b) { return _mm256_add_epi16(a.v, b.v); }
+inline Ints all(std::int16_t x) { return _mm256_set1_epi16(x); }
+/// kBytes / 2 unsigned bytes.
+inline Ints load_unsigned(const void* p) {
+  return _mm256_cvtepu8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+/// The first and the last two of the signed bytes of each lane.
+inline Ints first_signed(Ints quads) {
+  const __m256i high = _mm256_shuffle_epi8(
+      quads.v, _mm256_broadcastsi128_si256(_mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13)));
+  return _mm256_srai_epi16(high, 8);
+}
+inline Ints last_signed(Ints quads) {
+  const __m256i high = _mm256_shuffle_epi8(
+      quads.v, _mm256_broadcastsi128_si256(_mm_setr_epi8(-1, 2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15)));
+  return _mm256_srai_epi16(high, 8);
+}
 }  // namespace words
 
 #endif
