@@ -429,7 +429,9 @@ std::optional<std::string> refuses_depthwise(const Conv& conv, std::span<const T
   geometry.dilation[2] = std::min(conv.window().dilations[last], kMaxNumber);
   const std::int64_t columns = depthwise_table_width(geometry, kDepthwiseLine);
   constexpr std::int64_t kBytes = CpuStream::kScratchBytes / 2;  // the other half holds sums of two lines and operands
-  if (columns > kBytes / (depthwise_sizes(conv, sizes).tile.quads * 4 * depthwise_block(vector_floats(tier())))) {
+  // Of a column as 16-bit numbers, which weights are as well: those of two lines, and where the columns are.
+  const std::int64_t bytes = depthwise_sizes(conv, sizes).tile.quads * 8 * depthwise_block(vector_floats(tier()));
+  if (columns + 3 * geometry.kernel[2] > kBytes / bytes) {
     return fmt::format("the window is too large: a piece of a line reads {} columns in {} rows", columns,
                        sizes.kernel[1]);
   }

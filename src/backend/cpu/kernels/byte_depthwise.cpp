@@ -1,12 +1,16 @@
-// Depthwise convolutions of 8-bit integers, exact: four lines of the image are the four bytes of a lane.
+// Depthwise convolutions of 8-bit integers, exact: lines of the image lie side by side in a lane.
 //
-// A block of channels is what one register holds as bytes. Of each column of the image four neighbouring lines are
-// transposed ("quads"): vector v, lane l then holds four bytes of channel depthwise_channel(v, l), once for all kernel
-// columns and for two lines of results, whose weights are shifted by one byte:  w0 w1 w2 0  and  0 w0 w1 w2.
+// A block of channels is what one register holds as bytes. Vector v, lane l of it is of channel depthwise_channel(v,
+// l).
+//
+// With the processor's instruction for quads, four neighbouring lines of each column are the four bytes of a lane, once
+// for all kernel columns and for two lines of results, whose weights are shifted by one byte:  w0 w1 w2 0  and
+// 0 w0 w1 w2. Without it two lines are the two 16-bit numbers of a lane, and the same weights are made wide, once for
+// some lines of results. These advance by two lines of the image where possible: then only the last pair is new.
 #include "backend/cpu/kernels/byte_finish.hpp"
 #include "backend/cpu/kernels/byte_kernels.hpp"
 #include "backend/cpu/kernels/depthwise.hpp"
-#include "backend/cpu/kernels/gemm_tile.hpp"
+#include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -22,7 +26,12 @@ struct Piece {
   const ByteDepthwiseArgs* args;
   const std::uint8_t* quads;  ///< [column][quad][vector][kBytes]
   std::int64_t num_quads;
-  const std::int8_t* weights;  ///< of the block
+  const std::int8_t* weights;        ///< of the block
+  const std::uint8_t* pairs;         ///< [slot][vector][column][kBytes]
+  std::int64_t vector_bytes;         ///< from vector to vector of them
+  const std::int64_t* steps;         ///< [pair][kernel column]: where in `pairs` the first pixel's numbers are
+  std::int64_t num_steps;            ///< pairs * kernel columns
+  const std::uint8_t* wide_weights;  ///< [vector][step][line of the tile][kBytes]
   const std::int32_t* start;
   const float* scale;  ///< nullptr: the sums themselves are stored, as floats
   const float* offset;
@@ -31,6 +40,66 @@ struct Piece {
   std::int64_t line_bytes;
   std::int64_t channels;  ///< of the block: 1 .. kBlock
 };
+
+Piece piece_of(const ByteDepthwiseArgs& args, std::int64_t block) {
+  const std::int64_t channel = block * kBlock;
+  const bool has_program = args.finish.program.program != nullptr;
+  Piece piece{};
+  piece.args = &args;
+  piece.start = args.start + channel;
+  piece.scale = has_program ? nullptr : args.finish.scale + channel;
+  piece.offset = has_program ? nullptr : args.finish.offset + channel;
+  piece.channels = min(kBlock, args.channels - channel);
+  return piece;
+}
+
+/// Where a piece's results begin. `channel`: of the block.
+std::uint8_t* results_at(const ByteDepthwiseArgs& args, std::int64_t image, std::int64_t line, std::int64_t first,
+                         std::int64_t channel) {
+  const ConvRows& g = args.geometry;
+  const std::int64_t row = (image * g.out[1] + line) * g.out[2] + first;
+  return static_cast<std::uint8_t*>(args.y) + (row * args.y_stride + channel) * bytes_of(args.finish.result);
+}
+
+/// A program's sums come first, [line][kDepthwiseLine][kBlock].
+constexpr std::int64_t kProgramSums = 2 * kDepthwiseLine * kBlock;
+
+/// Sets where the piece at pixel `first` of output line `line` goes: to the results, or to `sums` for a program.
+void place(Piece& piece, std::int64_t image, std::int64_t line, std::int64_t first, float* sums) {
+  const ByteDepthwiseArgs& args = *piece.args;
+  if (args.finish.program.program != nullptr) {
+    piece.y = reinterpret_cast<std::uint8_t*>(sums);
+    piece.pixel_bytes = kBlock * 4;
+    piece.line_bytes = kDepthwiseLine * kBlock * 4;
+    return;
+  }
+  piece.y = results_at(args, image, line, first, piece.start - args.start);
+  piece.pixel_bytes = args.y_stride * bytes_of(args.finish.result);
+  piece.line_bytes = args.geometry.out[2] * piece.pixel_bytes;
+}
+
+/// The program, if there is one, on what `place` sent to `sums`. Behind them there is room for operands.
+void run_program(const Piece& piece, std::int64_t image, std::int64_t line, std::int64_t lines, std::int64_t first,
+                 std::int64_t pixels, float* sums) {
+  const ByteDepthwiseArgs& args = *piece.args;
+  const ByteFinish& finish = args.finish;
+  if (finish.program.program == nullptr) return;
+  const std::int64_t channel = piece.start - args.start, width = args.geometry.out[2];
+  const std::int64_t pixel_bytes = args.y_stride * bytes_of(finish.result);
+  for (std::int64_t r = 0; r < lines; ++r) {
+    float* values = sums + r * kDepthwiseLine * kBlock;
+    const std::int64_t row = (image * args.geometry.out[1] + line + r) * width + first;
+    run_byte_program(finish, values, kBlock, row, row + pixels, channel, channel + piece.channels, sums + kProgramSums);
+    std::uint8_t* to = results_at(args, image, line + r, first, channel);
+    for (std::int64_t i = 0; i < pixels; ++i, to += pixel_bytes) {
+      if (finish.result == ByteResult::float32) {
+        std::memcpy(to, values + i * kBlock, static_cast<std::size_t>(piece.channels) * 4);
+      } else {
+        store_rounded(values + i * kBlock, piece.channels, finish.result, to);
+      }
+    }
+  }
+}
 
 /// One vector of sums as floats, each to its channel.
 [[gnu::noinline]] void store_floats(const Piece& piece, int v, Ints sums, float* out) {
@@ -98,8 +167,8 @@ template <int kCount, typename Target>
 }
 
 /// kLines of the kTileLines that the weights are made for.
-template <typename Dot, int kLines, int kTileLines, int kPixels>
-void run_pixels(const Piece& piece, std::int64_t first) {
+template <int kLines, int kTileLines, int kPixels>
+void run_quad_pixels(const Piece& piece, std::int64_t first) {
   const ConvRows& g = piece.args->geometry;
   Ints sums[kPixels * kLines][kVectors];
   TENFOLD_UNROLL
@@ -114,20 +183,20 @@ void run_pixels(const Piece& piece, std::int64_t first) {
   for (std::int64_t kx = 0; kx < g.kernel[2]; ++kx, column += g.dilation[2] * column_bytes) {
     const std::uint8_t* quad = column;
     for (std::int64_t q = 0; q < piece.num_quads; ++q, quad += kVectors * kBlock) {
-      typename Dot::Right w[kLines][kVectors];
+      Ints w[kLines][kVectors];
       TENFOLD_UNROLL
       for (int r = 0; r < kLines; ++r) {
         TENFOLD_UNROLL
-        for (int v = 0; v < kVectors; ++v) w[r][v] = Dot::right(Ints::load(weights + (r * kVectors + v) * kBlock));
+        for (int v = 0; v < kVectors; ++v) w[r][v] = Ints::load(weights + (r * kVectors + v) * kBlock);
       }
       weights += kTileLines * kVectors * kBlock;
       TENFOLD_UNROLL
       for (int i = 0; i < kPixels; ++i) {
         TENFOLD_UNROLL
         for (int v = 0; v < kVectors; ++v) {
-          const typename Dot::Left x = Dot::left(Ints::load(quad + i * pixel_bytes + v * kBlock));
+          const Ints x = Ints::load(quad + i * pixel_bytes + v * kBlock);
           TENFOLD_UNROLL
-          for (int r = 0; r < kLines; ++r) Dot::add(sums[i * kLines + r][v], x, w[r][v]);
+          for (int r = 0; r < kLines; ++r) ByteDot::add(sums[i * kLines + r][v], x, w[r][v]);
         }
       }
     }
@@ -136,13 +205,13 @@ void run_pixels(const Piece& piece, std::int64_t first) {
   finish_pixels(sums, piece, [&](int i) { return y + i % kLines * piece.line_bytes + i / kLines * piece.pixel_bytes; });
 }
 
-template <typename Dot, int kLines, int kTileLines>
-void run_piece(const Piece& piece, std::int64_t pixels) {
+template <int kLines, int kTileLines>
+void run_quad_piece(const Piece& piece, std::int64_t pixels) {
   constexpr int kSums = kManyRegisters ? 4 : 2;
   constexpr int kPixels = kSums / kLines;
   std::int64_t i = 0;
-  for (; i + kPixels <= pixels; i += kPixels) run_pixels<Dot, kLines, kTileLines, kPixels>(piece, i);
-  for (; i < pixels; ++i) run_pixels<Dot, kLines, kTileLines, 1>(piece, i);
+  for (; i + kPixels <= pixels; i += kPixels) run_quad_pixels<kLines, kTileLines, kPixels>(piece, i);
+  for (; i < pixels; ++i) run_quad_pixels<kLines, kTileLines, 1>(piece, i);
 }
 
 /// Four bytes of each channel, in lanes.
@@ -187,10 +256,8 @@ void transpose(const ByteDepthwiseArgs& args, std::int64_t image, std::int64_t l
   }
 }
 
-template <typename Dot>
-void run(const ByteDepthwiseArgs& args, const Workers& workers) {
+void run_quads(const ByteDepthwiseArgs& args, const Workers& workers) {
   const ConvRows& g = args.geometry;
-  if (g.batch <= 0 || g.out[1] <= 0 || g.out[2] <= 0) return;
   const DepthwiseTile shape = depthwise_tile(g.kernel[1], g.stride[1], g.dilation[1]);
   const std::int64_t line_tiles = ceil_div(g.out[1], shape.lines);
   const std::int64_t blocks = ceil_div(args.channels, kBlock);
@@ -198,9 +265,6 @@ void run(const ByteDepthwiseArgs& args, const Workers& workers) {
   const std::int64_t most_columns = (kDepthwiseLine - 1) * g.stride[2] + reach + 1;
   const std::int64_t column_bytes = shape.quads * kVectors * kBlock;
   const std::int64_t block_weights = g.kernel[2] * shape.quads * shape.lines * kVectors * kBlock;
-  const ByteFinish& finish = args.finish;
-  const bool has_program = finish.program.program != nullptr;
-  const std::int64_t element = bytes_of(finish.result);
 
   // Few lines: blocks of channels are work items of their own.
   const std::int64_t threads = workers.pool->num_threads();
@@ -214,40 +278,221 @@ void run(const ByteDepthwiseArgs& args, const Workers& workers) {
     auto* sums = reinterpret_cast<float*>(scratch + most_columns * column_bytes);
     for (std::int64_t b = blocks * part / block_parts; b < blocks * (part + 1) / block_parts; ++b) {
       const std::int64_t channel = b * kBlock;
-      Piece piece{};
-      piece.args = &args;
+      Piece piece = piece_of(args, b);
       piece.quads = quads;
       piece.num_quads = shape.quads;
       piece.weights = args.weights + b * block_weights;
-      piece.start = args.start + channel;
-      piece.scale = has_program ? nullptr : finish.scale + channel;
-      piece.offset = has_program ? nullptr : finish.offset + channel;
-      piece.channels = min(kBlock, args.channels - channel);
       for (std::int64_t first = 0; first < g.out[2]; first += kDepthwiseLine) {
         const std::int64_t pixels = min(kDepthwiseLine, g.out[2] - first);
         const std::int64_t columns = (pixels - 1) * g.stride[2] + reach + 1;
         transpose(args, image, line, first, columns, channel, piece.channels, shape.quads, quads);
-        const std::int64_t row = (image * g.out[1] + line) * g.out[2] + first;
-        std::uint8_t* y = static_cast<std::uint8_t*>(args.y) + (row * args.y_stride + channel) * element;
-        piece.y = has_program ? reinterpret_cast<std::uint8_t*>(sums) : y;
-        piece.pixel_bytes = has_program ? kBlock * 4 : args.y_stride * element;
-        piece.line_bytes = has_program ? kDepthwiseLine * kBlock * 4 : g.out[2] * args.y_stride * element;
-        (lines == 2         ? run_piece<Dot, 2, 2>
-         : shape.lines == 2 ? run_piece<Dot, 1, 2>
-                            : run_piece<Dot, 1, 1>)(piece, pixels);
-        for (std::int64_t r = 0; r < lines && has_program; ++r) {
-          float* values = sums + r * kDepthwiseLine * kBlock;
-          const std::int64_t at = row + r * g.out[2];
-          run_byte_program(finish, values, kBlock, at, at + pixels, channel, channel + piece.channels,
-                           sums + 2 * kDepthwiseLine * kBlock);
-          for (std::int64_t i = 0; i < pixels; ++i) {
-            std::uint8_t* to = y + (r * g.out[2] + i) * args.y_stride * element;
-            if (finish.result == ByteResult::float32) {
-              std::memcpy(to, values + i * kBlock, static_cast<std::size_t>(piece.channels) * 4);
-            } else {
-              store_rounded(values + i * kBlock, piece.channels, finish.result, to);
+        place(piece, image, line, first, sums);
+        (lines == 2         ? run_quad_piece<2, 2>
+         : shape.lines == 2 ? run_quad_piece<1, 2>
+                            : run_quad_piece<1, 1>)(piece, pixels);
+        run_program(piece, image, line, lines, first, pixels, sums);
+      }
+    }
+  });
+}
+
+/// Results of a line and up to four of its pixels, the others are numbers of no meaning, as bytes of one vector:
+/// [128 bits][pixel][4].
+[[gnu::always_inline]] inline Ints pixels_as_bytes(const Ints (&sums)[4], const Piece& piece, int v,
+                                                   const ByteLimits& limits) {
+  const ByteFinish& finish = piece.args->finish;
+  const Vec scale = Vec::load(piece.scale + v * kWidth), offset = Vec::load(piece.offset + v * kWidth);
+  Ints rounded[4];
+  TENFOLD_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    Vec x = fma(sums[i].to_float(), scale, offset);
+    if (!finish.fits) x = math::min(math::max(x, Vec(finish.low)), Vec(finish.high));
+    rounded[i] = Ints::round(x);
+  }
+  return limits.pack(rounded, words::all(static_cast<std::int16_t>(finish.zero_point)));
+}
+
+/// kPixels, up to four, pixels of kLines of the kTileLines that the weights are made for.
+template <int kLines, int kTileLines, int kPixels>
+void run_pair_pixels(const Piece& piece, std::int64_t first) {
+  const ByteFinish& finish = piece.args->finish;
+  const std::int64_t pixel_step = piece.args->geometry.stride[2] * kBlock;
+  const bool is_packed = piece.scale != nullptr && finish.result != ByteResult::float32;
+  const ByteLimits limits(finish);
+  std::uint8_t* y = piece.y + first * piece.pixel_bytes;
+  const std::uint8_t* weights = piece.wide_weights;
+  Ints packed[kLines][kVectors];
+  for (int v = 0; v < kVectors; ++v) {
+    const Ints start = Ints::load(piece.start + v * kWidth);
+    Ints sums[kLines][4];
+    TENFOLD_UNROLL
+    for (int r = 0; r < kLines; ++r) {
+      TENFOLD_UNROLL
+      for (int i = 0; i < 4; ++i) sums[r][i] = start;
+    }
+    const std::uint8_t* pairs = piece.pairs + v * piece.vector_bytes + first * pixel_step;
+    for (std::int64_t s = 0; s < piece.num_steps; ++s, weights += kTileLines * kBlock) {
+      const std::uint8_t* at = pairs + piece.steps[s];
+      Ints w[kLines];
+      TENFOLD_UNROLL
+      for (int r = 0; r < kLines; ++r) w[r] = Ints::load(weights + r * kBlock);
+      TENFOLD_UNROLL
+      for (int i = 0; i < kPixels; ++i) {
+        const Ints x = Ints::load(at + i * pixel_step);
+        TENFOLD_UNROLL
+        for (int r = 0; r < kLines; ++r) sums[r][i] = sums[r][i] + words::multiply_add_pairs(x, w[r]);
+      }
+    }
+    TENFOLD_UNROLL
+    for (int r = 0; r < kLines; ++r) {
+      if (is_packed) {
+        packed[r][v] = pixels_as_bytes(sums[r], piece, v, limits);
+        continue;
+      }
+      TENFOLD_UNROLL
+      for (int i = 0; i < kPixels; ++i) {
+        store_floats(piece, v, sums[r][i], reinterpret_cast<float*>(y + r * piece.line_bytes + i * piece.pixel_bytes));
+      }
+    }
+  }
+  if (!is_packed) return;
+  TENFOLD_UNROLL
+  for (int r = 0; r < kLines; ++r) {
+    const Ints low01 = unpack_low_quads(packed[r][0], packed[r][1]),
+               low23 = unpack_low_quads(packed[r][2], packed[r][3]);
+    const Ints high01 = unpack_high_quads(packed[r][0], packed[r][1]),
+               high23 = unpack_high_quads(packed[r][2], packed[r][3]);
+    const Ints pixels[4] = {unpack_low_eights(low01, low23), unpack_high_eights(low01, low23),
+                            unpack_low_eights(high01, high23), unpack_high_eights(high01, high23)};
+    TENFOLD_UNROLL
+    for (int i = 0; i < kPixels; ++i) {
+      pixels[i].store_first_bytes(y + r * piece.line_bytes + i * piece.pixel_bytes, piece.channels);
+    }
+  }
+}
+
+template <int kLines, int kTileLines>
+void run_pair_piece(const Piece& piece, std::int64_t pixels) {
+  for (std::int64_t i = 0; i < pixels;) {
+    const std::int64_t count = next_tile_rows(pixels - i, 4);
+    (count == 4   ? run_pair_pixels<kLines, kTileLines, 4>
+     : count == 3 ? run_pair_pixels<kLines, kTileLines, 3>
+     : count == 2 ? run_pair_pixels<kLines, kTileLines, 2>
+                  : run_pair_pixels<kLines, kTileLines, 1>)(piece, i);
+    i += count;
+  }
+}
+
+/// Lines `y` and `y + dilation` of `columns` columns of the image, from `x` on: as [vector][column][kBytes].
+void interleave(const ByteDepthwiseArgs& args, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t columns,
+                std::int64_t channel, std::int64_t channels, std::int64_t vector_bytes, std::uint8_t* pairs) {
+  const ConvRows& g = args.geometry;
+  const Ints flip(args.x_is_signed ? static_cast<std::int32_t>(0x80808080U) : 0);
+  const Ints outside = Ints(static_cast<std::int32_t>(args.zero * 0x01010101U)) ^ flip;
+  const std::int64_t inside_begin = min(columns, max(0, -x)), inside_end = max(inside_begin, min(columns, g.in[2] - x));
+  const std::uint8_t* lines[2];
+  for (int j = 0; j < 2; ++j) {
+    const std::int64_t line = y + j * g.dilation[1];
+    const bool inside = 0 <= line && line < g.in[1];
+    lines[j] = inside ? args.x + ((image * g.in[1] + line) * g.in[2] + x) * args.x_stride + channel : nullptr;
+  }
+  for (std::int64_t i = 0; i < columns; ++i, pairs += kBlock) {
+    Ints at[2] = {outside, outside};
+    if (inside_begin <= i && i < inside_end) {
+      for (int j = 0; j < 2; ++j) {
+        if (lines[j] != nullptr) at[j] = Ints::load_first_bytes(lines[j] + i * args.x_stride, channels) ^ flip;
+      }
+    }
+    const Ints low = unpack_low_bytes(at[0], at[1]), high = unpack_high_bytes(at[0], at[1]);
+    unpack_low_bytes(low, Ints::zero()).store(pairs);
+    unpack_high_bytes(low, Ints::zero()).store(pairs + vector_bytes);
+    unpack_low_bytes(high, Ints::zero()).store(pairs + 2 * vector_bytes);
+    unpack_high_bytes(high, Ints::zero()).store(pairs + 3 * vector_bytes);
+  }
+}
+
+/// A block's weights as `wide_weights` of a piece.
+void widen_weights(const ByteDepthwiseArgs& args, const DepthwiseTile& tile, std::int64_t num_pairs,
+                   const std::int8_t* weights, std::uint8_t* wide) {
+  const std::int64_t kernel = args.geometry.kernel[2], vectors = tile.lines * kVectors;
+  for (std::int64_t v = 0; v < kVectors; ++v) {
+    for (std::int64_t p = 0; p < num_pairs; ++p) {
+      for (std::int64_t kx = 0; kx < kernel; ++kx) {
+        for (std::int64_t r = 0; r < tile.lines; ++r, wide += kBlock) {
+          const Ints quads = Ints::load(weights + ((kx * tile.quads + p / 2) * vectors + r * kVectors + v) * kBlock);
+          (p % 2 == 0 ? words::first_signed(quads) : words::last_signed(quads)).store(wide);
+        }
+      }
+    }
+  }
+}
+
+void run_pairs(const ByteDepthwiseArgs& args, const Workers& workers) {
+  const ConvRows& g = args.geometry;
+  const DepthwiseTile tile = depthwise_tile(g.kernel[1], g.stride[1], g.dilation[1]);
+  const std::int64_t line_tiles = ceil_div(g.out[1], tile.lines);
+  const std::int64_t blocks = ceil_div(args.channels, kBlock);
+  const std::int64_t num_pairs = ceil_div(g.kernel[1] + tile.lines - 1, 2), num_steps = num_pairs * g.kernel[2];
+  const std::int64_t block_weights = g.kernel[2] * tile.quads * tile.lines * kVectors * kBlock;
+  const std::int64_t wide_bytes = num_steps * tile.lines * kVectors * kBlock;
+  // From a tile of lines to the next one: pairs that are not needed again. All, unless pairs stay pairs.
+  const std::int64_t advance = tile.lines * g.stride[1];
+  const std::int64_t new_pairs = g.dilation[1] == 1 && advance % 2 == 0 ? min(num_pairs, advance / 2) : num_pairs;
+  // Pixels of a piece: its pairs stay in the first-level cache.
+  constexpr std::int64_t kPairBytes = 20 << 10, kFewestPixels = 8;
+  const std::int64_t reach = (g.kernel[2] - 1) * g.dilation[2];
+  const std::int64_t fitting = (kPairBytes / (num_pairs * kVectors * kBlock) - reach - 1) / g.stride[2] + 1;
+  const std::int64_t piece_pixels = min(kDepthwiseLine, max(kFewestPixels, fitting));
+  const std::int64_t most_columns = (piece_pixels - 1) * g.stride[2] + reach + 1;
+  const std::int64_t vector_bytes = most_columns * kBlock, pair_bytes = kVectors * vector_bytes;
+
+  // Blocks of channels come one after the other, so the lines of an item stay in the second-level cache; and it has
+  // enough of them to be worth making weights wide.
+  constexpr std::int64_t kLineBytes = 192 << 10, kFewestTiles = 4, kItemsPerThread = 3;
+  const std::int64_t threads = workers.pool->num_threads();
+  const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
+  const std::int64_t tile_bytes = advance * g.in[2] * args.channels;
+  const std::int64_t cached_parts = min(line_tiles, ceil_div(line_tiles * tile_bytes, kLineBytes));
+  const std::int64_t line_parts = max(cached_parts, min(line_tiles / kFewestTiles, ceil_div(wanted, g.batch)));
+  const std::int64_t block_parts = min(blocks, ceil_div(wanted, g.batch * line_parts));
+  for_each_item(workers, g.batch * line_parts * block_parts, [&](std::int64_t item, std::byte* scratch) {
+    const std::int64_t block_part = item % block_parts;
+    const std::int64_t line_part = item / block_parts % line_parts;
+    const std::int64_t image = item / block_parts / line_parts;
+    const std::int64_t tile_begin = line_tiles * line_part / line_parts;
+    const std::int64_t tile_end = line_tiles * (line_part + 1) / line_parts;
+    auto* pairs = reinterpret_cast<std::uint8_t*>(scratch);
+    auto* wide = pairs + num_pairs * pair_bytes;
+    auto* steps = reinterpret_cast<std::int64_t*>(wide + wide_bytes);
+    auto* sums = reinterpret_cast<float*>(steps + num_steps);
+    for (std::int64_t b = blocks * block_part / block_parts; b < blocks * (block_part + 1) / block_parts; ++b) {
+      Piece piece = piece_of(args, b);
+      piece.pairs = pairs;
+      piece.vector_bytes = vector_bytes;
+      piece.steps = steps;
+      piece.num_steps = num_steps;
+      piece.wide_weights = wide;
+      widen_weights(args, tile, num_pairs, args.weights + b * block_weights, wide);
+      for (std::int64_t first = 0; first < g.out[2]; first += piece_pixels) {
+        const std::int64_t pixels = min(piece_pixels, g.out[2] - first);
+        const std::int64_t columns = (pixels - 1) * g.stride[2] + reach + 1;
+        std::int64_t slot = 0;  // of the tile's first pair
+        for (std::int64_t t = tile_begin; t < tile_end; ++t, slot = (slot + new_pairs) % num_pairs) {
+          const std::int64_t line = t * tile.lines, lines = min(tile.lines, g.out[1] - line);
+          for (std::int64_t p = 0; p < num_pairs; ++p) {
+            const std::int64_t at = (slot + p) % num_pairs * pair_bytes;
+            for (std::int64_t kx = 0; kx < g.kernel[2]; ++kx) {
+              steps[p * g.kernel[2] + kx] = at + kx * g.dilation[2] * kBlock;
             }
+            if (t > tile_begin && p + new_pairs < num_pairs) continue;
+            interleave(args, image, line * g.stride[1] - g.pad[1] + 2 * p * g.dilation[1],
+                       first * g.stride[2] - g.pad[2], columns, b * kBlock, piece.channels, vector_bytes, pairs + at);
           }
+          place(piece, image, line, first, sums);
+          (lines == 2        ? run_pair_piece<2, 2>
+           : tile.lines == 2 ? run_pair_piece<1, 2>
+                             : run_pair_piece<1, 1>)(piece, pixels);
+          run_program(piece, image, line, lines, first, pixels, sums);
         }
       }
     }
@@ -257,10 +502,12 @@ void run(const ByteDepthwiseArgs& args, const Workers& workers) {
 }  // namespace
 
 void run_byte_depthwise(const ByteDepthwiseArgs& args, const Workers& workers) {
+  const ConvRows& g = args.geometry;
+  if (g.batch <= 0 || g.out[1] <= 0 || g.out[2] <= 0) return;
   if (args.has_byte_dot) {
-    run<ByteDot>(args, workers);
+    run_quads(args, workers);
   } else {
-    run<WordDot>(args, workers);
+    run_pairs(args, workers);
   }
 }
 

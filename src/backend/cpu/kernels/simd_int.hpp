@@ -68,11 +68,15 @@ struct Ints {
 inline Ints operator+(Ints a, Ints b) { return _mm512_add_epi32(a.v, b.v); }
 inline Ints operator^(Ints a, Ints b) { return _mm512_xor_si512(a.v, b.v); }
 inline Ints operator&(Ints a, Ints b) { return _mm512_and_si512(a.v, b.v); }
-/// Within each 128 bits: bytes, or pairs of bytes, of a and b in turns.
+/// Within each 128 bits: bytes, or two, four or eight of them, of a and b in turns.
 inline Ints unpack_low_bytes(Ints a, Ints b) { return _mm512_unpacklo_epi8(a.v, b.v); }
 inline Ints unpack_high_bytes(Ints a, Ints b) { return _mm512_unpackhi_epi8(a.v, b.v); }
 inline Ints unpack_low_pairs(Ints a, Ints b) { return _mm512_unpacklo_epi16(a.v, b.v); }
 inline Ints unpack_high_pairs(Ints a, Ints b) { return _mm512_unpackhi_epi16(a.v, b.v); }
+inline Ints unpack_low_quads(Ints a, Ints b) { return _mm512_unpacklo_epi32(a.v, b.v); }
+inline Ints unpack_high_quads(Ints a, Ints b) { return _mm512_unpackhi_epi32(a.v, b.v); }
+inline Ints unpack_low_eights(Ints a, Ints b) { return _mm512_unpacklo_epi64(a.v, b.v); }
+inline Ints unpack_high_eights(Ints a, Ints b) { return _mm512_unpackhi_epi64(a.v, b.v); }
 /// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated; first as 16-bit numbers, to which those of
 /// `shift` are added.
 inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d, Ints shift) {
@@ -132,6 +136,7 @@ struct Ints {
   /// `n` bytes (0 <= n <= kBytes), zeros above; touches no memory beyond them.
   static Ints load_first_bytes(const void* p, std::int64_t n) {
     if (n >= kBytes) return load(p);
+    if (n == kBytes / 2) return _mm256_zextsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p)));
     alignas(32) std::uint8_t copy[kBytes] = {};
     std::memcpy(copy, p, static_cast<std::size_t>(n));
     return load(copy);
@@ -163,6 +168,7 @@ struct Ints {
   void store(void* p) const { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
   void store_first_bytes(void* p, std::int64_t n) const {
     if (n >= kBytes) return store(p);
+    if (n == kBytes / 2) return _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(v));
     alignas(32) std::uint8_t copy[kBytes];
     store(copy);
     std::memcpy(p, copy, static_cast<std::size_t>(n));
@@ -199,11 +205,15 @@ struct Ints {
 inline Ints operator+(Ints a, Ints b) { return _mm256_add_epi32(a.v, b.v); }
 inline Ints operator^(Ints a, Ints b) { return _mm256_xor_si256(a.v, b.v); }
 inline Ints operator&(Ints a, Ints b) { return _mm256_and_si256(a.v, b.v); }
-/// Within each 128 bits: bytes, or pairs of bytes, of a and b in turns.
+/// Within each 128 bits: bytes, or two, four or eight of them, of a and b in turns.
 inline Ints unpack_low_bytes(Ints a, Ints b) { return _mm256_unpacklo_epi8(a.v, b.v); }
 inline Ints unpack_high_bytes(Ints a, Ints b) { return _mm256_unpackhi_epi8(a.v, b.v); }
 inline Ints unpack_low_pairs(Ints a, Ints b) { return _mm256_unpacklo_epi16(a.v, b.v); }
 inline Ints unpack_high_pairs(Ints a, Ints b) { return _mm256_unpackhi_epi16(a.v, b.v); }
+inline Ints unpack_low_quads(Ints a, Ints b) { return _mm256_unpacklo_epi32(a.v, b.v); }
+inline Ints unpack_high_quads(Ints a, Ints b) { return _mm256_unpackhi_epi32(a.v, b.v); }
+inline Ints unpack_low_eights(Ints a, Ints b) { return _mm256_unpacklo_epi64(a.v, b.v); }
+inline Ints unpack_high_eights(Ints a, Ints b) { return _mm256_unpackhi_epi64(a.v, b.v); }
 /// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated; first as 16-bit numbers, to which those of
 /// `shift` are added.
 inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d, Ints shift) {
