@@ -47,6 +47,7 @@ struct ByteTile {
   const float* offset;
   const std::uint8_t* residual;
   std::int64_t residual_stride;  ///< bytes
+  std::int64_t count;            ///< of tiles that follow each other; at the end all point behind the last one
 };
 
 /// From sums to results that are neither rounded nor stored, one column of vectors at a time.
@@ -252,26 +253,32 @@ struct PanelDot {
 };
 
 template <typename Dot, int kRows, int kVectors>
-void run_tile(const ByteTile& tile) {
-  Ints sums[kVectors][kRows];
-  TENFOLD_UNROLL
-  for (int j = 0; j < kVectors; ++j) {
-    const Ints start = Ints::load(tile.start + j * kWidth);
+void run_tiles(ByteTile& tile) {
+  for (; tile.count > 0; --tile.count) {
+    Ints sums[kVectors][kRows];
     TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) sums[j][i] = start;
+    for (int j = 0; j < kVectors; ++j) {
+      const Ints start = Ints::load(tile.start + j * kWidth);
+      TENFOLD_UNROLL
+      for (int i = 0; i < kRows; ++i) sums[j][i] = start;
+    }
+    Dot::template add_all<kRows, kVectors>(sums, tile);
+    finish_tile(sums, tile);
+    tile.a += kRows * tile.row_stride;
+    tile.wide_a += kRows * tile.wide_row_stride;
+    tile.c += kRows * tile.c_stride;
+    if (tile.residual != nullptr) tile.residual += kRows * tile.residual_stride;
   }
-  Dot::template add_all<kRows, kVectors>(sums, tile);
-  finish_tile(sums, tile);
 }
 
-using TileRun = void (*)(const ByteTile&);
+using TileRun = void (*)(ByteTile&);
 /// By rows, from 1.
 struct Tiles {
   TileRun by_rows[kMaxRows];
 };
 template <typename Dot, int kVectors, int... kLess>
 constexpr Tiles make_tiles(std::integer_sequence<int, kLess...>) {
-  return {{run_tile<Dot, kLess + 1, kVectors>...}};
+  return {{run_tiles<Dot, kLess + 1, kVectors>...}};
 }
 template <typename Dot, int kVectors>
 constexpr Tiles kTiles = make_tiles<Dot, kVectors>(std::make_integer_sequence<int, kTallest[kVectors - 1]>());
@@ -280,94 +287,103 @@ constexpr Tiles kAllTiles[kMaxTileVectors] = {kTiles<Dot, 1>, kTiles<Dot, 2>, kT
 
 int max_byte_tile_rows(int vectors) { return 1 <= vectors && vectors <= kMaxTileVectors ? kTallest[vectors - 1] : 0; }
 
-// Copies are made from front to back, so that what one writes beyond its end, up to a vector, is written again.
 template <typename T>
 void copy_as(const std::uint8_t* from, std::uint8_t* to) {
   T x;
   std::memcpy(&x, from, sizeof x);
   std::memcpy(to, &x, sizeof x);
 }
-void copy_bytes(const std::uint8_t* from, std::int64_t count, std::uint8_t* to) {
-  std::int64_t i = 0;
-  for (; i + Ints::kBytes <= count; i += Ints::kBytes) Ints::load(from + i).store(to + i);
-  const std::int64_t rest = count - i;
-  if (rest == 0) return;
-  if (i > 0) return Ints::load(from + count - Ints::kBytes).store(to + count - Ints::kBytes);
+/// `times` copies of `count` bytes.
+void copy_strided(const std::uint8_t* from, std::int64_t from_stride, std::int64_t count, std::int64_t times,
+                  std::uint8_t* to, std::int64_t to_stride) {
   // Two pieces, as large as fit, which may overlap.
-  const auto both = [&]<typename T>(T) {
-    copy_as<T>(from, to);
-    copy_as<T>(from + rest - sizeof(T), to + rest - sizeof(T));
+  const auto in_two = [&]<typename T>(T) {
+    const auto second = count - static_cast<std::int64_t>(sizeof(T));
+    for (std::int64_t i = 0; i < times; ++i, from += from_stride, to += to_stride) {
+      copy_as<T>(from, to);
+      copy_as<T>(from + second, to + second);
+    }
   };
-  if (rest > 32) return Ints::load_first_bytes(from, rest).store(to);
-  if (rest >= 16) return both(__m128i{});
-  if (rest >= 8) return both(std::uint64_t{});
-  if (rest >= 4) return both(std::uint32_t{});
-  for (; i < count; ++i) to[i] = from[i];
+  if (4 <= count && count <= 8) return in_two(std::uint32_t{});
+  if (8 < count && count <= 16) return in_two(std::uint64_t{});
+  if (16 < count && count <= 32) return in_two(__m128i{});
+  for (; times > 0; --times, from += from_stride, to += to_stride) {
+    std::int64_t i = 0;
+    for (; i + Ints::kBytes <= count; i += Ints::kBytes) Ints::load(from + i).store(to + i);
+    if (i == count) continue;
+    if (i > 0) {
+      Ints::load(from + count - Ints::kBytes).store(to + count - Ints::kBytes);
+    } else {
+      Ints::load_first_bytes(from, count).store_first_bytes(to, count);
+    }
+  }
+}
+void copy_bytes(const std::uint8_t* from, std::int64_t count, std::uint8_t* to) {
+  copy_strided(from, 0, count, 1, to, 0);
 }
 void fill_bytes(std::uint8_t value, std::int64_t count, std::uint8_t* to) {
   const Ints all(static_cast<std::int32_t>(value * 0x01010101U));
-  for (std::int64_t i = 0; i < count; i += Ints::kBytes) all.store(to + i);
+  for (std::int64_t i = 0; i < count; i += Ints::kBytes) all.store_first_bytes(to + i, count - i);
 }
 
-/// Rows from `first` on, one after the other, `stride` bytes apart: those of A, or the windows of a convolution. Writes
-/// up to a vector beyond the last one.
+/// Rows from `first` on, one after the other, `stride` bytes apart: those of A, or the windows of a convolution.
 void copy_rows(const ByteProductArgs& args, const std::uint8_t* a, std::int64_t first, std::int64_t rows,
                std::int64_t stride, std::uint8_t* to) {
-  if (args.conv == nullptr) {
-    for (std::int64_t r = 0; r < rows; ++r) copy_bytes(a + (first + r) * args.a_stride, args.depth, to + r * stride);
-    return;
-  }
+  if (args.conv == nullptr) return copy_strided(a + first * args.a_stride, args.a_stride, args.depth, rows, to, stride);
   const ConvRows& conv = *args.conv;
   const std::int64_t channels = args.depth / (conv.kernel[0] * conv.kernel[1] * conv.kernel[2]);
   // A line of the kernel is contiguous in memory where nothing lies between its pixels' channels.
   const bool joins = conv.dilation[2] == 1 && args.a_stride == channels;
-  PixelWalk pixel(conv, first);
-  for (std::int64_t r = 0; r < rows; ++r, pixel.next()) {
-    std::uint8_t* out = to + r * stride;
-    for (std::int64_t kz = 0; kz < conv.kernel[0]; ++kz) {
-      const std::int64_t z = pixel.z + kz * conv.dilation[0];
-      for (std::int64_t ky = 0; ky < conv.kernel[1]; ++ky) {
-        const std::int64_t y = pixel.y + ky * conv.dilation[1];
-        if (z < 0 || z >= conv.in[0] || y < 0 || y >= conv.in[1]) {
-          fill_bytes(args.zero, conv.kernel[2] * channels, out);
-          out += conv.kernel[2] * channels;
-          continue;
-        }
-        const std::uint8_t* line = a + ((pixel.image * conv.in[0] + z) * conv.in[1] + y) * conv.in[2] * args.a_stride;
-        if (joins) {
-          const std::int64_t before = min(conv.kernel[2], max(0, -pixel.x));
-          const std::int64_t end = max(before, min(conv.kernel[2], conv.in[2] - pixel.x));
-          if (before > 0) fill_bytes(args.zero, before * channels, out);
-          copy_bytes(line + (pixel.x + before) * channels, (end - before) * channels, out + before * channels);
-          if (end < conv.kernel[2]) fill_bytes(args.zero, (conv.kernel[2] - end) * channels, out + end * channels);
-          out += conv.kernel[2] * channels;
-          continue;
-        }
-        for (std::int64_t kx = 0; kx < conv.kernel[2]; ++kx, out += channels) {
-          const std::int64_t x = pixel.x + kx * conv.dilation[2];
-          if (0 <= x && x < conv.in[2]) {
-            copy_bytes(line + x * args.a_stride, channels, out);
-          } else {
-            fill_bytes(args.zero, channels, out);
-          }
-        }
+  const std::int64_t tap_columns = joins ? conv.kernel[2] : 1, tap_bytes = tap_columns * channels;
+  const std::int64_t step = conv.stride[2];
+  for (std::int64_t end = first + rows; first < end;) {
+    // Neighbouring pixels of a line, one tap of them all after the other.
+    const PixelWalk pixel(conv, first);
+    const std::int64_t run = min(end - first, conv.out[2] - first % conv.out[2]);
+    std::uint8_t* tap = to;
+    for (std::int64_t k = 0; k < conv.kernel[0] * conv.kernel[1]; ++k) {
+      const std::int64_t z = pixel.z + k / conv.kernel[1] * conv.dilation[0];
+      const std::int64_t y = pixel.y + k % conv.kernel[1] * conv.dilation[1];
+      const bool inside = 0 <= z && z < conv.in[0] && 0 <= y && y < conv.in[1];
+      const std::uint8_t* line = a + ((pixel.image * conv.in[0] + z) * conv.in[1] + y) * conv.in[2] * args.a_stride;
+      for (std::int64_t kx = 0; kx < conv.kernel[2]; kx += tap_columns, tap += tap_bytes) {
+        const std::int64_t x = pixel.x + kx * conv.dilation[2], last_inside = conv.in[2] - tap_columns;
+        // Of these pixels all columns of the tap lie inside.
+        const std::int64_t begin = !inside ? run : min(run, x < 0 ? ceil_div(-x, step) : 0);
+        const std::int64_t stop =
+            !inside || x > last_inside ? begin : max(begin, min(run, (last_inside - x) / step + 1));
+        const auto copy_edge = [&](std::int64_t i) {
+          const std::int64_t at = x + i * step;
+          const std::int64_t before = inside ? min(tap_columns, max(0, -at)) : tap_columns;
+          const std::int64_t after = inside ? max(before, min(tap_columns, conv.in[2] - at)) : tap_columns;
+          std::uint8_t* out = tap + i * stride;
+          fill_bytes(args.zero, before * channels, out);
+          copy_bytes(line + (at + before) * args.a_stride, (after - before) * channels, out + before * channels);
+          fill_bytes(args.zero, (tap_columns - after) * channels, out + after * channels);
+        };
+        for (std::int64_t i = 0; i < begin; ++i) copy_edge(i);
+        for (std::int64_t i = stop; i < run; ++i) copy_edge(i);
+        copy_strided(line + (x + begin * step) * args.a_stride, step * args.a_stride, tap_bytes, stop - begin,
+                     tap + begin * stride, stride);
       }
     }
+    first += run;
+    to += run * stride;
   }
 }
 
-/// Bytes as 16-bit numbers.
-void widen_row(const std::uint8_t* from, std::int64_t count, std::uint8_t* to) {
-  constexpr std::int64_t kHalf = Ints::kBytes / 2;
-  std::int64_t i = 0;
-  for (; i + kHalf <= count; i += kHalf) words::load_unsigned(from + i).store(to + 2 * i);
-  if (i == count) return;
-  if (count >= kHalf) {
-    words::load_unsigned(from + count - kHalf).store(to + 2 * (count - kHalf));
-  } else {
-    alignas(64) std::uint8_t copy[kHalf] = {};
-    copy_bytes(from, count, copy);
-    words::load_unsigned(copy).store(to);
+/// Rows with every byte `flip`ped, to `bytes` and as 16-bit numbers to `wide`, each unless it is nullptr. Writes up to
+/// a vector of bytes beyond the end of a row, before the next one.
+void convert_rows(const std::uint8_t* from, std::int64_t from_stride, std::int64_t count, std::int64_t rows, Ints flip,
+                  std::uint8_t* bytes, std::int64_t stride, std::uint8_t* wide, std::int64_t wide_stride) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t i = 0; i < count; i += Ints::kBytes) {
+      const Ints x = Ints::load_first_bytes(from + r * from_stride + i, count - i) ^ flip;
+      if (bytes != nullptr) x.store(bytes + r * stride + i);
+      if (wide == nullptr) continue;
+      words::low_unsigned(x).store(wide + r * wide_stride + 2 * i);
+      words::high_unsigned(x).store(wide + r * wide_stride + 2 * i + Ints::kBytes);
+    }
   }
 }
 
@@ -402,7 +418,7 @@ struct Scratch {
   /// How many rows fit.
   std::int64_t rows(std::size_t bytes) const {
     // Copies of rows end with up to a vector more.
-    const std::int64_t rest = static_cast<std::int64_t>(bytes) - wide_panel_bytes - operand_bytes - 2 * Ints::kBytes;
+    const std::int64_t rest = static_cast<std::int64_t>(bytes) - wide_panel_bytes - operand_bytes - 3 * Ints::kBytes;
     return rest / (copied_stride + wide_stride + sum_stride);
   }
 
@@ -441,33 +457,41 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Block& 
   ByteTile tile{};
   tile.quads = quads;
   tile.flip = args.a_is_signed ? static_cast<std::int32_t>(0x80808080U) : 0;
-  if (args.conv != nullptr || args.depth % 4 != 0 || (layout.by_order && args.a_is_signed)) {
-    auto* copy = reinterpret_cast<std::uint8_t*>(scratch);
-    tile.row_stride = layout.copied_stride;
-    copy_rows(args, a, block.row_begin, rows, tile.row_stride, copy);
-    if (layout.by_order && args.a_is_signed) {
-      const Ints flip(tile.flip);
-      for (std::int64_t i = 0; i < rows * tile.row_stride; i += Ints::kBytes)
-        (Ints::load(copy + i) ^ flip).store(copy + i);
+  // Rows as they are, rows copied together, or rows made unsigned, and perhaps wide ones beside them.
+  const std::uint8_t* rows_at = a + block.row_begin * args.a_stride;
+  auto* copy = reinterpret_cast<std::uint8_t*>(scratch);
+  const bool joins = args.conv != nullptr || args.depth % 4 != 0;
+  const bool flips = layout.by_order && args.a_is_signed;
+  const bool is_dense = !joins && args.a_stride == args.depth;
+  tile.row_stride = joins || (flips && !is_dense) ? layout.copied_stride : args.a_stride;
+  tile.wide_row_stride = is_dense ? 2 * args.depth : layout.wide_stride;
+  if (joins || flips) scratch += rows * tile.row_stride + Ints::kBytes;
+  auto* wide_rows = has_wide ? reinterpret_cast<std::uint8_t*>(scratch) : nullptr;
+  auto* wide_panel = reinterpret_cast<std::uint8_t*>(scratch) + rows * tile.wide_row_stride + 2 * Ints::kBytes;
+  if (has_wide) scratch = reinterpret_cast<std::byte*>(wide_panel) + layout.wide_panel_bytes;
+  if (!joins) {
+    const std::int64_t whole = is_dense ? rows : 1;
+    if (flips || has_wide) {
+      convert_rows(rows_at, args.a_stride, whole * args.depth, rows / whole, Ints(flips ? tile.flip : 0),
+                   flips ? copy : nullptr, tile.row_stride, wide_rows, tile.wide_row_stride);
     }
-    tile.a = copy;
-    scratch += rows * tile.row_stride + Ints::kBytes;
   } else {
-    tile.a = a + block.row_begin * args.a_stride;
-    tile.row_stride = args.a_stride;
-  }
-  const std::uint8_t* first_row = tile.a;
-  const auto* wide_rows = reinterpret_cast<const std::uint8_t*>(scratch);
-  auto* wide_panel = reinterpret_cast<std::uint8_t*>(scratch) + rows * layout.wide_stride + Ints::kBytes;
-  if (has_wide) {
-    tile.wide_row_stride = layout.wide_stride;
-    tile.wide_panel = wide_panel;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      widen_row(first_row + r * tile.row_stride, args.depth,
-                reinterpret_cast<std::uint8_t*>(scratch) + r * layout.wide_stride);
+    // Some rows at a time, which are still in the first-level cache when they are converted.
+    constexpr std::int64_t kTogether = 32;
+    const std::int64_t vectors = ceil_div(args.depth, Ints::kBytes);
+    for (std::int64_t r = 0; r < rows; r += kTogether) {
+      const std::int64_t count = min(kTogether, rows - r);
+      std::uint8_t* to = copy + r * tile.row_stride;
+      copy_rows(args, a, block.row_begin + r, count, tile.row_stride, to);
+      if (flips || has_wide) {
+        convert_rows(to, tile.row_stride, vectors * Ints::kBytes, count, Ints(flips ? tile.flip : 0),
+                     flips ? to : nullptr, tile.row_stride, has_wide ? wide_rows + r * tile.wide_row_stride : nullptr,
+                     tile.wide_row_stride);
+      }
     }
-    scratch = reinterpret_cast<std::byte*>(wide_panel) + layout.wide_panel_bytes;
   }
+  const std::uint8_t* first_row = joins || flips ? copy : rows_at;
+  tile.wide_panel = wide_panel;
   auto* sums = reinterpret_cast<float*>(scratch);
   const bool has_program = finish.program.program != nullptr;
   const std::int64_t element = bytes_of(finish.result), residual_element = bytes_of(finish.residual_type);
@@ -491,18 +515,18 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Block& 
     tile.c_stride = has_program && !in_place ? panel_width * 4 : args.c_stride * element;
     tile.scale = has_program ? nullptr : finish.scale + column;
     tile.offset = has_program ? nullptr : finish.offset + column;
-    const std::uint8_t* residual = finish.residual == nullptr
-                                       ? nullptr
-                                       : static_cast<const std::uint8_t*>(finish.residual) +
-                                             (block.row_begin * finish.residual_stride + column) * residual_element;
+    tile.a = first_row;
+    tile.wide_a = wide_rows;
+    tile.c = target;
+    tile.residual = finish.residual == nullptr
+                        ? nullptr
+                        : static_cast<const std::uint8_t*>(finish.residual) +
+                              (block.row_begin * finish.residual_stride + column) * residual_element;
     for (std::int64_t r = 0; r < rows;) {
       const std::int64_t count = next_tile_rows(rows - r, args.tiling.tile_rows);
-      tile.a = first_row + r * tile.row_stride;
-      tile.wide_a = wide_rows + r * tile.wide_row_stride;
-      tile.c = target + r * tile.c_stride;
-      tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
+      tile.count = equal_tiles(rows - r, args.tiling.tile_rows);
+      r += count * tile.count;
       tiles[columns.vectors - 1].by_rows[count - 1](tile);
-      r += count;
     }
     if (has_program) {
       const std::int64_t end = min(args.columns - n, panel_width);

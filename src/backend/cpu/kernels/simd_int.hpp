@@ -105,10 +105,9 @@ inline Ints multiply_add_bytes(Ints a, Ints b) { return _mm512_maddubs_epi16(a.v
 inline Ints add_pairs(Ints a) { return _mm512_madd_epi16(a.v, _mm512_set1_epi16(1)); }
 inline Ints add(Ints a, Ints b) { return _mm512_add_epi16(a.v, b.v); }
 inline Ints all(std::int16_t x) { return _mm512_set1_epi16(x); }
-/// kBytes / 2 unsigned bytes.
-inline Ints load_unsigned(const void* p) {
-  return _mm512_cvtepu8_epi16(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
-}
+/// Half of the unsigned bytes each.
+inline Ints low_unsigned(Ints a) { return _mm512_cvtepu8_epi16(_mm512_castsi512_si256(a.v)); }
+inline Ints high_unsigned(Ints a) { return _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(a.v, 1)); }
 /// The first and the last two of the signed bytes of each lane.
 inline Ints first_signed(Ints quads) {
   const __m512i high = _mm512_shuffle_epi8(
@@ -253,10 +252,9 @@ inline Ints add_pairs(Ints a) {
 }
 inline Ints add(Ints a, Ints b) { return _mm256_add_epi16(a.v, b.v); }
 inline Ints all(std::int16_t x) { return _mm256_set1_epi16(x); }
-/// kBytes / 2 unsigned bytes.
-inline Ints load_unsigned(const void* p) {
-  return _mm256_cvtepu8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(p)));
-}
+/// Half of the unsigned bytes each.
+inline Ints low_unsigned(Ints a) { return _mm256_cvtepu8_epi16(_mm256_castsi256_si128(a.v)); }
+inline Ints high_unsigned(Ints a) { return _mm256_cvtepu8_epi16(_mm256_extracti128_si256(a.v, 1)); }
 /// The first and the last two of the signed bytes of each lane.
 inline Ints first_signed(Ints quads) {
   const __m256i high = _mm256_shuffle_epi8(
