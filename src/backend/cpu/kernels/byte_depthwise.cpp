@@ -32,6 +32,7 @@ struct Piece {
   const std::int64_t* steps;         ///< [pair][kernel column]: where in `pairs` the first pixel's numbers are
   std::int64_t num_steps;            ///< pairs * kernel columns
   const std::uint8_t* wide_weights;  ///< [vector][step][line of the tile][kBytes]
+  const ByteLimits* limits;
   const std::int32_t* start;
   const float* scale;  ///< nullptr: the sums themselves are stored, as floats
   const float* offset;
@@ -298,8 +299,7 @@ void run_quads(const ByteDepthwiseArgs& args, const Workers& workers) {
 
 /// Results of a line and up to four of its pixels, the others are numbers of no meaning, as bytes of one vector:
 /// [128 bits][pixel][4].
-[[gnu::always_inline]] inline Ints pixels_as_bytes(const Ints (&sums)[4], const Piece& piece, int v,
-                                                   const ByteLimits& limits) {
+[[gnu::always_inline]] inline Ints pixels_as_bytes(const Ints (&sums)[4], const Piece& piece, int v) {
   const ByteFinish& finish = piece.args->finish;
   const Vec scale = Vec::load(piece.scale + v * kWidth), offset = Vec::load(piece.offset + v * kWidth);
   Ints rounded[4];
@@ -309,7 +309,7 @@ void run_quads(const ByteDepthwiseArgs& args, const Workers& workers) {
     if (!finish.fits) x = math::min(math::max(x, Vec(finish.low)), Vec(finish.high));
     rounded[i] = Ints::round(x);
   }
-  return limits.pack(rounded, words::all(static_cast<std::int16_t>(finish.zero_point)));
+  return piece.limits->pack(rounded);
 }
 
 /// kPixels, up to four, pixels of kLines of the kTileLines that the weights are made for.
@@ -318,7 +318,6 @@ void run_pair_pixels(const Piece& piece, std::int64_t first) {
   const ByteFinish& finish = piece.args->finish;
   const std::int64_t pixel_step = piece.args->geometry.stride[2] * kBlock;
   const bool is_packed = piece.scale != nullptr && finish.result != ByteResult::float32;
-  const ByteLimits limits(finish);
   std::uint8_t* y = piece.y + first * piece.pixel_bytes;
   const std::uint8_t* weights = piece.wide_weights;
   Ints packed[kLines][kVectors];
@@ -346,7 +345,7 @@ void run_pair_pixels(const Piece& piece, std::int64_t first) {
     TENFOLD_UNROLL
     for (int r = 0; r < kLines; ++r) {
       if (is_packed) {
-        packed[r][v] = pixels_as_bytes(sums[r], piece, v, limits);
+        packed[r][v] = pixels_as_bytes(sums[r], piece, v);
         continue;
       }
       TENFOLD_UNROLL
@@ -455,6 +454,7 @@ void run_pairs(const ByteDepthwiseArgs& args, const Workers& workers) {
   const std::int64_t cached_parts = min(line_tiles, ceil_div(line_tiles * tile_bytes, kLineBytes));
   const std::int64_t line_parts = max(cached_parts, min(line_tiles / kFewestTiles, ceil_div(wanted, g.batch)));
   const std::int64_t block_parts = min(blocks, ceil_div(wanted, g.batch * line_parts));
+  const ByteLimits limits(args.finish);
   for_each_item(workers, g.batch * line_parts * block_parts, [&](std::int64_t item, std::byte* scratch) {
     const std::int64_t block_part = item % block_parts;
     const std::int64_t line_part = item / block_parts % line_parts;
@@ -467,6 +467,7 @@ void run_pairs(const ByteDepthwiseArgs& args, const Workers& workers) {
     auto* sums = reinterpret_cast<float*>(steps + num_steps);
     for (std::int64_t b = blocks * block_part / block_parts; b < blocks * (block_part + 1) / block_parts; ++b) {
       Piece piece = piece_of(args, b);
+      piece.limits = &limits;
       piece.pairs = pairs;
       piece.vector_bytes = vector_bytes;
       piece.steps = steps;

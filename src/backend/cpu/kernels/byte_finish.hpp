@@ -23,19 +23,20 @@ inline Vec load_as_floats(const void* p, ByteResult type, int n) {
   }
 }
 
-/// Limits of results as bytes, for those that fit in 32 bits before.
+/// From whole numbers that fit in 32 bits to bytes: the zero point, and limits of the bytes.
 class ByteLimits {
  public:
   explicit ByteLimits(const ByteFinish& finish)
       : is_signed_(finish.result == ByteResult::int8),
+        zero_(words::all(static_cast<std::int16_t>(finish.zero_point))),
         low_(byte_of(finish.low, finish.zero_point)),
         high_(byte_of(finish.high, finish.zero_point)) {}
-  /// Whole numbers as bytes, in the order of pack_signed. `zero`: the zero point in 16 bits.
-  [[gnu::always_inline]] Ints pack(const Ints (&x)[4], Ints zero) const {
+  /// In the order of pack_signed.
+  [[gnu::always_inline]] Ints pack(const Ints (&x)[4]) const {
     if (is_signed_) {
-      return min_signed_bytes(max_signed_bytes(pack_signed(x[0], x[1], x[2], x[3], zero), low_), high_);
+      return min_signed_bytes(max_signed_bytes(pack_signed(x[0], x[1], x[2], x[3], zero_), low_), high_);
     }
-    return min_unsigned_bytes(max_unsigned_bytes(pack_unsigned(x[0], x[1], x[2], x[3], zero), low_), high_);
+    return min_unsigned_bytes(max_unsigned_bytes(pack_unsigned(x[0], x[1], x[2], x[3], zero_), low_), high_);
   }
 
  private:
@@ -45,7 +46,7 @@ class ByteLimits {
     return Ints(static_cast<std::int32_t>(byte * 0x01010101U));
   }
   bool is_signed_;
-  Ints low_, high_;
+  Ints zero_, low_, high_;
 };
 
 /// Rounded, saturated: what a program made, as the result's type.

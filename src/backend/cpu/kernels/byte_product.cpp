@@ -43,6 +43,7 @@ struct ByteTile {
   std::int64_t c_stride;  ///< bytes
   /// All of it from the tile's first row and column on.
   const ByteFinish* finish;
+  const ByteLimits* limits;
   const float* scale;  ///< nullptr: the sums themselves are stored, as floats
   const float* offset;
   const std::uint8_t* residual;
@@ -117,9 +118,6 @@ constexpr bool kPacksTogether = kVectors != 3;
 template <int kRows, int kVectors>
 [[gnu::always_inline]] inline void store_packed(const Vec (&x)[kVectors][kRows], const ByteTile& tile) {
   constexpr int kTogether = 4 / kVectors, kRowBytes = kVectors * static_cast<int>(kWidth);
-  const ByteFinish& finish = *tile.finish;
-  const Ints zero = words::all(static_cast<std::int16_t>(finish.zero_point));
-  const ByteLimits limits(finish);
   const int count = kRowBytes - static_cast<int>(kWidth) + tile.tail;
   TENFOLD_UNROLL
   for (int i = 0; i < kRows; i += kTogether) {
@@ -129,7 +127,7 @@ template <int kRows, int kVectors>
       const int row = i + n / kVectors;
       four[n] = row < kRows ? Ints::round(x[n % kVectors][row]) : Ints::zero();
     }
-    const Ints packed = in_order(limits.pack(four, zero));
+    const Ints packed = in_order(tile.limits->pack(four));
     TENFOLD_UNROLL
     for (int n = 0; n < kTogether; ++n) {
       if (i + n < kRows) packed.template store_part<kRowBytes>(n, tile.c + (i + n) * tile.c_stride, count);
@@ -498,7 +496,9 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Block& 
   const Tiles* tiles = args.has_byte_dot ? kAllTiles<QuadDot<ByteDot>>
                        : layout.by_order ? kAllTiles<PanelDot>
                                          : kAllTiles<QuadDot<WordDot>>;
+  const ByteLimits limits(finish);
   tile.finish = &finish;
+  tile.limits = &limits;
   tile.residual_stride = finish.residual_stride * residual_element;
   const std::int8_t* panels = args.panels + block.group * padded_columns * quads * 4;
   for (std::int64_t p = block.panel_begin; p < block.panel_end; ++p) {
