@@ -104,59 +104,79 @@ std::vector<std::byte> pack_byte_panels(std::int64_t depth, std::int64_t columns
   return bytes;
 }
 
-/// Appends the order of a panel's quads, see kernels/byte_product.hpp.
-void append_order(const std::byte* panel, std::int64_t quads, std::int64_t width, std::vector<std::uint16_t>& out) {
+/// Puts the quads of a panel in order, see kernels/byte_product.hpp, and appends the order.
+void order_panel(std::span<std::byte> panel, std::int64_t depth, std::vector<std::uint16_t>& out) {
   constexpr int kMost = 128;
-  // What the positive and the negative weights of each 16-bit sum add up to.
-  const std::int64_t sums = 2 * width;
-  std::vector<int> weights(static_cast<std::size_t>(quads * 2 * sums));
-  const auto weights_of = [&](std::int64_t quad) {
-    return std::span(weights).subspan(static_cast<std::size_t>(quad * 2 * sums), static_cast<std::size_t>(2 * sums));
+  const std::size_t quads = static_cast<std::size_t>(depth + 3) / 4, quad_bytes = panel.size() / quads;
+  const auto row_quads = static_cast<std::size_t>(version_quads(depth, vector_floats(tier())));
+  struct Quad {
+    std::size_t quad, version = 0;
+    std::vector<int> sums;  ///< what the positive and the negative weights of each 16-bit sum add up to
+    int most = kMost + 1;
   };
-  std::vector<std::uint16_t> paired, single, wide, open;
-  for (std::int64_t q = 0; q < quads; ++q) {
-    const std::span<int> mine = weights_of(q);
-    bool fits = true;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(4 * width); ++i) {
-      const auto weight = static_cast<std::int8_t>(panel[static_cast<std::size_t>(q * 4 * width) + i]);
-      int& sum = mine[i / 2 * 2 + (weight < 0 ? 1 : 0)];
-      sum += std::abs(weight);
-      fits = fits && sum <= kMost;
+  std::vector<Quad> paired, single, wide, open;
+  for (std::size_t q = 0; q < quads; ++q) {
+    Quad best{.quad = q};
+    for (std::size_t version = 0; version < std::size(kQuadVersions); ++version) {
+      std::vector<int> sums(quad_bytes);
+      for (std::size_t i = 0; i < quad_bytes; ++i) {
+        const std::size_t from = i / 4 * 4 + static_cast<std::size_t>(kQuadVersions[version][i % 4]);
+        const auto weight = static_cast<std::int8_t>(panel[q * quad_bytes + from]);
+        sums[i / 2 * 2 + (weight < 0 ? 1 : 0)] += std::abs(weight);
+      }
+      const int most = *std::max_element(sums.begin(), sums.end());
+      if (most < best.most) best = {q, version, std::move(sums), most};
     }
-    if (!fits) {
-      wide.push_back(static_cast<std::uint16_t>(q));
+    if (best.most > kMost) {
+      wide.push_back(std::move(best));
       continue;
     }
     // The first of the last few that it fits together with.
-    const auto partner = std::find_if(open.begin(), open.end(), [&](std::uint16_t other) {
-      const std::span<const int> its = weights_of(other);
-      return std::equal(mine.begin(), mine.end(), its.begin(), [](int a, int b) { return a + b <= kMost; });
+    const auto partner = std::find_if(open.begin(), open.end(), [&](const Quad& other) {
+      return std::equal(best.sums.begin(), best.sums.end(), other.sums.begin(),
+                        [](int a, int b) { return a + b <= kMost; });
     });
     if (partner != open.end()) {
-      paired.insert(paired.end(), {*partner, static_cast<std::uint16_t>(q)});
+      paired.push_back(std::move(*partner));
+      paired.push_back(std::move(best));
       open.erase(partner);
       continue;
     }
     constexpr std::size_t kOpen = 16;
     if (open.size() == kOpen) {
-      single.push_back(open.front());
+      single.push_back(std::move(open.front()));
       open.erase(open.begin());
     }
-    open.push_back(static_cast<std::uint16_t>(q));
+    open.push_back(std::move(best));
   }
-  single.insert(single.end(), open.begin(), open.end());
-  out.push_back(static_cast<std::uint16_t>(paired.size()));
-  out.push_back(static_cast<std::uint16_t>(single.size()));
-  for (const auto* part : {&paired, &single, &wide}) out.insert(out.end(), part->begin(), part->end());
+  std::move(open.begin(), open.end(), std::back_inserter(single));
+
+  const std::size_t head = out.size();
+  out.insert(out.end(), {static_cast<std::uint16_t>(paired.size()), static_cast<std::uint16_t>(single.size()), 1});
+  std::vector<std::byte> ordered;
+  ordered.reserve(panel.size());
+  for (const auto* part : {&paired, &single, &wide}) {
+    for (const Quad& quad : *part) {
+      out.push_back(static_cast<std::uint16_t>(quad.version * row_quads + quad.quad));
+      if (quad.version != 0) out[head + 2] = static_cast<std::uint16_t>(std::size(kQuadVersions));
+      for (std::size_t i = 0; i < quad_bytes; ++i) {
+        const std::size_t from = i / 4 * 4 + static_cast<std::size_t>(kQuadVersions[quad.version][i % 4]);
+        ordered.push_back(panel[quad.quad * quad_bytes + from]);
+      }
+    }
+  }
+  std::copy(ordered.begin(), ordered.end(), panel.begin());
 }
 
-/// The orders of all panels of `columns` columns.
-void append_orders(std::span<const std::byte> panels, std::int64_t depth, std::int64_t columns, int tile_vectors,
-                   std::vector<std::uint16_t>& out) {
+/// Puts all panels of `columns` columns in order.
+void order_panels(std::span<std::byte> panels, std::int64_t depth, std::int64_t columns, int tile_vectors,
+                  std::vector<std::uint16_t>& out) {
   const std::int64_t quads = (depth + 3) / 4, padded = padded_columns(columns);
   const std::int64_t width = std::int64_t{tile_vectors} * vector_floats(tier());
   for (std::int64_t n = 0; n < padded; n += width) {
-    append_order(panels.data() + n * quads * 4, quads, std::min(width, padded - n), out);
+    order_panel(panels.subspan(static_cast<std::size_t>(n * quads * 4),
+                               static_cast<std::size_t>(std::min(width, padded - n) * quads * 4)),
+                depth, out);
   }
 }
 
@@ -165,21 +185,31 @@ const std::uint16_t* panel_orders(const KernelSpec& spec, std::size_t index, std
                                   std::int64_t columns, int tile_vectors) {
   const std::int64_t quads = (depth + 3) / 4, width = std::int64_t{tile_vectors} * vector_floats(tier());
   const std::int64_t panels = groups * ((padded_columns(columns) + width - 1) / width), size = panel_order_size(quads);
+  require(depth <= kMaxOrderedDepth, Code::incompatible_engine,
+          "tactic '{}': panels of depth {} cannot be ordered, at most {}", spec.tactic, depth, kMaxOrderedDepth);
   const auto* orders = reinterpret_cast<const std::uint16_t*>(packed_bytes(spec, index, panels * size * 2));
   for (std::int64_t p = 0; p < panels; ++p) {
     const std::uint16_t* order = orders + p * size;
-    const bool fits =
+    const auto* const wide = order + kOrderHead + std::min<std::int64_t>(quads, order[0] + order[1]);
+    const auto lies_below = [](std::int64_t end) { return [end](std::uint16_t quad) { return quad < end; }; };
+    const std::int64_t versions = order[2] == 1 ? 1 : std::ssize(kQuadVersions);
+    require(
         order[0] % 2 == 0 && order[0] + order[1] <= quads &&
-        std::all_of(order + panel_order_size(0), order + size, [&](std::uint16_t quad) { return quad < quads; });
-    require(fits, Code::incompatible_engine, "tactic '{}': the order of panel {} is not one of {} quads", spec.tactic,
-            p, quads);
+            std::all_of(order + kOrderHead, wide, lies_below(versions * version_quads(depth, vector_floats(tier())))) &&
+            std::all_of(wide, order + size, lies_below(quads)),
+        Code::incompatible_engine, "tactic '{}': the order of panel {} is not one of {} quads", spec.tactic, p, quads);
   }
   return orders;
 }
 
-// Parameters: [tile_rows, tile_vectors, row_block, has_form].
+/// Are panels of this depth ordered for processors without the instruction for quads? Ordered ones run everywhere too,
+/// others as well, but not as fast.
+bool orders_panels(std::int64_t depth) { return !has_byte_dot() && depth <= kMaxOrderedDepth; }
+
+// Parameters: [tile_rows, tile_vectors, row_block, is_ordered, has_form].
+bool is_ordered(std::span<const std::int64_t> parameters) { return parameters[3] == 1; }
 ByteTiling byte_tiling_from(std::span<const std::int64_t> p) {
-  require(p.size() == 4, Code::incompatible_engine, "a tiling of bytes has 4 numbers, got {}", p.size());
+  require(p.size() == 5, Code::incompatible_engine, "a tiling of bytes has 5 numbers, got {}", p.size());
   constexpr std::int64_t kMaxBlock = std::int64_t{1} << 40;
   const int vectors = 0 < p[1] && p[1] <= 64 ? static_cast<int>(p[1]) : 0;
   require(vectors > 0 && 0 < p[0] && p[0] <= TENFOLD_FOR_TIER(kByteKernels).max_tile_rows(vectors),
@@ -187,7 +217,9 @@ ByteTiling byte_tiling_from(std::span<const std::int64_t> p) {
           target_string(tier()));
   require(0 < p[2] && p[2] <= kMaxBlock, Code::incompatible_engine, "a block of {} rows is outside the sensible range",
           p[2]);
-  require(p[3] == 0 || p[3] == 1, Code::incompatible_engine, "the epilogue's form is 0 or 1, got {}", p[3]);
+  for (const std::int64_t flag : p.subspan(3)) {
+    require(flag == 0 || flag == 1, Code::incompatible_engine, "order and epilogue's form are 0 or 1, got {}", flag);
+  }
   return {static_cast<int>(p[0]), vectors, p[2]};
 }
 
@@ -207,15 +239,16 @@ void append_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth,
     tiles = {{8, 3}, {12, 2}};
     if (vectors % 4 == 0) tiles.push_back({6, 4});
   }
-  // Rows that stay in the second-level cache, as bytes, beside the panels.
+  // Rows that stay in the second-level cache, as bytes, or in three versions and wide, beside the panels.
   constexpr std::int64_t kBlockBytes = 256 << 10;
-  const std::int64_t most = std::max<std::int64_t>(24, kBlockBytes / depth);
+  const bool ordered = orders_panels(depth);
+  const std::int64_t most = std::max<std::int64_t>(24, kBlockBytes / (ordered ? 4 * depth : depth));
   double rank = 1;
   for (const std::int64_t block : {std::int64_t{96}, std::int64_t{384}, std::int64_t{24}}) {
     if (block > 96 && (rows <= 96 || most < block)) continue;
     if (block < 96 && depth < 1024) continue;
     for (const RegisterTile& tile : tiles) {
-      out.push_back({.parameters = {tile.rows, tile.vectors, std::min(block, most), has_form ? 1 : 0},
+      out.push_back({.parameters = {tile.rows, tile.vectors, std::min(block, most), ordered ? 1 : 0, has_form ? 1 : 0},
                      .estimated_us = rank * estimated_us});
       rank += kRankStep;
     }
@@ -280,8 +313,10 @@ class ByteConvKernel final : public Kernel {
     const std::int64_t padded = sizes_.group * padded_columns(sizes_.out_channels);
     const std::int64_t quads = (sizes_.taps() * sizes_.in_channels + 3) / 4;
     panels_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, padded * quads * 4));
-    orders_ = panel_orders(spec, 2, sizes_.group, sizes_.taps() * sizes_.in_channels, sizes_.out_channels,
-                           tiling_.tile_vectors);
+    if (is_ordered(spec.parameters)) {
+      orders_ = panel_orders(spec, 2, sizes_.group, sizes_.taps() * sizes_.in_channels, sizes_.out_channels,
+                             tiling_.tile_vectors);
+    }
     numbers_ = column_numbers(spec, padded, sizes_.group * sizes_.out_channels, spec.parameters.back() == 1);
     fits_ = numbers_.fit(finish_, sizes_.taps() * sizes_.in_channels);
   }
@@ -355,18 +390,18 @@ PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
   const std::int8_t* weights = problem.constants[1]->as<std::int8_t>().data();
   const std::int64_t taps = sizes.taps(), channels = sizes.in_channels, filters = sizes.out_channels;
   PackedWeights packed;
-  packed.blobs.resize(3);
+  packed.blobs.resize(2);
   std::vector<std::int32_t> start;
   std::vector<std::uint16_t> orders;
   for (std::int64_t g = 0; g < sizes.group; ++g) {
     const std::int8_t* w = weights + g * filters * channels * taps;
-    const std::vector<std::byte> panels = pack_byte_panels(
+    std::vector<std::byte> panels = pack_byte_panels(
         taps * channels, filters, tile_vectors, unsigned_zero(conv.zero_point(), problem.inputs[0].dtype), start,
         [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; });
+    if (is_ordered(candidate.parameters)) order_panels(panels, taps * channels, filters, tile_vectors, orders);
     append(packed.blobs[0], panels);
-    append_orders(panels, taps * channels, filters, tile_vectors, orders);
   }
-  append(packed.blobs[2], orders);
+  if (is_ordered(candidate.parameters)) append(packed.blobs.emplace_back(), orders);
   append(packed.blobs[1], start);
   std::optional<ByteForm> form;
   if (candidate.parameters.back() == 1) {
@@ -607,7 +642,9 @@ class ByteMatMulKernel final : public Kernel {
                 form_in(spec, matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput)),
         panels_(reinterpret_cast<const std::int8_t*>(
             packed_bytes(spec, 0, padded_columns(sizes_.columns) * ((sizes_.depth + 3) / 4) * 4))),
-        orders_(panel_orders(spec, 2, 1, sizes_.depth, sizes_.columns, tiling_.tile_vectors)),
+        orders_(is_ordered(spec.parameters)
+                    ? panel_orders(spec, 2, 1, sizes_.depth, sizes_.columns, tiling_.tile_vectors)
+                    : nullptr),
         numbers_(column_numbers(spec, padded_columns(sizes_.columns), sizes_.columns, spec.parameters.back() == 1)),
         fits_(numbers_.fit(finish_, sizes_.depth)) {}
 
@@ -674,15 +711,17 @@ PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
   const std::int64_t n_stride = matmul.trans_b() ? sizes.depth : 1;
   const int tile_vectors = byte_tiling_from(candidate.parameters).tile_vectors;
   PackedWeights packed;
-  packed.blobs.resize(3);
+  packed.blobs.resize(2);
   std::vector<std::int32_t> start;
   std::vector<std::uint16_t> orders;
   packed.blobs[0] = pack_byte_panels(sizes.depth, sizes.columns, tile_vectors,
                                      unsigned_zero(matmul.zero_point(), problem.inputs[0].dtype), start,
                                      [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; });
-  append_orders(packed.blobs[0], sizes.depth, sizes.columns, tile_vectors, orders);
-  append(packed.blobs[2], orders);
   append(packed.blobs[1], start);
+  if (is_ordered(candidate.parameters)) {
+    order_panels(packed.blobs[0], sizes.depth, sizes.columns, tile_vectors, orders);
+    append(packed.blobs.emplace_back(), orders);
+  }
   std::optional<ByteForm> form;
   if (candidate.parameters.back() == 1) {
     form = ByteFinishPlan::form_of(matmul.epilogue(), MatMul::kFirstEpilogueInput, problem.inputs, problem.outputs[0],

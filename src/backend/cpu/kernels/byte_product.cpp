@@ -32,8 +32,8 @@ struct ByteTile {
   std::int64_t quads;
   const std::int8_t* panel;  ///< [quads][kVectors * kWidth][4]
   const std::int32_t* start;
-  std::int32_t flip;  ///< 0x80 in every byte where A is signed; of ByteDot and WordDot
-  /// Of PanelDot: the panel's order, see byte_product.hpp, and what is wide as 16-bit numbers.
+  std::int32_t flip;  ///< 0x80 in every byte where A is signed; of QuadDot
+  /// Of OrderedDot: the panel's order, see byte_product.hpp, and what is wide as 16-bit numbers.
   const std::uint16_t* order;
   const std::uint8_t* wide_a;  ///< rows like those of `a`, [depth] numbers
   std::int64_t wide_row_stride;
@@ -186,22 +186,23 @@ struct QuadDot {
   }
 };
 
-/// Quads in the panel's order. Each of the loops needs all of AVX2's registers for 4 x 2 sums.
-struct PanelDot {
+/// Ordered panels. Each of the loops needs all of AVX2's registers for 4 x 2 sums.
+struct OrderedDot {
   template <int kRows, int kVectors>
   [[gnu::always_inline]] static inline void add_all(Ints (&sums)[kVectors][kRows], const ByteTile& tile) {
     constexpr std::int64_t kQuadBytes = kVectors * Ints::kBytes;
-    const std::uint16_t* order = tile.order + panel_order_size(0);
+    const std::uint16_t* order = tile.order + kOrderHead;
     const std::uint16_t* const paired_end = order + tile.order[0];
     const std::uint16_t* const single_end = paired_end + tile.order[1];
     const std::uint16_t* const end = tile.order + panel_order_size(tile.quads);
-    for (; order != paired_end; order += 2) {
+    const std::int8_t* quad = tile.panel;
+    for (; order != paired_end; order += 2, quad += 2 * kQuadBytes) {
       const std::int64_t first = order[0], second = order[1];
       Ints b[2][kVectors];
       TENFOLD_UNROLL
       for (int j = 0; j < kVectors; ++j) {
-        b[0][j] = Ints::load(tile.panel + first * kQuadBytes + j * Ints::kBytes);
-        b[1][j] = Ints::load(tile.panel + second * kQuadBytes + j * Ints::kBytes);
+        b[0][j] = Ints::load(quad + j * Ints::kBytes);
+        b[1][j] = Ints::load(quad + kQuadBytes + j * Ints::kBytes);
       }
       TENFOLD_UNROLL
       for (int i = 0; i < kRows; ++i) {
@@ -214,14 +215,13 @@ struct PanelDot {
         }
       }
     }
-    for (; order != single_end; ++order) {
-      const std::int64_t quad = *order;
+    for (; order != single_end; ++order, quad += kQuadBytes) {
       Ints b[kVectors];
       TENFOLD_UNROLL
-      for (int j = 0; j < kVectors; ++j) b[j] = Ints::load(tile.panel + quad * kQuadBytes + j * Ints::kBytes);
+      for (int j = 0; j < kVectors; ++j) b[j] = Ints::load(quad + j * Ints::kBytes);
       TENFOLD_UNROLL
       for (int i = 0; i < kRows; ++i) {
-        const Ints x = Ints::broadcast(tile.a + i * tile.row_stride + 4 * quad);
+        const Ints x = Ints::broadcast(tile.a + i * tile.row_stride + 4 * std::int64_t{*order});
         TENFOLD_UNROLL
         for (int j = 0; j < kVectors; ++j) {
           sums[j][i] = sums[j][i] + words::add_pairs(words::multiply_add_bytes(x, b[j]));
@@ -230,7 +230,6 @@ struct PanelDot {
     }
     const std::uint8_t* panel = tile.wide_panel;
     for (; order != end; ++order, panel += 2 * kQuadBytes) {
-      const std::int64_t quad = *order;
       Ints b[2][kVectors];
       TENFOLD_UNROLL
       for (int j = 0; j < kVectors; ++j) {
@@ -239,7 +238,7 @@ struct PanelDot {
       }
       TENFOLD_UNROLL
       for (int i = 0; i < kRows; ++i) {
-        const std::uint8_t* row = tile.wide_a + i * tile.wide_row_stride + 8 * quad;
+        const std::uint8_t* row = tile.wide_a + i * tile.wide_row_stride + 8 * std::int64_t{*order};
         const Ints x = Ints::broadcast(row), y = Ints::broadcast(row + 4);
         TENFOLD_UNROLL
         for (int j = 0; j < kVectors; ++j) sums[j][i] = sums[j][i] + words::multiply_add_pairs(x, b[0][j]);
@@ -370,53 +369,70 @@ void copy_rows(const ByteProductArgs& args, const std::uint8_t* a, std::int64_t 
   }
 }
 
-/// Rows with every byte `flip`ped, to `bytes` and as 16-bit numbers to `wide`, each unless it is nullptr. Writes up to
-/// a vector of bytes beyond the end of a row, before the next one.
+/// What ordered panels need of rows, each unless it is nullptr: every byte `flip`ped, in one or all of the versions,
+/// `version_bytes` apart; and as 16-bit numbers.
+struct RowTarget {
+  std::uint8_t* bytes;
+  std::int64_t stride;
+  std::uint8_t* wide;
+  std::int64_t wide_stride;
+};
+/// Versions and wide rows have room for whole vectors. Rows may be converted in place if they have as well.
 void convert_rows(const std::uint8_t* from, std::int64_t from_stride, std::int64_t count, std::int64_t rows, Ints flip,
-                  std::uint8_t* bytes, std::int64_t stride, std::uint8_t* wide, std::int64_t wide_stride) {
-  for (std::int64_t r = 0; r < rows; ++r) {
+                  bool all_versions, std::int64_t version_bytes, const RowTarget& to) {
+  const Ints second = quad_shuffle(kQuadVersions[1]), third = quad_shuffle(kQuadVersions[2]);
+  const std::uint8_t* const end = from + (rows - 1) * from_stride + count;
+  for (std::int64_t r = 0; r < rows; ++r, from += from_stride) {
     for (std::int64_t i = 0; i < count; i += Ints::kBytes) {
-      const Ints x = Ints::load_first_bytes(from + r * from_stride + i, count - i) ^ flip;
-      if (bytes != nullptr) x.store(bytes + r * stride + i);
-      if (wide == nullptr) continue;
-      words::low_unsigned(x).store(wide + r * wide_stride + 2 * i);
-      words::high_unsigned(x).store(wide + r * wide_stride + 2 * i + Ints::kBytes);
+      const bool reads_on = end - from - i >= Ints::kBytes;  // the next row's bytes are of no meaning, but there
+      const Ints x = (reads_on ? Ints::load(from + i) : Ints::load_first_bytes(from + i, count - i)) ^ flip;
+      if (to.bytes != nullptr) {
+        std::uint8_t* out = to.bytes + r * to.stride + i;
+        x.store(out);
+        if (all_versions) {
+          shuffle(x, second).store(out + version_bytes);
+          shuffle(x, third).store(out + 2 * version_bytes);
+        }
+      }
+      if (to.wide != nullptr) {
+        std::uint8_t* out = to.wide + r * to.wide_stride + 2 * i;
+        words::low_unsigned(x).store(out);
+        words::high_unsigned(x).store(out + Ints::kBytes);
+      }
     }
   }
 }
 
-/// The wide ones of a panel's quads, of `vectors` vectors each.
+/// The wide ones of an ordered panel's quads, of `vectors` vectors each.
 void widen_panel(const std::int8_t* panel, const std::uint16_t* order, std::int64_t quads, int vectors,
                  std::uint8_t* to) {
   const std::int64_t quad_bytes = vectors * Ints::kBytes;
   for (std::int64_t i = order[0] + order[1]; i < quads; ++i, to += 2 * quad_bytes) {
-    const std::int8_t* quad = panel + order[panel_order_size(i)] * quad_bytes;
     for (std::int64_t j = 0; j < quad_bytes; j += Ints::kBytes) {
-      const Ints bytes = Ints::load(quad + j);
+      const Ints bytes = Ints::load(panel + i * quad_bytes + j);
       words::first_signed(bytes).store(to + j);
       words::last_signed(bytes).store(to + quad_bytes + j);
     }
   }
 }
 
-/// How a product's blocks use the scratch memory: [copied rows][wide rows][one wide panel][sums][operands of a
-/// program].
+/// How blocks use the scratch memory: [copied rows][wide rows][one wide panel][sums][operands of a program].
 struct Scratch {
-  bool by_order;  ///< PanelDot, else WordDot or ByteDot: nothing is wide then
-  std::int64_t copied_stride, wide_stride, wide_panel_bytes, sum_stride, operand_bytes;
+  std::int64_t version_bytes, copied_stride, wide_stride, wide_panel_bytes, sum_stride, operand_bytes;
 
-  Scratch(const ByteProductArgs& args, bool in_order) : by_order(in_order) {
+  explicit Scratch(const ByteProductArgs& args) {
+    const bool is_ordered = args.orders != nullptr;
     const std::int64_t panel_width = args.tiling.tile_vectors * kWidth, quads = ceil_div(args.depth, 4);
-    copied_stride = row_stride(args.depth);
-    wide_stride = by_order ? row_stride(2 * args.depth) : 0;
-    wide_panel_bytes = by_order ? quads * 8 * panel_width : 0;
+    version_bytes = 4 * version_quads(args.depth, Vec::kWidth);
+    copied_stride = row_stride(is_ordered ? 3 * version_bytes : args.depth);
+    wide_stride = is_ordered ? row_stride(2 * version_bytes) : 0;
+    wide_panel_bytes = is_ordered ? quads * 8 * panel_width : 0;
     sum_stride = panel_width * 4;
     operand_bytes = FinishArgs::kMaxOperands * panel_width * 4;
   }
   /// How many rows fit.
   std::int64_t rows(std::size_t bytes) const {
-    // Copies of rows end with up to a vector more.
-    const std::int64_t rest = static_cast<std::int64_t>(bytes) - wide_panel_bytes - operand_bytes - 3 * Ints::kBytes;
+    const std::int64_t rest = static_cast<std::int64_t>(bytes) - wide_panel_bytes - operand_bytes;
     return rest / (copied_stride + wide_stride + sum_stride);
   }
 
@@ -445,57 +461,65 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Block& 
   const std::uint8_t* a = args.a + block.group * channels;
 
   const std::int64_t panel_count = ceil_div(args.columns, panel_width);
-  const std::uint16_t* orders = args.orders + block.group * panel_count * panel_order_size(quads);
-  bool has_wide = false;
-  for (std::int64_t p = block.panel_begin; p < block.panel_end && layout.by_order; ++p) {
+  const bool is_ordered = args.orders != nullptr;
+  const std::uint16_t* orders =
+      is_ordered ? args.orders + block.group * panel_count * panel_order_size(quads) : nullptr;
+  bool has_wide = false, all_versions = false;
+  for (std::int64_t p = block.panel_begin; p < block.panel_end && is_ordered; ++p) {
     const std::uint16_t* order = orders + p * panel_order_size(quads);
     has_wide = has_wide || order[0] + order[1] < quads;
+    all_versions = all_versions || order[2] > 1;
   }
 
   ByteTile tile{};
   tile.quads = quads;
   tile.flip = args.a_is_signed ? static_cast<std::int32_t>(0x80808080U) : 0;
-  // Rows as they are, rows copied together, or rows made unsigned, and perhaps wide ones beside them.
+  // Rows as they are, or copied together; ordered panels need them unsigned.
   const std::uint8_t* rows_at = a + block.row_begin * args.a_stride;
-  auto* copy = reinterpret_cast<std::uint8_t*>(scratch);
   const bool joins = args.conv != nullptr || args.depth % 4 != 0;
-  const bool flips = layout.by_order && args.a_is_signed;
-  const bool is_dense = !joins && args.a_stride == args.depth;
-  tile.row_stride = joins || (flips && !is_dense) ? layout.copied_stride : args.a_stride;
-  tile.wide_row_stride = is_dense ? 2 * args.depth : layout.wide_stride;
-  if (joins || flips) scratch += rows * tile.row_stride + Ints::kBytes;
-  auto* wide_rows = has_wide ? reinterpret_cast<std::uint8_t*>(scratch) : nullptr;
-  auto* wide_panel = reinterpret_cast<std::uint8_t*>(scratch) + rows * tile.wide_row_stride + 2 * Ints::kBytes;
-  if (has_wide) scratch = reinterpret_cast<std::byte*>(wide_panel) + layout.wide_panel_bytes;
+  const bool converts = is_ordered && (args.a_is_signed || all_versions);
+  RowTarget to{};
+  if (joins || converts) {
+    to.bytes = reinterpret_cast<std::uint8_t*>(scratch);
+    to.stride = layout.copied_stride;
+    scratch += rows * to.stride;
+  }
+  if (has_wide) {
+    to.wide = reinterpret_cast<std::uint8_t*>(scratch);
+    to.wide_stride = layout.wide_stride;
+    scratch += rows * to.wide_stride;
+  }
+  const Ints flip(is_ordered ? tile.flip : 0);
   if (!joins) {
-    const std::int64_t whole = is_dense ? rows : 1;
-    if (flips || has_wide) {
-      convert_rows(rows_at, args.a_stride, whole * args.depth, rows / whole, Ints(flips ? tile.flip : 0),
-                   flips ? copy : nullptr, tile.row_stride, wide_rows, tile.wide_row_stride);
+    if (converts || has_wide) {
+      convert_rows(rows_at, args.a_stride, args.depth, rows, flip, all_versions, layout.version_bytes, to);
     }
   } else {
     // Some rows at a time, which are still in the first-level cache when they are converted.
     constexpr std::int64_t kTogether = 32;
-    const std::int64_t vectors = ceil_div(args.depth, Ints::kBytes);
     for (std::int64_t r = 0; r < rows; r += kTogether) {
       const std::int64_t count = min(kTogether, rows - r);
-      std::uint8_t* to = copy + r * tile.row_stride;
-      copy_rows(args, a, block.row_begin + r, count, tile.row_stride, to);
-      if (flips || has_wide) {
-        convert_rows(to, tile.row_stride, vectors * Ints::kBytes, count, Ints(flips ? tile.flip : 0),
-                     flips ? to : nullptr, tile.row_stride, has_wide ? wide_rows + r * tile.wide_row_stride : nullptr,
-                     tile.wide_row_stride);
+      const RowTarget here{to.bytes + r * to.stride, to.stride, has_wide ? to.wide + r * to.wide_stride : nullptr,
+                           to.wide_stride};
+      copy_rows(args, a, block.row_begin + r, count, to.stride, here.bytes);
+      if (converts || has_wide) {
+        convert_rows(here.bytes, to.stride, layout.version_bytes, count, flip, all_versions, layout.version_bytes,
+                     here);
       }
     }
   }
-  const std::uint8_t* first_row = joins || flips ? copy : rows_at;
+  const std::uint8_t* first_row = to.bytes != nullptr ? to.bytes : rows_at;
+  tile.row_stride = to.bytes != nullptr ? to.stride : args.a_stride;
+  tile.wide_row_stride = to.wide_stride;
+  auto* wide_panel = reinterpret_cast<std::uint8_t*>(scratch);
   tile.wide_panel = wide_panel;
+  scratch += layout.wide_panel_bytes;
   auto* sums = reinterpret_cast<float*>(scratch);
   const bool has_program = finish.program.program != nullptr;
   const std::int64_t element = bytes_of(finish.result), residual_element = bytes_of(finish.residual_type);
-  const Tiles* tiles = args.has_byte_dot ? kAllTiles<QuadDot<ByteDot>>
-                       : layout.by_order ? kAllTiles<PanelDot>
-                                         : kAllTiles<QuadDot<WordDot>>;
+  const Tiles* tiles = is_ordered          ? kAllTiles<OrderedDot>
+                       : args.has_byte_dot ? kAllTiles<QuadDot<ByteDot>>
+                                           : kAllTiles<QuadDot<WordDot>>;
   const ByteLimits limits(finish);
   tile.finish = &finish;
   tile.limits = &limits;
@@ -506,7 +530,7 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Block& 
     const PanelColumns columns = panel_columns(args.columns - n, args.tiling.tile_vectors);
     tile.panel = panels + n * quads * 4;
     tile.start = args.start + block.group * padded_columns + n;
-    tile.order = orders + p * panel_order_size(quads);
+    tile.order = is_ordered ? orders + p * panel_order_size(quads) : nullptr;
     if (has_wide) widen_panel(tile.panel, tile.order, quads, columns.vectors, wide_panel);
     tile.tail = columns.tail;
     std::uint8_t* c = static_cast<std::uint8_t*>(args.c) + (block.row_begin * args.c_stride + column) * element;
@@ -516,7 +540,7 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Block& 
     tile.scale = has_program ? nullptr : finish.scale + column;
     tile.offset = has_program ? nullptr : finish.offset + column;
     tile.a = first_row;
-    tile.wide_a = wide_rows;
+    tile.wide_a = to.wide;
     tile.c = target;
     tile.residual = finish.residual == nullptr
                         ? nullptr
@@ -545,11 +569,8 @@ void run(const ByteProductArgs& args, const Workers& workers) {
   const std::int64_t tile_rows = args.tiling.tile_rows;
   const std::int64_t panel_width = args.tiling.tile_vectors * kWidth;
   const std::int64_t panels = ceil_div(args.columns, panel_width);
-  // Very deep panels have no room to be wide.
-  const Scratch ordered(args, true), plain(args, false);
+  const Scratch layout(args);
   // Two tiles of the end share the rows of one to two, so one more may be needed.
-  const bool by_order = !args.has_byte_dot && ordered.rows(workers.scratch_bytes) >= 2 * tile_rows;
-  const Scratch& layout = by_order ? ordered : plain;
   const std::int64_t fitting_tiles = layout.rows(workers.scratch_bytes) / tile_rows - 1;
   const std::int64_t row_block = max(1, min(args.tiling.row_block, fitting_tiles * tile_rows));
   const std::int64_t threads = workers.pool->num_threads();

@@ -11,7 +11,8 @@
 // Without the processor's instruction for quads there are two others. One multiplies bytes and adds two products in 16
 // bits, where they may saturate; one does so with 16-bit numbers in 32 bits. Saturation is ruled out by the weights: a
 // 16-bit sum stays within 255 * 128 if neither the positive nor the negative ones of its weights add up to more than
-// 128. So each panel has an order of its quads:
+// 128. Which two of a quad's four are added can be chosen, because rows are copied in three versions, with the bytes of
+// each quad as they are and as kQuadVersions says. So a panel made for these instructions is ordered:
 //   paired   the sums of two quads fit in 16 bits together
 //   single   those of each quad fit
 //   wide     they do not: weights and rows become 16-bit numbers, once for a block of rows
@@ -55,8 +56,17 @@ struct ByteTiling {
   std::int64_t row_block = 0;  ///< rows that share a pass over the panels
 };
 
-/// The order of a panel's quads: [how many are paired, how many single, then the quads: paired, single, wide].
-constexpr std::int64_t panel_order_size(std::int64_t quads) { return 2 + quads; }
+constexpr int kQuadVersions[3][4] = {{0, 1, 2, 3}, {0, 2, 1, 3}, {0, 3, 1, 2}};
+/// Of a row, rounded up to whole vectors.
+constexpr std::int64_t version_quads(std::int64_t depth, int vector_floats) {
+  return (depth + 4 * vector_floats - 1) / (4 * vector_floats) * vector_floats;
+}
+/// The order of a panel's quads: [how many are paired, how many single, versions of rows that are needed, then for each
+/// quad where it is in a row: version * version_quads + quad]. A wide one is of version 0.
+constexpr std::int64_t kOrderHead = 3;
+constexpr std::int64_t panel_order_size(std::int64_t quads) { return kOrderHead + quads; }
+/// Some rows of this depth and a wide panel fit in the scratch memory.
+constexpr std::int64_t kMaxOrderedDepth = 8192;
 
 struct ByteProductArgs {
   std::int64_t rows = 0, columns = 0, depth = 0;
@@ -68,13 +78,13 @@ struct ByteProductArgs {
   std::uint8_t zero = 0;           ///< the zero point, as a byte of A
   const ConvRows* conv = nullptr;  ///< nullptr: plain rows. Depth is that of all taps
   const std::int8_t* panels = nullptr;
-  const std::uint16_t* orders = nullptr;  ///< [group][panel][panel_order_size(quads)]
+  const std::uint16_t* orders = nullptr;  ///< [group][panel][panel_order_size(quads)]; nullptr: panels are not ordered
   const std::int32_t* start = nullptr;    ///< [group][columns, padded to whole vectors]
   void* c = nullptr;
   std::int64_t c_stride = 0;
   ByteFinish finish;
   ByteTiling tiling;
-  bool has_byte_dot = false;  ///< may the processor's own instruction be used?
+  bool has_byte_dot = false;  ///< may the processor's own instruction be used? Not for ordered panels
 };
 
 struct ByteDepthwiseArgs {

@@ -77,6 +77,13 @@ inline Ints unpack_low_quads(Ints a, Ints b) { return _mm512_unpacklo_epi32(a.v,
 inline Ints unpack_high_quads(Ints a, Ints b) { return _mm512_unpackhi_epi32(a.v, b.v); }
 inline Ints unpack_low_eights(Ints a, Ints b) { return _mm512_unpacklo_epi64(a.v, b.v); }
 inline Ints unpack_high_eights(Ints a, Ints b) { return _mm512_unpackhi_epi64(a.v, b.v); }
+/// Bytes of each lane in another order, the same one in all.
+inline Ints shuffle(Ints a, Ints order) { return _mm512_shuffle_epi8(a.v, order.v); }
+inline Ints quad_shuffle(const int (&order)[4]) {
+  const auto quad = static_cast<std::int32_t>(order[0] | order[1] << 8 | order[2] << 16 | order[3] << 24);
+  constexpr std::int32_t kNext = 0x04040404;  // of the lanes of 128 bits
+  return _mm512_broadcast_i32x4(_mm_add_epi32(_mm_set1_epi32(quad), _mm_setr_epi32(0, kNext, 2 * kNext, 3 * kNext)));
+}
 /// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated; first as 16-bit numbers, to which those of
 /// `shift` are added.
 inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d, Ints shift) {
@@ -213,6 +220,14 @@ inline Ints unpack_low_quads(Ints a, Ints b) { return _mm256_unpacklo_epi32(a.v,
 inline Ints unpack_high_quads(Ints a, Ints b) { return _mm256_unpackhi_epi32(a.v, b.v); }
 inline Ints unpack_low_eights(Ints a, Ints b) { return _mm256_unpacklo_epi64(a.v, b.v); }
 inline Ints unpack_high_eights(Ints a, Ints b) { return _mm256_unpackhi_epi64(a.v, b.v); }
+/// Bytes of each lane in another order, the same one in all.
+inline Ints shuffle(Ints a, Ints order) { return _mm256_shuffle_epi8(a.v, order.v); }
+inline Ints quad_shuffle(const int (&order)[4]) {
+  const auto quad = static_cast<std::int32_t>(order[0] | order[1] << 8 | order[2] << 16 | order[3] << 24);
+  constexpr std::int32_t kNext = 0x04040404;  // of the lanes of 128 bits
+  return _mm256_broadcastsi128_si256(
+      _mm_add_epi32(_mm_set1_epi32(quad), _mm_setr_epi32(0, kNext, 2 * kNext, 3 * kNext)));
+}
 /// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated; first as 16-bit numbers, to which those of
 /// `shift` are added.
 inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d, Ints shift) {
