@@ -5,8 +5,8 @@
 
 #include "backend/cpu/kernels/byte_finish.hpp"
 #include "backend/cpu/kernels/byte_kernels.hpp"
+#include "backend/cpu/kernels/copied_rows.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
-#include "backend/cpu/kernels/pixel_walk.hpp"
 #include "backend/cpu/kernels/simd_math.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
@@ -284,91 +284,6 @@ constexpr Tiles kAllTiles[kMaxTileVectors] = {kTiles<Dot, 1>, kTiles<Dot, 2>, kT
 
 int max_byte_tile_rows(int vectors) { return 1 <= vectors && vectors <= kMaxTileVectors ? kTallest[vectors - 1] : 0; }
 
-template <typename T>
-void copy_as(const std::uint8_t* from, std::uint8_t* to) {
-  T x;
-  std::memcpy(&x, from, sizeof x);
-  std::memcpy(to, &x, sizeof x);
-}
-/// `times` copies of `count` bytes.
-void copy_strided(const std::uint8_t* from, std::int64_t from_stride, std::int64_t count, std::int64_t times,
-                  std::uint8_t* to, std::int64_t to_stride) {
-  // Two pieces, as large as fit, which may overlap.
-  const auto in_two = [&]<typename T>(T) {
-    const auto second = count - static_cast<std::int64_t>(sizeof(T));
-    for (std::int64_t i = 0; i < times; ++i, from += from_stride, to += to_stride) {
-      copy_as<T>(from, to);
-      copy_as<T>(from + second, to + second);
-    }
-  };
-  if (4 <= count && count <= 8) return in_two(std::uint32_t{});
-  if (8 < count && count <= 16) return in_two(std::uint64_t{});
-  if (16 < count && count <= 32) return in_two(__m128i{});
-  for (; times > 0; --times, from += from_stride, to += to_stride) {
-    std::int64_t i = 0;
-    for (; i + Ints::kBytes <= count; i += Ints::kBytes) Ints::load(from + i).store(to + i);
-    if (i == count) continue;
-    if (i > 0) {
-      Ints::load(from + count - Ints::kBytes).store(to + count - Ints::kBytes);
-    } else {
-      Ints::load_first_bytes(from, count).store_first_bytes(to, count);
-    }
-  }
-}
-void copy_bytes(const std::uint8_t* from, std::int64_t count, std::uint8_t* to) {
-  copy_strided(from, 0, count, 1, to, 0);
-}
-void fill_bytes(std::uint8_t value, std::int64_t count, std::uint8_t* to) {
-  const Ints all(static_cast<std::int32_t>(value * 0x01010101U));
-  for (std::int64_t i = 0; i < count; i += Ints::kBytes) all.store_first_bytes(to + i, count - i);
-}
-
-/// Rows from `first` on, one after the other, `stride` bytes apart: those of A, or the windows of a convolution.
-void copy_rows(const ByteProductArgs& args, const std::uint8_t* a, std::int64_t first, std::int64_t rows,
-               std::int64_t stride, std::uint8_t* to) {
-  if (args.conv == nullptr) return copy_strided(a + first * args.a_stride, args.a_stride, args.depth, rows, to, stride);
-  const ConvRows& conv = *args.conv;
-  const std::int64_t channels = args.depth / (conv.kernel[0] * conv.kernel[1] * conv.kernel[2]);
-  // A line of the kernel is contiguous in memory where nothing lies between its pixels' channels.
-  const bool joins = conv.dilation[2] == 1 && args.a_stride == channels;
-  const std::int64_t tap_columns = joins ? conv.kernel[2] : 1, tap_bytes = tap_columns * channels;
-  const std::int64_t step = conv.stride[2];
-  for (std::int64_t end = first + rows; first < end;) {
-    // Neighbouring pixels of a line, one tap of them all after the other.
-    const PixelWalk pixel(conv, first);
-    const std::int64_t run = min(end - first, conv.out[2] - first % conv.out[2]);
-    std::uint8_t* tap = to;
-    for (std::int64_t k = 0; k < conv.kernel[0] * conv.kernel[1]; ++k) {
-      const std::int64_t z = pixel.z + k / conv.kernel[1] * conv.dilation[0];
-      const std::int64_t y = pixel.y + k % conv.kernel[1] * conv.dilation[1];
-      const bool inside = 0 <= z && z < conv.in[0] && 0 <= y && y < conv.in[1];
-      const std::uint8_t* line = a + ((pixel.image * conv.in[0] + z) * conv.in[1] + y) * conv.in[2] * args.a_stride;
-      for (std::int64_t kx = 0; kx < conv.kernel[2]; kx += tap_columns, tap += tap_bytes) {
-        const std::int64_t x = pixel.x + kx * conv.dilation[2], last_inside = conv.in[2] - tap_columns;
-        // Of these pixels all columns of the tap lie inside.
-        const std::int64_t begin = !inside ? run : min(run, x < 0 ? ceil_div(-x, step) : 0);
-        const std::int64_t stop =
-            !inside || x > last_inside ? begin : max(begin, min(run, (last_inside - x) / step + 1));
-        const auto copy_edge = [&](std::int64_t i) {
-          const std::int64_t at = x + i * step;
-          const std::int64_t before = inside ? min(tap_columns, max(0, -at)) : tap_columns;
-          const std::int64_t after = inside ? max(before, min(tap_columns, conv.in[2] - at)) : tap_columns;
-          std::uint8_t* out = tap + i * stride;
-          fill_bytes(args.zero, before * channels, out);
-          copy_bytes(line + (at + before) * args.a_stride, (after - before) * channels, out + before * channels);
-          fill_bytes(args.zero, (tap_columns - after) * channels, out + after * channels);
-        };
-        for (std::int64_t i = 0; i < begin; ++i) copy_edge(i);
-        for (std::int64_t i = stop; i < run; ++i) copy_edge(i);
-        copy_strided(line + (x + begin * step) * args.a_stride, step * args.a_stride, tap_bytes, stop - begin,
-                     tap + begin * stride, stride);
-      }
-    }
-    first += run;
-    to += run * stride;
-  }
-}
-
 /// What ordered panels need of rows, each unless it is nullptr: every byte `flip`ped, in one or all of the versions,
 /// `version_bytes` apart; and as 16-bit numbers.
 struct RowTarget {
@@ -495,13 +410,14 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Block& 
       convert_rows(rows_at, args.a_stride, args.depth, rows, flip, all_versions, layout.version_bytes, to);
     }
   } else {
+    const RowSource source{a, args.a_stride, args.depth, args.conv, args.zero};
     // Some rows at a time, which are still in the first-level cache when they are converted.
     constexpr std::int64_t kTogether = 32;
     for (std::int64_t r = 0; r < rows; r += kTogether) {
       const std::int64_t count = min(kTogether, rows - r);
       const RowTarget here{to.bytes + r * to.stride, to.stride, has_wide ? to.wide + r * to.wide_stride : nullptr,
                            to.wide_stride};
-      copy_rows(args, a, block.row_begin + r, count, to.stride, here.bytes);
+      copy_rows(source, block.row_begin + r, count, to.stride, here.bytes);
       if (converts || has_wide) {
         convert_rows(here.bytes, to.stride, layout.version_bytes, count, flip, all_versions, layout.version_bytes,
                      here);
