@@ -21,13 +21,19 @@ Tensor numbers(const Shape& shape, std::uint32_t seed) {
   return rounded(random_tensor(DType::float32, shape, seed, -1, 1));
 }
 
-void check(KernelCase c, const std::string& tactic, const Tolerance& tolerance) {
+/// By pairs, "conv.bf16", and by tiles, "conv.amx_bf16".
+void check(KernelCase c, const std::string& op, const Tolerance& tolerance) {
   if (!cpu::has_bf16_dot()) {
     EXPECT_NE(cpu_backend().abilities().bf16, true);
     GTEST_SKIP() << "*** NOT EXERCISED: this processor has no instructions for bfloat16";
   }
   c.bf16 = true;
-  check_tactic(c, tactic, tolerance);
+  check_tactic(c, op + ".bf16", tolerance);
+  if (cpu::has_bf16_tiles()) {
+    check_tactic(c, op + ".amx_bf16", tolerance);
+  } else {
+    std::printf("*** NOT EXERCISED: tiles of bfloat16, which this processor has not; see TileKernels\n");
+  }
 }
 
 struct Window {
@@ -67,7 +73,7 @@ TEST(Bf16Kernels, Convolutions) {
       {{1, 5, 5, 12}, 20, {1, 1}, {1, 1}, {0, 0, 0, 0}, {1, 1}, "silu 0"},
   };
   for (const Window& w : windows) {
-    check(conv_case(w), "conv.bf16", tolerance_of_exact(w.x.back() * w.kernel[0] * w.kernel[1]));
+    check(conv_case(w), "conv", tolerance_of_exact(w.x.back() * w.kernel[0] * w.kernel[1]));
   }
 }
 
@@ -82,7 +88,7 @@ TEST(Bf16Kernels, MatrixProducts) {
     KernelCase c{"MatMul", {{"trans_b", std::int64_t{p.trans_b}}}, {}, {false, true}};
     const std::int64_t depth = p.a.back();
     c.inputs = {numbers(p.a, 1), numbers(p.trans_b ? Shape{p.columns, depth} : Shape{depth, p.columns}, 2)};
-    check(c, "gemm.bf16", tolerance_of_exact(depth));
+    check(c, "gemm", tolerance_of_exact(depth));
   }
 }
 
@@ -91,14 +97,33 @@ TEST(Bf16Kernels, MatrixProducts) {
 TEST(Bf16Kernels, FactorsAreRounded) {
   constexpr std::int64_t kDepth = 400;
   KernelCase c{"MatMul", {}, {}, {false, true}};
-  c.inputs = {random_tensor(DType::float32, {20, kDepth}, 1, -1, 1), random_tensor(DType::float32, {kDepth, 64}, 2, -1, 1)};
-  check(c, "gemm.bf16", {6 * 0x1p-8 * std::sqrt(static_cast<double>(kDepth)) / 3, 0});
+  c.inputs = {random_tensor(DType::float32, {20, kDepth}, 1, -1, 1),
+              random_tensor(DType::float32, {kDepth, 64}, 2, -1, 1)};
+  check(c, "gemm", {6 * 0x1p-8 * std::sqrt(static_cast<double>(kDepth)) / 3, 0});
+}
+
+TEST(Bf16Kernels, TilesAreRefusedWhereThereAreNone) {
+  if (cpu::tier() == cpu::Tier::none || cpu::has_bf16_tiles()) GTEST_SKIP() << "no kernels, or tiles";
+  KernelCase c = conv_case({{1, 4, 4, 8}, 16, {1, 1}});
+  c.bf16 = true;
+  EXPECT_EQ(refusal_of(c, "conv.amx_bf16"), "this processor has no tiles of bfloat16 (AMX_BF16)");
+  const PreparedCase prepared = prepare(c);
+  const Problem& problem = prepared.problem;
+  try {
+    cpu_backend().make_kernel({problem.op, "conv.amx_bf16", {64, 512}, problem.inputs, problem.outputs, {}});
+    FAIL() << "made";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::incompatible_engine);
+    EXPECT_NE(std::string(error.what()).find("which this processor has not"), std::string::npos) << error.what();
+  }
 }
 
 TEST(Bf16Kernels, OnlyWhereItIsAllowed) {
   if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
   const KernelCase c = conv_case({{1, 4, 4, 8}, 16, {1, 1}});
-  EXPECT_EQ(refusal_of(c, "conv.bf16"), "factors may not be rounded to bfloat16 (--bf16)");
+  for (const std::string tactic : {"conv.bf16", "conv.amx_bf16"}) {
+    EXPECT_EQ(refusal_of(c, tactic), "factors may not be rounded to bfloat16 (--bf16)");
+  }
 }
 
 }  // namespace

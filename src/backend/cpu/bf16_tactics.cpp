@@ -1,20 +1,32 @@
-// Conv and MatMul with constant weights whose factors are rounded to bfloat16, where the build allows it (--bf16):
-// conv.bf16 and gemm.bf16.
+// Conv and MatMul with constant weights whose factors are rounded to bfloat16, where the build allows it (--bf16).
+//   conv.bf16, gemm.bf16:          vectors of pairs (AVX512_BF16)
+//   conv.amx_bf16, gemm.amx_bf16:  tiles (AMX_BF16)
 #include <algorithm>
 
 #include "backend/cpu/conv_support.hpp"
 #include "backend/cpu/finish_plan.hpp"
 #include "backend/cpu/gemm_support.hpp"
 #include "backend/cpu/kernels/bf16_product.hpp"
+#include "backend/cpu/tile_panels.hpp"
 #include "base/float16.hpp"
 #include "ops/matmul.hpp"
 
 namespace tenfold::cpu {
 namespace {
 
+/// What multiplies.
+enum class Unit { vectors, tiles };
+
 constexpr std::string_view kNotAllowed = "factors may not be rounded to bfloat16 (--bf16)";
-/// A block of rows must fit in the scratch memory of a thread, as bfloat16.
+/// A block of rows, or 16 at least, must fit in the scratch memory of a thread, as bfloat16.
 constexpr std::int64_t kMaxDepth = 1 << 16;
+
+/// Why the unit cannot be used at all.
+std::optional<std::string> refuses(Unit unit, const Problem& problem) {
+  if (!problem.bf16) return std::string(kNotAllowed);
+  if (unit == Unit::tiles && !has_bf16_tiles()) return "this processor has no tiles of bfloat16 (AMX_BF16)";
+  return std::nullopt;
+}
 
 /// Pairs [pair of depth][column][2] of B[k][n], given as value(k, n), in panels; zeros in the padding.
 template <typename Value>
@@ -37,24 +49,49 @@ std::vector<std::byte> pack_pairs(std::int64_t depth, std::int64_t columns, int 
   return bytes;
 }
 
-const std::uint16_t* packed_pairs(const KernelSpec& spec, std::int64_t depth, std::int64_t columns) {
-  const std::int64_t bytes = padded_columns(columns) * ((depth + 1) / 2) * 4;
+template <typename Value>
+std::vector<std::byte> pack(Unit unit, const Candidate& candidate, std::int64_t depth, std::int64_t columns,
+                            const Value& value) {
+  if (unit == Unit::tiles) return pack_tile_panels<BFloat16>(depth, columns, value);
+  return pack_pairs(depth, columns, static_cast<int>(candidate.parameters.at(1)), value);
+}
+
+const std::uint16_t* packed(Unit unit, const KernelSpec& spec, std::int64_t depth, std::int64_t columns) {
+  const std::int64_t bytes =
+      unit == Unit::tiles ? tile_panel_bytes(depth * 2, columns) : padded_columns(columns) * ((depth + 1) / 2) * 4;
   require(spec.weights.size() == 1 && std::ssize(spec.weights[0]) == bytes, Code::incompatible_engine,
           "tactic '{}' expects {} bytes of packed weights, got {} blobs", spec.tactic, bytes, spec.weights.size());
   return reinterpret_cast<const std::uint16_t*>(spec.weights[0].data());
 }
 
-// Parameters: [tile_rows, tile_vectors, row_block].
-GemmTiling tiling_of(std::span<const std::int64_t> parameters) {
+// Parameters: of vectors [tile_rows, tile_vectors, row_block], of tiles see tile_blocks_from.
+GemmTiling tiling_of(Unit unit, std::span<const std::int64_t> parameters) {
+  if (unit == Unit::tiles) {
+    const TileBlocks blocks = tile_blocks_from(parameters);
+    return {.tile_rows = kTileRows,
+            .tile_vectors = kPanelTiles,
+            .depth_block = blocks.depth_bytes / 2,
+            .row_block = blocks.rows};
+  }
   require(parameters.size() == 3, Code::incompatible_engine, "a tiling of pairs has 3 numbers, got {}",
           parameters.size());
   const std::array<std::int64_t, 4> with_depth = {parameters[0], parameters[1], kWholeDepth, parameters[2]};
   return tiling_from(with_depth);
 }
 
-void append_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth, double estimated_us,
+void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int64_t depth, double flops, double bytes,
                     std::vector<Candidate>& out) {
+  // How many times as fast as multiply-adds of float32, at best.
+  constexpr double kVectors = 1.8, kTiles = 8;
+  const double estimated_us = estimate_us(flops / (unit == Unit::tiles ? kTiles : kVectors), bytes, 0.85);
   double rank = 1;
+  if (unit == Unit::tiles) {
+    for (const TileBlocks& blocks : promising_tile_blocks(rows, depth * 2)) {
+      out.push_back({.parameters = {blocks.rows, blocks.depth_bytes}, .estimated_us = rank * estimated_us});
+      rank += kRankStep;
+    }
+    return;
+  }
   for (const GemmTiling& tiling : promising_tilings(std::max<std::int64_t>(rows, 4), columns, depth,
                                                     {{kWholeDepth, 96}, {kWholeDepth, 48}, {kWholeDepth, 192}})) {
     out.push_back(
@@ -63,12 +100,22 @@ void append_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth,
   }
 }
 
-/// How many times as fast as multiply-adds of float32.
-constexpr double kSpeed = 1.8;
-
-void require_instructions(const KernelSpec& spec) {
+void require_instructions(Unit unit, const KernelSpec& spec) {
   require(has_bf16_dot(), Code::incompatible_engine,
           "tactic '{}' needs the instructions for bfloat16 (AVX512_BF16), which this processor has not", spec.tactic);
+  require(unit == Unit::vectors || has_bf16_tiles(), Code::incompatible_engine,
+          "tactic '{}' needs tiles of bfloat16 (AMX_BF16), which this processor has not, or which the operating system "
+          "does not grant; build the engine anew here",
+          spec.tactic);
+}
+
+void run_product(Unit unit, const Bf16Args& args, const Launch& launch) {
+  const Workers workers = workers_of(launch);
+  if (unit == Unit::tiles) {
+    TENFOLD_FOR_TIER(kBf16TileKernels).run(args, workers);
+  } else {
+    TENFOLD_FOR_TIER(kBf16Kernels).run(args, workers);
+  }
 }
 
 // --- Convolutions
@@ -85,18 +132,26 @@ std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType>
 
 class Bf16ConvKernel final : public Kernel {
  public:
-  explicit Bf16ConvKernel(const KernelSpec& spec)
-      : op_(spec.op),
+  Bf16ConvKernel(Unit unit, const KernelSpec& spec)
+      : unit_(unit),
+        op_(spec.op),
         sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
-        tiling_(tiling_of(spec.parameters)),
+        tiling_(tiling_of(unit, spec.parameters)),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput),
-        panels_(packed_pairs(spec, sizes_.taps() * sizes_.in_channels, sizes_.out_channels)) {}
+        panels_(packed(unit, spec, sizes_.taps() * sizes_.in_channels, sizes_.out_channels)) {}
 
+  std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
+    if (unit_ == Unit::vectors) return 0;
+    const std::int64_t pixels = leading(inputs[0].dims), channels = sizes_.in_channels;
+    return static_cast<std::size_t>(is_plain_product(conv_of(op_), sizes_) ? rounded_bytes(pixels, channels)
+                                                                           : rounded_image_bytes(pixels, channels));
+  }
   void run(const Launch& launch) const override {
     const TensorView& x = launch.inputs[0];
     const TensorView& y = launch.outputs[0];
     ConvRows rows;
-    Bf16Args args{.product = {}, .panels = panels_};
+    Bf16Args args{
+        .product = {}, .panels = panels_, .rounded = reinterpret_cast<std::uint16_t*>(launch.workspace.data())};
     if (!is_plain_product(conv_of(op_), sizes_)) {
       rows = conv_rows(conv_of(op_), sizes_, x, y);
       args.product.conv = &rows;
@@ -111,12 +166,13 @@ class Bf16ConvKernel final : public Kernel {
     args.product.tiling = tiling_;
     args.product.finish.bias = conv_bias(launch);
     finish_.resolve(launch, y.dims, args.product.finish);
-    TENFOLD_FOR_TIER(kBf16Kernels).run(args, workers_of(launch));
+    run_product(unit_, args, launch);
   }
   bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
+  Unit unit_;
   OpPtr op_;
   ConvSizes sizes_;
   GemmTiling tiling_;
@@ -124,10 +180,10 @@ class Bf16ConvKernel final : public Kernel {
   const std::uint16_t* panels_;
 };
 
+template <Unit kUnit>
 void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const Conv& conv = conv_of(problem.op);
-  std::optional<std::string> refusal;
-  if (!problem.bf16) refusal = std::string(kNotAllowed);
+  std::optional<std::string> refusal = refuses(kUnit, problem);
   if (!refusal) refusal = refuses(conv, problem.inputs, problem.outputs);
   if (!refusal && !is_float32(problem.constants[1])) refusal = "the weights are computed";
   if (refusal) {
@@ -136,28 +192,30 @@ void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
   }
   const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
   const ConvWork work = conv_work(problem, sizes);
-  append_tilings(leading(problem.output_shapes[0]), sizes.out_channels, sizes.taps() * sizes.in_channels,
-                 estimate_us(work.flops / kSpeed, work.bytes, 0.85), out);
+  append_tilings(kUnit, leading(problem.output_shapes[0]), sizes.out_channels, sizes.taps() * sizes.in_channels,
+                 work.flops, work.bytes, out);
 }
 
+template <Unit kUnit>
 PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
   const ConvSizes sizes = conv_sizes(conv_of(problem.op), problem.inputs[1]);
   const float* w = problem.constants[1]->as<float>().data();
   const std::int64_t taps = sizes.taps(), channels = sizes.in_channels;
   PackedWeights packed;
-  packed.blobs.push_back(pack_pairs(
-      taps * channels, sizes.out_channels, tiling_of(candidate.parameters).tile_vectors,
-      [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; }));
+  packed.blobs.push_back(
+      pack(kUnit, candidate, taps * channels, sizes.out_channels,
+           [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; }));
   packed.consumed_inputs = {1};
   return packed;
 }
 
+template <Unit kUnit>
 std::unique_ptr<Kernel> conv_make(const KernelSpec& spec) {
-  require_instructions(spec);
+  require_instructions(kUnit, spec);
   const auto refusal = refuses(conv_of(spec.op), spec.inputs, spec.outputs);
   require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this Conv: {}", spec.tactic,
           refusal.value_or(""));
-  return std::make_unique<Bf16ConvKernel>(spec);
+  return std::make_unique<Bf16ConvKernel>(kUnit, spec);
 }
 
 // --- Matrix products
@@ -189,16 +247,22 @@ std::optional<std::string> refuses(const MatMul& matmul, std::span<const TensorT
 
 class Bf16MatMulKernel final : public Kernel {
  public:
-  explicit Bf16MatMulKernel(const KernelSpec& spec)
-      : sizes_(matrix_of(matmul_of(spec.op), spec.inputs[1])),
-        tiling_(tiling_of(spec.parameters)),
+  Bf16MatMulKernel(Unit unit, const KernelSpec& spec)
+      : unit_(unit),
+        sizes_(matrix_of(matmul_of(spec.op), spec.inputs[1])),
+        tiling_(tiling_of(unit, spec.parameters)),
         finish_(matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput),
-        panels_(packed_pairs(spec, sizes_.depth, sizes_.columns)) {}
+        panels_(packed(unit, spec, sizes_.depth, sizes_.columns)) {}
 
+  std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
+    if (unit_ == Unit::vectors) return 0;
+    return static_cast<std::size_t>(rounded_bytes(leading(inputs[0].dims), sizes_.depth));
+  }
   void run(const Launch& launch) const override {
     const TensorView& a = launch.inputs[0];
     const TensorView& c = launch.outputs[0];
-    Bf16Args args{.product = {}, .panels = panels_};
+    Bf16Args args{
+        .product = {}, .panels = panels_, .rounded = reinterpret_cast<std::uint16_t*>(launch.workspace.data())};
     args.product.rows = leading(a.dims);
     args.product.columns = sizes_.columns;
     args.product.depth = sizes_.depth;
@@ -208,22 +272,23 @@ class Bf16MatMulKernel final : public Kernel {
     args.product.c_stride = c.pitch;
     args.product.tiling = tiling_;
     finish_.resolve(launch, c.dims, args.product.finish);
-    TENFOLD_FOR_TIER(kBf16Kernels).run(args, workers_of(launch));
+    run_product(unit_, args, launch);
   }
   bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
+  Unit unit_;
   Matrix sizes_;
   GemmTiling tiling_;
   FinishPlan finish_;
   const std::uint16_t* panels_;
 };
 
+template <Unit kUnit>
 void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const MatMul& matmul = matmul_of(problem.op);
-  std::optional<std::string> refusal;
-  if (!problem.bf16) refusal = std::string(kNotAllowed);
+  std::optional<std::string> refusal = refuses(kUnit, problem);
   if (!refusal) refusal = refuses(matmul, problem.inputs, problem.outputs);
   if (!refusal && problem.constants[1] == nullptr) refusal = "b is computed";
   if (refusal) {
@@ -234,10 +299,10 @@ void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const std::int64_t rows = leading(problem.input_shapes[0]);
   const double r = static_cast<double>(rows), n = static_cast<double>(sizes.columns);
   const double k = static_cast<double>(sizes.depth);
-  append_tilings(rows, sizes.columns, sizes.depth,
-                 estimate_us(2 * r * n * k / kSpeed, 4 * r * (k + n) + 2 * n * k, 0.85), out);
+  append_tilings(kUnit, rows, sizes.columns, sizes.depth, 2 * r * n * k, 4 * r * (k + n) + 2 * n * k, out);
 }
 
+template <Unit kUnit>
 PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
   const MatMul& matmul = matmul_of(problem.op);
   const Matrix sizes = matrix_of(matmul, problem.inputs[1]);
@@ -245,23 +310,30 @@ PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
   const std::int64_t k_stride = matmul.trans_b() ? 1 : sizes.columns;
   const std::int64_t n_stride = matmul.trans_b() ? sizes.depth : 1;
   PackedWeights packed;
-  packed.blobs.push_back(pack_pairs(sizes.depth, sizes.columns, tiling_of(candidate.parameters).tile_vectors,
-                                    [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; }));
+  packed.blobs.push_back(pack(kUnit, candidate, sizes.depth, sizes.columns,
+                              [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; }));
   packed.consumed_inputs = {1};
   return packed;
 }
 
+template <Unit kUnit>
 std::unique_ptr<Kernel> matmul_make(const KernelSpec& spec) {
-  require_instructions(spec);
+  require_instructions(kUnit, spec);
   const auto refusal = refuses(matmul_of(spec.op), spec.inputs, spec.outputs);
   require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this MatMul: {}", spec.tactic,
           refusal.value_or(""));
-  return std::make_unique<Bf16MatMulKernel>(spec);
+  return std::make_unique<Bf16MatMulKernel>(kUnit, spec);
 }
 
 }  // namespace
 
-const CpuTactic kConvBf16{"conv.bf16", "Conv", conv_candidates, conv_pack, conv_make};
-const CpuTactic kMatMulBf16{"gemm.bf16", "MatMul", matmul_candidates, matmul_pack, matmul_make};
+const CpuTactic kConvBf16{"conv.bf16", "Conv", conv_candidates<Unit::vectors>, conv_pack<Unit::vectors>,
+                          conv_make<Unit::vectors>};
+const CpuTactic kConvAmxBf16{"conv.amx_bf16", "Conv", conv_candidates<Unit::tiles>, conv_pack<Unit::tiles>,
+                             conv_make<Unit::tiles>};
+const CpuTactic kMatMulBf16{"gemm.bf16", "MatMul", matmul_candidates<Unit::vectors>, matmul_pack<Unit::vectors>,
+                            matmul_make<Unit::vectors>};
+const CpuTactic kMatMulAmxBf16{"gemm.amx_bf16", "MatMul", matmul_candidates<Unit::tiles>, matmul_pack<Unit::tiles>,
+                               matmul_make<Unit::tiles>};
 
 }  // namespace tenfold::cpu

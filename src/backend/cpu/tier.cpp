@@ -3,6 +3,8 @@
 
 #include <cpuid.h>
 #include <cstdint>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/env.hpp"
 #include "base/error.hpp"
@@ -55,6 +57,24 @@ bool detect_byte_dot() {
   return tier() == Tier::avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kAvxVnni) != 0;
 }
 
+/// Of the bits of CPUID leaf 7.
+constexpr unsigned kAmxBf16 = 1U << 22, kAmxTile = 1U << 24, kAmxInt8 = 1U << 25;
+
+/// Linux saves tiles only for processes that asked for it: Documentation/arch/x86/xstate.rst.
+bool may_use_tiles() {
+  constexpr std::uint64_t kTileState = 0x60000;  // TILECFG and TILEDATA
+  if (!may_use_extensions() || tier() != Tier::avx512 || (saved_state() & kTileState) != kTileState) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+/// Is there an instruction with this bit that multiplies tiles?
+bool detect_tiles(unsigned products) {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const unsigned wanted = kAmxTile | products;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & wanted) == wanted && may_use_tiles();
+}
+
 Tier choose() {
   const Tier machine = machine_tier();
   const auto wanted = read(kCpuTierVariable);
@@ -90,6 +110,16 @@ bool has_byte_dot() {
 
 bool has_bf16_dot() {
   static const bool found = detect_bf16_dot();
+  return found;
+}
+
+bool has_bf16_tiles() {
+  static const bool found = has_bf16_dot() && detect_tiles(kAmxBf16);
+  return found;
+}
+
+bool has_byte_tiles() {
+  static const bool found = detect_tiles(kAmxInt8);
   return found;
 }
 

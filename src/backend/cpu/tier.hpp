@@ -23,6 +23,11 @@ Tier tier();
 bool has_byte_dot();
 /// Has it, for vectors of tier(), the instruction that adds two products of bfloat16 (AVX512_BF16)?
 bool has_bf16_dot();
+/// Has it tiles of bfloat16 or of bytes to multiply (AMX_BF16, AMX_INT8), and does the operating system let this
+/// process use them? The first call asks it to. Only with vectors of 16 floats; with tiles of bfloat16 comes
+/// has_bf16_dot().
+bool has_bf16_tiles();
+bool has_byte_tiles();
 /// "x86-64 avx512", "x86-64 avx2", "x86-64"
 std::string_view target_string(Tier tier);
 /// Floats in a vector register: 16, 8, 1.

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "backend/cpu/kernels/bf16_convert.hpp"
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/pixel_walk.hpp"
@@ -20,13 +21,8 @@ constexpr std::int64_t kItemsPerThread = 3;
 constexpr std::int64_t kSerialWork = 1 << 17;
 constexpr int kTallest[kMaxTileVectors] = {12, 12, 8, 6};
 
-// Instructions as text, because the tier must be compiled for processors without them.
+// As text, because the tier must be compiled for processors without it.
 inline void add_pairs(Vec& sum, Vec a, Vec b) { asm("vdpbf16ps %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v)); }
-inline __m256i to_bf16(Vec x) {
-  __m256i result;
-  asm("vcvtneps2bf16 %1, %0" : "=v"(result) : "v"(x.v));
-  return result;
-}
 
 struct PairTile {
   TileArgs finish;  ///< what TileColumn needs of it

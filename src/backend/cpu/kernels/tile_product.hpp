@@ -1,0 +1,219 @@
+// Matrix products by the processor's matrix unit (AMX; Intel SDM vol. 1, chapter 18): the loops around its tiles.
+//
+// A tile has up to 16 rows of 64 bytes. One of A is 16 rows by 64 bytes of depth; one of B is the same 64 bytes of
+// depth by 16 columns, [group of 4 bytes][column][4], a group being a pair of bfloat16 or a quad of bytes; one of C is
+// 16 x 16 sums. B is packed in panels of two tiles of columns, [panel][group][column][4 bytes], the last one perhaps of
+// one tile, depth and columns padded with zeros (backend/cpu/tile_panels.hpp). Four tiles of C, two rows by two
+// columns, stay in the unit while the depth passes: as many loads as products, and a product takes twice as long as a
+// load.
+//
+// `Unit` is the matrix unit; tests put an emulation in its place:
+//   explicit Unit(int rows)            tiles of A and C get so many rows, 1 .. 16; its end gives the tiles back
+//   clear<kTile>(), load<kTile>(p, stride), store<kTile>(p, stride)        strides in bytes
+//   multiply<kC, kA, kB>()             adds the product of two tiles to a third
+// `Finish` takes the sums while they are in the cache:
+//   tile(sums, row, rows, column)      sums [rows][kTileColumns] of 4 bytes; of its columns those that C has count
+//   panel(row, rows, column, columns)  all tiles of these rows and columns are done
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cpu/kernels/copied_rows.hpp"
+#include "backend/cpu/kernels/tiles.hpp"
+#include "backend/cpu/kernels/workers.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+
+struct TileProduct {
+  std::int64_t rows = 0, columns = 0;
+  RowSource a;
+  /// Are A's rows read where they are? Then `a.conv` is nullptr, and each has zeros up to whole tiles of depth.
+  bool in_place = false;
+  const std::byte* panels = nullptr;
+  std::int64_t row_block = 0;    ///< rows that share a pass over the panels
+  std::int64_t depth_block = 0;  ///< tiles of depth between two visits of C
+};
+
+struct TileBlock {
+  std::int64_t row_begin, row_end, panel_begin, panel_end;
+};
+
+/// Zeros from the end of the rows to the end of their last tiles.
+inline void clear_row_ends(std::int64_t bytes, std::int64_t rows, std::int64_t stride, std::uint8_t* to) {
+  const std::int64_t rest = ceil_div(bytes, kTileBytes) * kTileBytes - bytes;
+  for (std::int64_t r = 0; r < rows && rest > 0; ++r) {
+    for (std::int64_t i = 0; i < rest; i += Ints::kBytes) {
+      Ints::zero().store_first_bytes(to + r * stride + bytes + i, rest - i);
+    }
+  }
+}
+
+/// Up to 2 x 2 tiles of C.
+struct TileStrip {
+  const std::uint8_t* a[2];  ///< the first rows of the tiles
+  std::int64_t a_stride;
+  const std::byte* panel;
+  std::int64_t steps;  ///< tiles of depth
+  bool continues;      ///< begin with the sums that are there, else with 0
+  std::byte* sums;     ///< [tile row][tile column][kTileRows][kTileColumns] of 4 bytes
+  const std::byte* ahead;
+  std::int64_t ahead_lines;  ///< to ask for in every step
+};
+
+template <typename Unit, int kRowTiles, int kColumnTiles>
+void multiply_strip(Unit& unit, const TileStrip& strip) {
+  // C takes tiles 0 to 3, A 4 and 5, B 6 and 7.
+  constexpr std::int64_t kLine = kTileBytes, kPanelStride = kColumnTiles * kTileBytes;
+  std::byte* sums = strip.sums;
+  if (strip.continues) {
+    unit.template load<0>(sums, kLine);
+    if constexpr (kColumnTiles == 2) unit.template load<1>(sums + kTileSize, kLine);
+    if constexpr (kRowTiles == 2) unit.template load<2>(sums + 2 * kTileSize, kLine);
+    if constexpr (kRowTiles == 2 && kColumnTiles == 2) unit.template load<3>(sums + 3 * kTileSize, kLine);
+  } else {
+    unit.template clear<0>();
+    if constexpr (kColumnTiles == 2) unit.template clear<1>();
+    if constexpr (kRowTiles == 2) unit.template clear<2>();
+    if constexpr (kRowTiles == 2 && kColumnTiles == 2) unit.template clear<3>();
+  }
+  const std::uint8_t* a0 = strip.a[0];
+  const std::uint8_t* a1 = strip.a[1];
+  const std::byte* panel = strip.panel;
+  const std::byte* ahead = strip.ahead;
+  const std::int64_t a_stride = strip.a_stride, ahead_bytes = strip.ahead_lines * kLine;
+  for (std::int64_t step = 0; step < strip.steps; ++step) {
+    unit.template load<6>(panel, kPanelStride);
+    unit.template load<4>(a0, a_stride);
+    unit.template multiply<0, 4, 6>();
+    if constexpr (kColumnTiles == 2) {
+      unit.template load<7>(panel + kTileBytes, kPanelStride);
+      unit.template multiply<1, 4, 7>();
+    }
+    if constexpr (kRowTiles == 2) {
+      unit.template load<5>(a1, a_stride);
+      unit.template multiply<2, 5, 6>();
+      if constexpr (kColumnTiles == 2) unit.template multiply<3, 5, 7>();
+      a1 += kTileBytes;
+    }
+    a0 += kTileBytes;
+    panel += kTileRows * kPanelStride;
+    for (const std::byte* end = ahead + ahead_bytes; ahead != end; ahead += kLine) __builtin_prefetch(ahead, 0, 2);
+  }
+  unit.template store<0>(sums, kLine);
+  if constexpr (kColumnTiles == 2) unit.template store<1>(sums + kTileSize, kLine);
+  if constexpr (kRowTiles == 2) unit.template store<2>(sums + 2 * kTileSize, kLine);
+  if constexpr (kRowTiles == 2 && kColumnTiles == 2) unit.template store<3>(sums + 3 * kTileSize, kLine);
+}
+
+template <typename Unit>
+void multiply_strip(Unit& unit, const TileStrip& strip, bool two_rows, bool two_columns) {
+  if (two_rows) {
+    two_columns ? multiply_strip<Unit, 2, 2>(unit, strip) : multiply_strip<Unit, 2, 1>(unit, strip);
+  } else {
+    two_columns ? multiply_strip<Unit, 1, 2>(unit, strip) : multiply_strip<Unit, 1, 1>(unit, strip);
+  }
+}
+
+/// What a block of so many rows needs of the scratch memory, in whole lines.
+inline std::int64_t tile_scratch_bytes(const TileProduct& product, std::int64_t rows) {
+  const std::int64_t copied = product.in_place ? 0 : rows * tile_row_stride(product.a.bytes) + Ints::kBytes;
+  return ceil_div(rows, 2 * kTileRows) * 2 * kPanelTiles * kTileSize + ceil_div(copied, kTileBytes) * kTileBytes;
+}
+
+template <typename Unit, typename Finish>
+void run_tile_block(const TileProduct& product, const TileBlock& block, Finish& finish, std::byte* scratch) {
+  const std::int64_t rows = block.row_end - block.row_begin;
+  const std::int64_t steps = ceil_div(product.a.bytes, kTileBytes);
+  // Tiles are equally high, because they all have one configuration; the last one repeats rows of the one before it.
+  const std::int64_t tiles = ceil_div(rows, kTileRows), height = ceil_div(rows, tiles);
+  const auto tile_begin = [&](std::int64_t tile) { return min(tile * height, rows - height); };
+
+  const std::uint8_t* a = product.a.a + block.row_begin * product.a.stride;
+  std::int64_t a_stride = product.a.stride;
+  // Sums first: their tiles are lines.
+  std::byte* sums = scratch;
+  if (!product.in_place) {
+    auto* copy = reinterpret_cast<std::uint8_t*>(scratch + ceil_div(tiles, 2) * 2 * kPanelTiles * kTileSize);
+    a_stride = tile_row_stride(product.a.bytes);
+    copy_rows(product.a, block.row_begin, rows, a_stride, copy);
+    clear_row_ends(product.a.bytes, rows, a_stride, copy);
+    a = copy;
+  }
+
+  Unit unit(static_cast<int>(height));
+  const std::int64_t column_bytes = steps * kTileBytes;
+  const std::int64_t padded_columns = ceil_div(product.columns, kTileColumns) * kTileColumns;
+  const std::byte* panels_end = product.panels + min(padded_columns, block.panel_end * kPanelColumns) * column_bytes;
+  const std::int64_t strips = ceil_div(tiles, 2);
+  for (std::int64_t p = block.panel_begin; p < block.panel_end; ++p) {
+    const std::int64_t n = p * kPanelColumns;
+    const bool two_columns = padded_columns - n > kTileColumns;
+    TileStrip strip{};
+    strip.a_stride = a_stride;
+    strip.panel = product.panels + n * column_bytes;
+    for (std::int64_t first = 0; first < steps; first += product.depth_block) {
+      strip.steps = min(product.depth_block, steps - first);
+      strip.continues = first > 0;
+      const bool is_last = first + strip.steps == steps;
+      // What is multiplied next lies behind what is multiplied now. A core that meets it only then waits for memory.
+      const std::int64_t bytes = strip.steps * (two_columns ? 2 : 1) * kTileSize;
+      const std::byte* ahead = strip.panel + bytes;
+      const std::byte* ahead_end = panels_end - ahead < bytes ? panels_end : ahead + bytes;
+      const std::int64_t lines = ceil_div(bytes, kTileBytes * strips * strip.steps);
+      for (std::int64_t tile = 0; tile < tiles; tile += 2) {
+        const bool two_rows = tile + 1 < tiles;
+        const std::int64_t begin[2] = {tile_begin(tile), tile_begin(min(tile + 1, tiles - 1))};
+        for (int i = 0; i < 2; ++i) strip.a[i] = a + begin[i] * a_stride + first * kTileBytes;
+        strip.sums = sums + (is_last && !strip.continues ? 0 : tile * kPanelTiles * kTileSize);
+        strip.ahead = ahead;
+        strip.ahead_lines = min(lines, (ahead_end - ahead) / (kTileBytes * strip.steps));
+        ahead += strip.ahead_lines * strip.steps * kTileBytes;
+        multiply_strip(unit, strip, two_rows, two_columns);
+        if (!is_last) continue;
+        for (int i = 0; i < (two_rows ? 2 : 1); ++i) {
+          for (int j = 0; j < (two_columns ? 2 : 1); ++j) {
+            finish.tile(strip.sums + (2 * i + j) * kTileSize, block.row_begin + begin[i], height, n + j * kTileColumns);
+          }
+        }
+      }
+      strip.panel += bytes;
+    }
+    finish.panel(block.row_begin, rows, n, min(kPanelColumns, product.columns - n));
+  }
+}
+
+/// Cuts a product into blocks and calls f(block, scratch) for each. `row_bytes`: what f needs of the scratch memory for
+/// each row, besides run_tile_block.
+template <typename F>
+void for_each_tile_block(const TileProduct& product, const Workers& workers, std::int64_t row_bytes, const F& f) {
+  constexpr std::int64_t kItemsPerThread = 3;
+  constexpr std::int64_t kSerialWork = 1 << 20;  // multiply-adds of bytes that are not worth a second thread
+  constexpr std::int64_t kStrip = 2 * kTileRows;
+  const std::int64_t panels = ceil_div(product.columns, kPanelColumns);
+  const std::int64_t threads = workers.pool->num_threads();
+  const std::int64_t work = product.rows * product.columns * product.a.bytes;
+  const std::int64_t wanted = threads == 1 || work < kSerialWork ? 1 : kItemsPerThread * threads;
+  // Blocks begin with whole tiles, so that no cut makes one larger than it may be.
+  constexpr std::int64_t kMargin = 16 << 10;
+  const std::int64_t bytes = row_bytes + tile_scratch_bytes(product, kStrip) / kStrip;
+  const std::int64_t fitting = (static_cast<std::int64_t>(workers.scratch_bytes) - kMargin) / bytes;
+  const std::int64_t row_block = max(1, min(product.row_block, fitting) / kTileRows) * kTileRows;
+  std::int64_t row_parts = ceil_div(product.rows, row_block);
+  // Copied rows are cut first, because every part of the panels copies them again; else the panels, which are then read
+  // by one thread only.
+  if (!product.in_place && row_parts < wanted) row_parts = max(row_parts, min(product.rows / (2 * kStrip), wanted));
+  const std::int64_t panel_parts = min(panels, ceil_div(wanted, row_parts));
+  if (row_parts * panel_parts < wanted) {
+    row_parts = max(row_parts, min(ceil_div(product.rows, kStrip), ceil_div(wanted, panel_parts)));
+  }
+  const Cut row_cut{product.rows, kTileRows, row_parts};
+  const Cut panel_cut{panels, 1, panel_parts};
+  for_each_item(workers, row_parts * panel_parts, [&](std::int64_t item, std::byte* scratch) {
+    const std::int64_t panel_part = item % panel_parts, row_part = item / panel_parts;
+    const TileBlock block{row_cut.begin(row_part), row_cut.begin(row_part + 1), panel_cut.begin(panel_part),
+                          panel_cut.begin(panel_part + 1)};
+    if (block.row_begin < block.row_end) f(block, scratch);
+  });
+}
+
+}  // namespace tenfold::cpu::TENFOLD_TIER

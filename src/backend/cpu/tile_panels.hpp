@@ -1,0 +1,44 @@
+// What tactics that multiply by tiles (AMX) share: packed panels, and the sizes of blocks.
+#pragma once
+
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "backend/cpu/kernels/tiles.hpp"
+
+namespace tenfold::cpu {
+
+/// Packs B[k][n], given as value(k, n), see tile_product.hpp; T is bfloat16 or a byte.
+template <typename T, typename Value>
+std::vector<std::byte> pack_tile_panels(std::int64_t depth, std::int64_t columns, const Value& value) {
+  constexpr std::int64_t kSize = sizeof(T), kGroup = 4 / kSize;
+  std::vector<std::byte> bytes(static_cast<std::size_t>(tile_panel_bytes(depth * kSize, columns)));
+  const std::int64_t padded_columns = whole_tiles(columns, kTileColumns) * kTileColumns;
+  const std::int64_t padded_depth = whole_tiles(depth * kSize, kTileBytes) * kTileBytes / kSize;
+  std::byte* out = bytes.data();
+  for (std::int64_t n = 0; n < padded_columns; n += kPanelColumns) {
+    const std::int64_t end = n + kPanelColumns < padded_columns ? n + kPanelColumns : padded_columns;
+    for (std::int64_t first = 0; first < padded_depth; first += kGroup) {
+      for (std::int64_t j = n; j < end; ++j) {
+        for (std::int64_t k = first; k < first + kGroup; ++k, out += kSize) {
+          const T x = j < columns && k < depth ? T(value(k, j)) : T();
+          std::memcpy(out, &x, sizeof x);
+        }
+      }
+    }
+  }
+  return bytes;
+}
+
+/// Candidate parameters: [row_block, depth_block], rows and bytes of depth.
+struct TileBlocks {
+  std::int64_t rows, depth_bytes;
+};
+/// Throws Error(incompatible_engine) unless they are two sensible numbers.
+TileBlocks tile_blocks_from(std::span<const std::int64_t> parameters);
+/// Blocks worth timing for a product of so many rows, most promising first.
+std::vector<TileBlocks> promising_tile_blocks(std::int64_t rows, std::int64_t depth_bytes);
+
+}  // namespace tenfold::cpu

@@ -1,0 +1,231 @@
+// Products by the processor's matrix unit (AMX), whose part an emulation plays: everything around the instructions is
+// tried on every machine with AVX2. The instructions are in kernels_bf16.cpp.
+#include "backend/cpu/compiled_pointwise.hpp"
+#include "backend/cpu/cpu_tactic.hpp"
+#include "backend/cpu/tile_panels.hpp"
+#include "base/float16.hpp"
+#include "emulation/tile_products.hpp"
+#include "kernel_case.hpp"
+#include "ops/pointwise.hpp"
+
+namespace tenfold {
+namespace {
+
+struct Product {
+  std::int64_t rows, columns, depth;
+  std::int64_t row_block = 256, depth_block = 256;
+  bool bias = false, residual = false, clips = false, program = false;
+  std::int64_t extra_pitch = 0;  ///< of A and C
+  cpu::ConvRows conv = {};       ///< kernel of one position: a plain product
+};
+
+/// Numbers that bfloat16 holds.
+Tensor numbers(const Shape& shape, std::uint32_t seed) {
+  Tensor tensor = random_tensor(DType::float32, shape, seed, -1, 1);
+  for (float& x : tensor.as_mutable<float>()) x = static_cast<float>(BFloat16(x));
+  return tensor;
+}
+
+struct Operands {
+  std::int64_t pixels, channels;
+  bool is_conv;
+  Tensor a, b, bias, residual;
+  explicit Operands(const Product& p) {
+    const std::int64_t taps = p.conv.kernel[0] * p.conv.kernel[1] * p.conv.kernel[2];
+    is_conv = taps > 1;
+    channels = p.depth / taps;
+    pixels = is_conv ? p.conv.batch * p.conv.in[0] * p.conv.in[1] * p.conv.in[2] : p.rows;
+    a = numbers({pixels, channels + p.extra_pitch}, 1);
+    b = numbers({p.depth, p.columns}, 2);
+    bias = numbers({p.columns}, 3);
+    residual = numbers({p.rows, p.columns}, 4);
+  }
+  /// A[m][k] of the product.
+  double left(const Product& p, std::int64_t m, std::int64_t k) const {
+    const float* data = a.as<float>().data();
+    if (!is_conv) return data[m * a.shape()[1] + k];
+    const cpu::ConvRows& c = p.conv;
+    std::int64_t at[3], tap = k / channels, rest = m;
+    for (int axis = 2; axis >= 0; --axis) {
+      at[axis] = rest % c.out[axis] * c.stride[axis] - c.pad[axis] + tap % c.kernel[axis] * c.dilation[axis];
+      rest /= c.out[axis];
+      tap /= c.kernel[axis];
+      if (at[axis] < 0 || at[axis] >= c.in[axis]) return 0;
+    }
+    const std::int64_t pixel = ((rest * c.in[0] + at[0]) * c.in[1] + at[1]) * c.in[2] + at[2];
+    return data[pixel * a.shape()[1] + k % channels];
+  }
+};
+
+Tensor expected(const Product& p, const Operands& operands) {
+  Tensor result(DType::float32, {p.rows, p.columns});
+  const float* b = operands.b.as<float>().data();
+  for (std::int64_t m = 0; m < p.rows; ++m) {
+    std::vector<double> row(static_cast<std::size_t>(p.depth));
+    for (std::int64_t k = 0; k < p.depth; ++k) row[static_cast<std::size_t>(k)] = operands.left(p, m, k);
+    for (std::int64_t n = 0; n < p.columns; ++n) {
+      double sum = p.bias ? static_cast<double>(operands.bias.as<float>()[static_cast<std::size_t>(n)]) : 0;
+      for (std::int64_t k = 0; k < p.depth; ++k) sum += row[static_cast<std::size_t>(k)] * b[k * p.columns + n];
+      const auto i = static_cast<std::size_t>(m * p.columns + n);
+      const double other = operands.residual.as<float>()[i];
+      if (p.residual) sum += other;
+      if (p.clips) sum = std::clamp(sum, -1.0, 1.5);
+      if (p.program) sum = sum * other + 0.5;
+      result.as_mutable<float>()[i] = static_cast<float>(sum);
+    }
+  }
+  return result;
+}
+
+Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
+  const float* b = operands.b.as<float>().data();
+  const std::vector<std::byte> panels = cpu::pack_tile_panels<BFloat16>(
+      p.depth, p.columns, [&](std::int64_t k, std::int64_t n) { return b[k * p.columns + n]; });
+  const std::int64_t room = operands.is_conv ? cpu::rounded_image_bytes(operands.pixels, operands.channels)
+                                             : cpu::rounded_bytes(p.rows, p.depth);
+  kernel_case_detail::GuardedBuffer rounded(DType::uint8, {room}, 0);
+  kernel_case_detail::GuardedBuffer c(DType::float32, {p.rows, p.columns}, p.extra_pitch);
+  cpu::Bf16Args args;
+  args.panels = reinterpret_cast<const std::uint16_t*>(panels.data());
+  args.rounded = static_cast<std::uint16_t*>(rounded.view().data);
+  cpu::GemmArgs& product = args.product;
+  product.rows = p.rows;
+  product.columns = p.columns;
+  product.depth = p.depth;
+  product.a = operands.a.as<float>().data();
+  product.a_stride = operands.a.shape()[1];
+  product.conv = operands.is_conv ? &p.conv : nullptr;
+  product.c = static_cast<float*>(c.view().data);
+  product.c_stride = c.view().pitch;
+  product.tiling = {.tile_rows = 16, .tile_vectors = 2, .depth_block = p.depth_block, .row_block = p.row_block};
+  cpu::FinishArgs& finish = product.finish;
+  if (p.bias) finish.bias = operands.bias.as<float>().data();
+  if (p.residual) {
+    finish.residual = operands.residual.as<float>().data();
+    finish.residual_stride = p.columns;
+  }
+  if (p.clips) finish.activation = {.kind = cpu::Activation::Kind::clip, .low = -1, .high = 1.5};
+  const auto program = cpu::compile_pointwise(PointwiseProgram::parse(2, "mul 0 1; add_imm 2 0x1p-1"));
+  if (p.program) {
+    finish.program = &program;
+    finish.operands[1] = {.data = operands.residual.as<float>().data(), .row_stride = p.columns, .col_stride = 1};
+    finish.group_rows = p.rows;
+  }
+  cpu::CpuStream stream(threads);
+  // NaN in all that must be written before it is read.
+  std::memset(args.rounded, 0xff, static_cast<std::size_t>(room));
+  if (threads == 1) std::memset(stream.scratch(), 0xff, cpu::CpuStream::kScratchBytes);
+  test::run_emulated_bf16_tiles(args, {&stream.pool(), stream.scratch(), cpu::CpuStream::kScratchBytes});
+  EXPECT_TRUE(rounded.is_intact()) << "written beyond the room for A";
+  EXPECT_TRUE(c.is_intact()) << "written around the result";
+  return c.to_tensor();
+}
+
+void check(const Product& p) {
+  if (cpu::machine_tier() == cpu::Tier::none) GTEST_SKIP() << "the emulation needs AVX2";
+  SCOPED_TRACE(testing::Message() << p.rows << " x " << p.columns << " x " << p.depth << ", blocks of " << p.row_block
+                                  << " x " << p.depth_block);
+  const Operands operands(p);
+  // Factors are exact, so only sums are rounded, each of at most depth + 3 terms of at most 1.
+  const Tolerance tolerance{2 * 0x1p-24 * static_cast<double>((p.depth + 3) * (p.depth + 3)) / 4, 4 * 0x1p-24};
+  const Tensor first = run_emulated(p, operands, 1);
+  EXPECT_EQ(difference(first, expected(p, operands), tolerance), "");
+  for (const int threads : {2, 7}) {
+    EXPECT_TRUE(run_emulated(p, operands, threads).equals(first)) << "depends on the number of threads: " << threads;
+  }
+}
+
+TEST(TileKernels, TailsOfRowsColumnsAndDepth) {
+  for (const std::int64_t rows : {1, 7, 16, 17, 31, 32, 33, 49, 70}) {
+    for (const std::int64_t columns : {1, 15, 16, 17, 32, 33, 48, 61}) {
+      for (const std::int64_t depth : {1, 31, 32, 33, 70}) check({rows, columns, depth});
+    }
+  }
+}
+
+TEST(TileKernels, BlocksOfRowsAndDepth) {
+  for (const std::int64_t row_block : {1, 16, 48, 100}) {
+    for (const std::int64_t depth_block : {32, 64, 96, 1024}) {
+      check({.rows = 145, .columns = 72, .depth = 200, .row_block = row_block, .depth_block = depth_block});
+    }
+  }
+}
+
+TEST(TileKernels, BlocksThatExceedTheScratchMemory) {
+  check({.rows = 90, .columns = 20, .depth = 40000, .row_block = 1 << 20, .depth_block = 4096});
+  Product windows{.rows = 90, .columns = 20, .depth = 48000, .row_block = 1 << 20, .depth_block = 4096};
+  windows.conv = {.in = {1, 11, 12}, .out = {1, 9, 10}, .kernel = {1, 3, 4}, .pad = {0, 0, 0}};
+  windows.conv.out[2] = 9;
+  windows.rows = 81;
+  check(windows);
+}
+
+TEST(TileKernels, WhatHappensToSums) {
+  for (const std::int64_t depth_block : {32, 128}) {
+    check({.rows = 37, .columns = 45, .depth = 100, .depth_block = depth_block, .bias = true});
+    check({.rows = 37,
+           .columns = 45,
+           .depth = 100,
+           .depth_block = depth_block,
+           .bias = true,
+           .residual = true,
+           .clips = true,
+           .extra_pitch = 3});
+    check({.rows = 60,
+           .columns = 40,
+           .depth = 64,
+           .depth_block = depth_block,
+           .bias = true,
+           .clips = true,
+           .program = true});
+    check({.rows = 200,
+           .columns = 33,
+           .depth = 50,
+           .row_block = 32,
+           .depth_block = depth_block,
+           .program = true,
+           .extra_pitch = 1});
+  }
+}
+
+TEST(TileKernels, Windows) {
+  struct Window {
+    cpu::ConvRows conv;
+    std::int64_t channels, columns;
+  };
+  const Window windows[] = {
+      {{.in = {1, 7, 9}, .out = {1, 7, 9}, .kernel = {1, 3, 3}, .pad = {0, 1, 1}}, 3, 5},
+      {{.batch = 2, .in = {1, 9, 8}, .out = {1, 5, 7}, .kernel = {1, 3, 2}, .stride = {1, 2, 1}, .pad = {0, 1, 0}},
+       17,
+       33},
+      {{.in = {1, 12, 12}, .out = {1, 12, 12}, .kernel = {1, 3, 3}, .dilation = {1, 2, 2}, .pad = {0, 2, 2}}, 8, 48},
+      {{.in = {5, 6, 7},
+        .out = {5, 3, 5},
+        .kernel = {3, 2, 3},
+        .stride = {1, 2, 1},
+        .dilation = {1, 1, 2},
+        .pad = {1, 0, 1}},
+       3,
+       10},
+      {{.batch = 3, .in = {1, 14, 14}, .out = {1, 14, 14}, .kernel = {1, 3, 3}, .pad = {0, 1, 1}}, 32, 64},
+      {{.in = {1, 2, 1}, .out = {1, 4, 3}, .kernel = {1, 3, 3}, .pad = {0, 2, 2}}, 5, 8},
+  };
+  for (const Window& w : windows) {
+    const std::int64_t rows = w.conv.batch * w.conv.out[0] * w.conv.out[1] * w.conv.out[2];
+    const std::int64_t depth = w.channels * w.conv.kernel[0] * w.conv.kernel[1] * w.conv.kernel[2];
+    for (const std::int64_t extra_pitch : {0, 3}) {
+      check({.rows = rows,
+             .columns = w.columns,
+             .depth = depth,
+             .row_block = 64,
+             .depth_block = 128,
+             .bias = true,
+             .clips = true,
+             .extra_pitch = extra_pitch,
+             .conv = w.conv});
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tenfold
