@@ -1,8 +1,10 @@
 // Times every CPU tactic on the layers of well-known networks, one by one, and prints the share of the measured peak.
 //
-// usage: bench_kernels [--threads N] [--filter TEXT] [--all]
+// usage: bench_kernels [--threads N] [--filter TEXT] [--all] [--bf16 | --int8]
 //   --filter TEXT   only layers whose network or name contains TEXT
 //   --all           every candidate, not only the best one of each tactic
+//   --bf16          kernels that round factors to bfloat16 too
+//   --int8          the same layers of 8-bit integers: scaled, with bias, to 8 bits again
 // One thread is timed by the thread's processor time, which other processes disturb least; several by wall time.
 #include <algorithm>
 #include <chrono>
@@ -31,6 +33,7 @@ struct Layer {
   OpPtr op;
   std::vector<Shape> inputs;  ///< an empty shape: omitted
   std::vector<bool> constant;
+  std::vector<DType> dtypes{};  ///< missing: float32
 };
 
 Attributes epilogue(Attributes attributes, const std::string& program, int inputs) {
@@ -76,6 +79,25 @@ Layer product_layer(const std::string& network, const Product& p) {
               p.count,    make_op("MatMul", epilogue(attributes, p.program, bias ? 2 : 1)),
               {p.a, p.b}, {false, p.constant, true}};
   if (bias) layer.inputs.push_back({p.trans_b ? p.b[p.b.size() - 2] : p.b.back()});
+  return layer;
+}
+
+/// The layer as a quantised model has it.
+Layer in_bytes(Layer layer) {
+  // Sums of so many products of bytes are of the order of 2^13 times the root of the number.
+  const std::string program = "mul_imm 0 0x1p-12; add 2 1; relu 3; mul_imm 4 0x1p+2; round 5";
+  Attributes attributes = layer.op->attributes();
+  Epilogue{PointwiseProgram::parse(2, program), DType::uint8}.store(attributes);
+  const bool is_conv = layer.op->type() == "Conv";
+  const Shape& w = layer.inputs[1];
+  const bool rows_first = is_conv || op_cast<MatMul>(layer.op)->trans_b();
+  const std::int64_t columns = rows_first ? w[0] : w.back();
+  layer.inputs.resize(2);
+  layer.constant = {false, true, true, true};
+  layer.dtypes = {DType::uint8, DType::int8};
+  if (is_conv) layer.inputs.emplace_back();
+  layer.inputs.push_back({columns});
+  layer.op = make_op(layer.op->type(), attributes);
   return layer;
 }
 
@@ -151,6 +173,14 @@ std::vector<Layer> all_layers() {
                             {6, "ffn2", {1, 128, 1536}, {1536, 384}, true, false, "add 0 1"}}) {
     layers.push_back(product_layer("MiniLM-L6", p));
   }
+  for (const Product& p :
+       std::vector<Product>{{12, "128x768x2304 qkv", {1, 128, 768}, {768, 2304}, true, false, "add 0 1"},
+                            {12, "128x768x768", {1, 128, 768}, {768, 768}, true, false, "add 0 1"},
+                            {12, "128x768x3072 gelu", {1, 128, 768}, {768, 3072}, true, false, "add 0 1; gelu 2"},
+                            {12, "128x3072x768", {1, 128, 3072}, {3072, 768}, true, false, "add 0 1"},
+                            {0, "4096x768x3072", {32, 128, 768}, {768, 3072}, true, false, "add 0 1"}}) {
+    layers.push_back(product_layer("BERT-base", p));
+  }
   for (const ConvLayer& c : std::vector<ConvLayer>{{1, 3, 640, 16, 3, 2, 1, "silu 0"},
                                                    {1, 16, 320, 32, 3, 2, 1, "silu 0"},
                                                    {1, 32, 160, 32, 1, 1, 1, "silu 0"},
@@ -204,6 +234,7 @@ struct Options {
   int threads = 1;
   std::string filter;
   bool all = false;
+  bool bf16 = false, int8 = false;
 };
 
 void run(const Options& options) {
@@ -216,19 +247,32 @@ void run(const Options& options) {
   std::map<std::string, Sum> sums;
   const double peak = peak_per_us() * options.threads;
   std::printf("peak %.1f GFLOP/s\n", peak * 1e-3);
-  for (const Layer& layer : all_layers()) {
+  for (Layer& layer : all_layers()) {
     if (!options.filter.empty() && (layer.network + " " + layer.name).find(options.filter) == std::string::npos)
       continue;
+    if (options.int8 && !layer.constant[1]) continue;
+    if (options.int8) layer = in_bytes(std::move(layer));
     Graph graph;
     std::vector<ValueId> ids;
     std::vector<Tensor> tensors;
     for (std::size_t i = 0; i < layer.inputs.size(); ++i) {
-      Tensor tensor(DType::float32, layer.inputs[i]);
-      std::uint32_t state = 1 + static_cast<std::uint32_t>(i);
-      for (float& x : tensor.as_mutable<float>()) {
-        state = state * 1664525U + 1013904223U;
-        x = static_cast<float>(static_cast<double>(state >> 8) * 0x1p-23 - 1);
+      if (layer.inputs[i].empty()) {
+        ids.push_back(kNoValue);
+        tensors.emplace_back();
+        continue;
       }
+      Tensor tensor(i < layer.dtypes.size() ? layer.dtypes[i] : DType::float32, layer.inputs[i]);
+      std::uint32_t state = 1 + static_cast<std::uint32_t>(i);
+      dispatch(tensor.dtype(), [&]<typename T>() {
+        for (T& x : tensor.as_mutable<T>()) {
+          state = state * 1664525U + 1013904223U;
+          if constexpr (std::is_integral_v<T>) {
+            x = static_cast<T>(state >> 24);
+          } else {
+            x = static_cast<T>(static_cast<float>(static_cast<double>(state >> 8) * 0x1p-23 - 1));
+          }
+        }
+      });
       ids.push_back(layer.constant[i] ? graph.add_constant(fmt::format("c{}", i), tensor)
                                       : graph.add_input(fmt::format("x{}", i), tensor.type()));
       tensors.push_back(std::move(tensor));
@@ -237,19 +281,21 @@ void run(const Options& options) {
     graph.infer_types(id);
     Problem problem;
     problem.op = layer.op;
+    problem.bf16 = options.bf16;
     for (std::size_t i = 0; i < ids.size(); ++i) {
-      problem.inputs.push_back(tensors[i].type());
-      problem.input_shapes.push_back(tensors[i].shape());
-      problem.constants.push_back(layer.constant[i] ? &tensors[i] : nullptr);
+      const bool exists = !tensors[i].empty();
+      problem.inputs.push_back(exists ? tensors[i].type() : TensorType{});
+      problem.input_shapes.push_back(exists ? tensors[i].shape() : Shape{});
+      problem.constants.push_back(exists && layer.constant[i] ? &tensors[i] : nullptr);
     }
     const TensorType& type = graph.value(graph.node(id).outputs[0]).type;
     problem.outputs = {type};
     problem.output_shapes = {type.static_shape()};
     const double flops = layer.op->flops(problem.inputs, problem.outputs);
 
-    Tensor output(DType::float32, problem.output_shapes[0]);
+    Tensor output(type.dtype, problem.output_shapes[0]);
     std::vector<TensorView> inputs;
-    for (const Tensor& tensor : tensors) inputs.push_back(view_of(tensor));
+    for (const Tensor& tensor : tensors) inputs.push_back(tensor.empty() ? TensorView{} : view_of(tensor));
     TensorView result = view_of(output);
     std::map<std::string, std::pair<double, std::string>> best;
     for (const Candidate& candidate : backend.candidates(problem)) {
@@ -272,8 +318,8 @@ void run(const Options& options) {
       const double us = time_us(*kernel, launch, options.threads);
       const std::string parameters = to_string(candidate.parameters);
       if (options.all) {
-        std::printf("    %-22s %-20s %9.1f us %6.1f %%  guess %9.1f\n", candidate.tactic.c_str(), parameters.c_str(),
-                    us, 100 * flops / us / peak, candidate.estimated_us);
+        std::printf("    %-22s %-20s %9.1f us %8.1f GFLOP/s %6.1f %%  guess %9.1f\n", candidate.tactic.c_str(),
+                    parameters.c_str(), us, flops / us * 1e-3, 100 * flops / us / peak, candidate.estimated_us);
       }
       auto& entry = best.try_emplace(candidate.tactic, 1e30, "").first->second;
       if (us < entry.first) entry = {us, parameters};
@@ -282,8 +328,8 @@ void run(const Options& options) {
     for (const auto& [tactic, entry] : best) order.emplace_back(entry.first, tactic + " " + entry.second);
     std::sort(order.begin(), order.end());
     if (order.empty()) continue;
-    std::printf("%-12s %2d x %-22s %9.1f us %6.1f %%", layer.network.c_str(), layer.count, layer.name.c_str(),
-                order[0].first, 100 * flops / order[0].first / peak);
+    std::printf("%-12s %2d x %-22s %9.1f us %8.1f GFLOP/s %6.1f %%", layer.network.c_str(), layer.count,
+                layer.name.c_str(), order[0].first, flops / order[0].first * 1e-3, 100 * flops / order[0].first / peak);
     for (const auto& [us, text] : order) std::printf("  | %s %.0f", text.c_str(), us);
     std::printf("\n");
     std::fflush(stdout);
@@ -309,8 +355,12 @@ int main(int argc, char** argv) {
       options.filter = argv[++i];
     } else if (arg == "--all") {
       options.all = true;
+    } else if (arg == "--bf16") {
+      options.bf16 = true;
+    } else if (arg == "--int8") {
+      options.int8 = true;
     } else {
-      std::fprintf(stderr, "usage: bench_kernels [--threads N] [--filter TEXT] [--all]\n");
+      std::fprintf(stderr, "usage: bench_kernels [--threads N] [--filter TEXT] [--all] [--bf16 | --int8]\n");
       return 2;
     }
   }
