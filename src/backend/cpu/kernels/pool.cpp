@@ -19,6 +19,10 @@ Taps taps_at(const PoolShape& shape, int axis, std::int64_t position) {
   Taps taps{};
   taps.start = position * shape.stride[axis] - shape.pad_begin[axis];
   const std::int64_t d = shape.dilation[axis];
+  if (taps.start >= 0 && taps.start + (shape.kernel[axis] - 1) * d < shape.in[axis]) {
+    taps.last = taps.count = shape.kernel[axis];
+    return taps;
+  }
   taps.first = taps.start < 0 ? (-taps.start + d - 1) / d : 0;
   // Taps below `end`: start + k d < in.
   const auto below = [&](std::int64_t end) {
@@ -88,7 +92,11 @@ void run_nhwc(const PoolShape& shape, const float* x, std::int64_t x_pitch, floa
       for (; c + kWidth <= channels; c += kWidth) {
         pixel<Rule, 1, true>(shape, x + c, x_pitch, tz, ty, tx, out + c, kWidth, divisor);
       }
-      if (c < channels) {
+      if (c < channels && channels >= kWidth) {
+        // The last kWidth channels again: what is written twice is the same.
+        c = channels - kWidth;
+        pixel<Rule, 1, true>(shape, x + c, x_pitch, tz, ty, tx, out + c, kWidth, divisor);
+      } else if (c < channels) {
         pixel<Rule, 1, false>(shape, x + c, x_pitch, tz, ty, tx, out + c, static_cast<int>(channels - c), divisor);
       }
     }
