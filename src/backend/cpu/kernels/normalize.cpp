@@ -79,23 +79,6 @@ inline void map_row(const float* x, float* y, std::int64_t length, F f) {
   }
 }
 
-void softmax_rows(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t rows,
-                  std::int64_t length, bool logarithm) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const float* in = x + r * x_stride;
-    float* out = y + r * y_stride;
-    const float max = row_max(in, length);
-    if (logarithm) {
-      const float shift = ::logf(exp_row(in, nullptr, length, max));
-      const Vec m(max), s(shift);
-      map_row(in, out, length, [&](Vec v, std::int64_t, int) { return (v - m) - s; });
-    } else {
-      const Vec factor(1.0F / exp_row(in, out, length, max));
-      map_row(out, out, length, [&](Vec v, std::int64_t, int) { return v * factor; });
-    }
-  }
-}
-
 /// kVecs vectors of neighbouring columns at a time; unless kWhole, only `last` lanes of the last one exist.
 template <int kVecs, bool kWhole>
 inline void softmax_column_block(const float* x, float* y, std::int64_t length, std::int64_t stride, int last,
@@ -144,6 +127,49 @@ void softmax_columns(const float* x, float* y, std::int64_t length, std::int64_t
   for (; c < cols; c += kWidth) {
     const int n = cols - c < kWidth ? static_cast<int>(cols - c) : kWidth;
     softmax_column_block<1, false>(x + c, y + c, length, stride, n, logarithm);
+  }
+}
+
+/// A row of so few numbers leaves most lanes of its vectors empty, and its sums cross the lanes.
+constexpr std::int64_t kShortRow = 8;
+
+/// Short rows side by side, so that a lane is a row.
+void softmax_short_rows(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t rows,
+                        std::int64_t length, bool logarithm) {
+  constexpr std::int64_t kRows = 4 * kWidth;
+  alignas(64) float block[kShortRow * kRows];
+  for (std::int64_t begin = 0; begin < rows; begin += kRows) {
+    const std::int64_t count = rows - begin < kRows ? rows - begin : kRows;
+    for (std::int64_t i = 0; i < length; ++i) {
+      const float* from = x + begin * x_stride + i;
+      for (std::int64_t r = 0; r < count; ++r) block[i * kRows + r] = from[r * x_stride];
+    }
+    softmax_columns(block, block, length, kRows, count, logarithm);
+    for (std::int64_t i = 0; i < length; ++i) {
+      float* to = y + begin * y_stride + i;
+      for (std::int64_t r = 0; r < count; ++r) to[r * y_stride] = block[i * kRows + r];
+    }
+  }
+}
+
+void softmax_rows(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t rows,
+                  std::int64_t length, bool logarithm) {
+  if (length <= kShortRow) {
+    softmax_short_rows(x, x_stride, y, y_stride, rows, length, logarithm);
+    return;
+  }
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float* in = x + r * x_stride;
+    float* out = y + r * y_stride;
+    const float max = row_max(in, length);
+    if (logarithm) {
+      const float shift = ::logf(exp_row(in, nullptr, length, max));
+      const Vec m(max), s(shift);
+      map_row(in, out, length, [&](Vec v, std::int64_t, int) { return (v - m) - s; });
+    } else {
+      const Vec factor(1.0F / exp_row(in, out, length, max));
+      map_row(out, out, length, [&](Vec v, std::int64_t, int) { return v * factor; });
+    }
   }
 }
 
