@@ -5,7 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 
 BUILD_PACKAGES="g++ make cmake ninja-build ccache pkg-config git ca-certificates
-  protobuf-compiler libprotobuf-dev libfmt-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libsodium-dev libzip-dev zlib1g-dev"
+  protobuf-compiler libprotobuf-dev libfmt-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libsodium-dev libzip-dev zlib1g-dev
+  libxbyak-dev"
 TEST_PACKAGES="libgtest-dev libbenchmark-dev"
 PYTHON_PACKAGES="python3 python3-dev python3-venv"
 

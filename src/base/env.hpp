@@ -20,6 +20,9 @@ inline constexpr EnvironmentVariable kCpuTierVariable{
 inline constexpr EnvironmentVariable kCpuExtensionsVariable{
     "TENFOLD_CPU_EXTENSIONS", "none",
     "CPU kernels leave out instructions beyond their set, those for 8-bit integers and bfloat16."};
+inline constexpr EnvironmentVariable kCpuJitVariable{
+    "TENFOLD_CPU_JIT", "none",
+    "Elementwise programs are interpreted, not made into machine code when an engine is loaded."};
 inline constexpr EnvironmentVariable kBackendPathVariable{
     "TENFOLD_BACKEND_PATH", "a folder", "Where libtenfold_cuda.so lies, if not beside the program or libtenfold."};
 inline constexpr EnvironmentVariable kNvrtcVariable{

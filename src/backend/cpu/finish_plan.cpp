@@ -139,7 +139,7 @@ FinishPlan::FinishPlan(const Epilogue& epilogue, int first_input, bool in_regist
     : first_input_(first_input), num_operands_(epilogue.num_extra_inputs()) {
   if (const auto refusal = refuses(epilogue)) throw Error(Code::incompatible_engine, *refusal);
   if (!in_registers && !epilogue.program.empty()) {
-    stages_.push_back({.activation = {}, .program = compile_pointwise(epilogue.program)});
+    stages_.push_back({.activation = {}, .program = load_pointwise(epilogue.program)});
     return;
   }
   PointwiseProgram program = epilogue.program;
@@ -152,7 +152,7 @@ FinishPlan::FinishPlan(const Epilogue& epilogue, int first_input, bool in_regist
       if (program.instructions.front().code == PointwiseCode::prelu) stage.slope_input = program.instructions.front().b;
     }
     if (!program.empty() && (stage.activation.kind == Activation::Kind::none || stage.slope_input != 0)) {
-      stage.program = compile_pointwise(program);
+      stage.program = load_pointwise(program);
     }
     stages_.push_back(std::move(stage));
     const auto added = leading_addition(program);
@@ -231,7 +231,7 @@ void FinishPlan::resolve(const Launch& launch, std::span<const std::int64_t> dim
   const bool in_registers = chosen.slope_input == 0 || one_for_each_column(chosen.slope_input);
   args.activation = in_registers ? chosen.activation : Activation{};
   if (in_registers && chosen.slope_input != 0) args.activation.slopes = args.operands[chosen.slope_input].data;
-  args.program = chosen.program && !(in_registers && chosen.slope_input != 0) ? &*chosen.program : nullptr;
+  args.program = chosen.program && !(in_registers && chosen.slope_input != 0) ? &chosen.program->program : nullptr;
 }
 
 }  // namespace tenfold::cpu

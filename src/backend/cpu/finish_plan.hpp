@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "backend/backend.hpp"
-#include "backend/cpu/compiled_pointwise.hpp"
 #include "backend/cpu/kernels/gemm.hpp"
+#include "backend/cpu/pointwise_jit.hpp"
 #include "ops/pointwise.hpp"
 
 namespace tenfold::cpu {
@@ -35,9 +35,9 @@ class FinishPlan {
   /// The program without its first additions, which go to bias and residual.
   struct Stage {
     Activation activation;
-    int slope_input = 0;                       ///< program input with the slopes of Activation::Kind::leaky; 0: none
-    std::optional<CompiledPointwise> program;  ///< what to run instead, if it cannot be done in registers
-    int added_input = 0;                       ///< program input that the addition before this stage adds
+    int slope_input = 0;                     ///< program input with the slopes of Activation::Kind::leaky; 0: none
+    std::optional<LoadedPointwise> program;  ///< what to run instead, if it cannot be done in registers
+    int added_input = 0;                     ///< program input that the addition before this stage adds
   };
 
   int first_input_;

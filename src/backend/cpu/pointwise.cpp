@@ -1,13 +1,13 @@
 // Tactic "pointwise.blocks": operator Pointwise, and every single operator that is one (ops/pointwise_form.hpp).
-// The program runs over blocks small enough for its intermediate values to stay in the first-level cache, so each
-// operand passes through memory once. Works in place.
+// Intermediate values stay in registers, or in the first-level cache where the program is interpreted, so each operand
+// passes through memory once. Works in place.
 #include <array>
 #include <cstring>
 
 #include "backend/cpu/broadcast.hpp"
-#include "backend/cpu/compiled_pointwise.hpp"
 #include "backend/cpu/kernels/byte_product.hpp"
 #include "backend/cpu/kernels/pointwise_program.hpp"
+#include "backend/cpu/pointwise_jit.hpp"
 #include "backend/cpu/tactic_tools.hpp"
 #include "ops/pointwise_form.hpp"
 
@@ -130,12 +130,12 @@ class PointwiseKernel final : public Kernel {
 
  private:
   PointwiseKernel(const PointwiseForm& form, const KernelSpec& spec)
-      : program_(compile_pointwise(form.program)), inputs_(form.inputs), kernels_(TENFOLD_FOR_TIER(kPointwiseKernels)) {
+      : loaded_(load_pointwise(form.program)), inputs_(form.inputs), kernels_(TENFOLD_FOR_TIER(kPointwiseKernels)) {
     for (const TensorType& type : spec.inputs) {
       may_share_.push_back(type.dtype == DType::float32 && spec.outputs[0].dtype == DType::float32);
       ns_each_ += type.dtype == DType::undefined ? 0 : 0.1;
     }
-    for (int s = 0; s < program_.num_steps; ++s) ns_each_ += cost_ns(program_.steps[s].code);
+    for (int s = 0; s < loaded_.program.num_steps; ++s) ns_each_ += cost_ns(loaded_.program.steps[s].code);
   }
 
   /// Rows and columns of the two innermost axes, straight from the operands' memory.
@@ -165,7 +165,7 @@ class PointwiseKernel final : public Kernel {
           inputs[i] = {operands[i].as<const float>() + offset[i] + col_begin * step,
                        nest.rank > 1 ? nest.strides[i][inner - 1] : 0, step};
         }
-        kernels_.run(program_, inputs.data(), operands[count].as<float>() + offset[count] + col_begin,
+        kernels_.run(loaded_.program, inputs.data(), operands[count].as<float>() + offset[count] + col_begin,
                      nest.rank > 1 ? nest.strides[count][inner - 1] : 0, num_rows, col_end - col_begin);
         row += num_rows;
       }
@@ -238,7 +238,7 @@ class PointwiseKernel final : public Kernel {
             auto* out = operands[count].as<std::uint8_t>();
             const bool is_direct = out_is_dense && dtype == DType::float32;
             float* target = is_direct ? reinterpret_cast<float*>(out) + begin : result.data();
-            kernels_.run(program_, inputs.data(), target, 0, 1, size);
+            kernels_.run(loaded_.program, inputs.data(), target, 0, 1, size);
             if (is_direct) continue;
             if (dtype == DType::float32) {
               scatter(nest, count, result.data(), begin, size, reinterpret_cast<float*>(out));
@@ -270,7 +270,7 @@ class PointwiseKernel final : public Kernel {
     }
   }
 
-  CompiledPointwise program_;
+  LoadedPointwise loaded_;
   std::vector<int> inputs_;
   std::vector<bool> may_share_;
   double ns_each_ = 0.1;

@@ -76,11 +76,49 @@ constexpr RunStep kRunStep[] = {
 #undef TENFOLD_CODE
 };
 
+/// By the program's machine code: straight from the operands, where a number repeats from kWidth copies of it.
+void run_native(const CompiledPointwise& program, const PointwiseOperand* inputs, float* out,
+                std::int64_t out_row_stride, std::int64_t rows, std::int64_t cols) {
+  constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
+  alignas(64) float repeated[NativePointwiseArgs::kMaxInputs][kWidth];
+  NativePointwiseArgs args;
+  bool has_row_numbers = false;
+  for (int i = 0; i < program.num_inputs; ++i) {
+    const PointwiseOperand& input = inputs[i];
+    if (input.col_stride == 0) {
+      Vec(*input.data).store(repeated[i]);
+      args.data[i] = repeated[i];
+      args.step_bytes[i] = args.row_bytes[i] = 0;
+      has_row_numbers |= input.row_stride != 0;
+    } else {
+      args.data[i] = input.data;
+      args.step_bytes[i] = kWidth * kFloatBytes;
+      args.row_bytes[i] = input.row_stride * kFloatBytes;
+    }
+  }
+  args.out = out;
+  args.out_row_bytes = out_row_stride * kFloatBytes;
+  args.whole = cols / kWidth;
+  args.behind = cols % kWidth;
+  args.rows = has_row_numbers ? 1 : rows;
+  program.native(&args);
+  for (std::int64_t row = args.rows; row < rows; ++row) {
+    for (int i = 0; i < program.num_inputs; ++i) {
+      if (inputs[i].col_stride == 0) Vec(inputs[i].data[row * inputs[i].row_stride]).store(repeated[i]);
+    }
+    program.native(&args);
+  }
+}
+
 }  // namespace
 
 void run_pointwise(const CompiledPointwise& program, const PointwiseOperand* inputs, float* out,
                    std::int64_t out_row_stride, std::int64_t rows, std::int64_t cols) {
   if (rows <= 0 || cols <= 0) return;
+  if (program.native != nullptr && program.native_floats == kWidth) {
+    run_native(program, inputs, out, out_row_stride, rows, cols);
+    return;
+  }
   alignas(64) float slots[kScratchFloats];
   // Row-wise numbers of a block, kWidth copies each.
   alignas(64) float repeated[CompiledPointwise::kMaxInputs][kWidth];

@@ -1,4 +1,5 @@
-// Runs a compiled pointwise program over a rectangle of floats: each step is one loop over a block that stays in L1.
+// Runs a compiled pointwise program over a rectangle of floats: by its machine code, or interpreted, where each step is
+// one loop over a block that stays in L1. Both give the same bits.
 #pragma once
 
 #include <cstdint>
