@@ -196,6 +196,8 @@ def _measure(path, threads, batch, seconds, cache, with_roofline, folder, bf16):
             try:
                 children[runtime] = Child(runtime, file, engine, threads, folder / ("tenfold.in.npz" if runtime == "tenfold" else "in.npz"), folder, bf16)
             except RuntimeError as error:
+                if runtime == "tenfold":
+                    raise NotPossible(f"tenfold: {error}") from error
                 row["runtimes"][runtime] = {"problem": str(error)}
         clock = Clock(children.values())
         time_in_turns(children, seconds)
