@@ -312,74 +312,93 @@ void run_quads(const ByteDepthwiseArgs& args, const Workers& workers) {
   return piece.limits->pack(rounded);
 }
 
-/// kPixels, up to four, pixels of kLines of the kTileLines that the weights are made for.
-template <int kLines, int kTileLines, int kPixels>
+/// kRuns runs of four pixels, of which the last one has kPixels, of kLines of the kTileLines that the weights are made
+/// for. kStride is that of the columns, or 0: any.
+template <int kTileLines, int kStride, int kLines, int kRuns, int kPixels>
 void run_pair_pixels(const Piece& piece, std::int64_t first) {
+  static_assert(kLines == 1 || kRuns == 1);
+  constexpr int kGroups = kLines * kRuns;
+  const auto pixels_of = [](int g) { return kRuns == 2 && g == 0 ? 4 : kPixels; };
   const ByteFinish& finish = piece.args->finish;
-  const std::int64_t pixel_step = piece.args->geometry.stride[2] * kBlock;
+  const std::int64_t step = (kStride == 0 ? piece.args->geometry.stride[2] : kStride) * kBlock;
   const bool is_packed = piece.scale != nullptr && finish.result != ByteResult::float32;
   std::uint8_t* y = piece.y + first * piece.pixel_bytes;
+  const auto target = [&](int g, int i) {
+    return y + (kLines == 2 ? g * piece.line_bytes : 4 * g * piece.pixel_bytes) + i * piece.pixel_bytes;
+  };
   const std::uint8_t* weights = piece.wide_weights;
-  Ints packed[kLines][kVectors];
+  Ints packed[kGroups][kVectors];
   for (int v = 0; v < kVectors; ++v) {
     const Ints start = Ints::load(piece.start + v * kWidth);
-    Ints sums[kLines][4];
+    Ints sums[kGroups][4];
     TENFOLD_UNROLL
-    for (int r = 0; r < kLines; ++r) {
+    for (int g = 0; g < kGroups; ++g) {
       TENFOLD_UNROLL
-      for (int i = 0; i < 4; ++i) sums[r][i] = start;
+      for (int i = 0; i < 4; ++i) sums[g][i] = start;
     }
-    const std::uint8_t* pairs = piece.pairs + v * piece.vector_bytes + first * pixel_step;
+    const std::uint8_t* pairs = piece.pairs + v * piece.vector_bytes + first * step;
     for (std::int64_t s = 0; s < piece.num_steps; ++s, weights += kTileLines * kBlock) {
       const std::uint8_t* at = pairs + piece.steps[s];
       Ints w[kLines];
       TENFOLD_UNROLL
       for (int r = 0; r < kLines; ++r) w[r] = Ints::load(weights + r * kBlock);
       TENFOLD_UNROLL
-      for (int i = 0; i < kPixels; ++i) {
-        const Ints x = Ints::load(at + i * pixel_step);
+      for (int i = 0; i < 4 * (kRuns - 1) + kPixels; ++i) {
+        const Ints x = Ints::load(at + i * step);
         TENFOLD_UNROLL
-        for (int r = 0; r < kLines; ++r) sums[r][i] = sums[r][i] + words::multiply_add_pairs(x, w[r]);
+        for (int r = 0; r < kLines; ++r) {
+          Ints& sum = sums[kLines == 2 ? r : i / 4][i % 4];
+          sum = sum + words::multiply_add_pairs(x, w[r]);
+        }
       }
     }
     TENFOLD_UNROLL
-    for (int r = 0; r < kLines; ++r) {
+    for (int g = 0; g < kGroups; ++g) {
       if (is_packed) {
-        packed[r][v] = pixels_as_bytes(sums[r], piece, v);
+        packed[g][v] = pixels_as_bytes(sums[g], piece, v);
         continue;
       }
       TENFOLD_UNROLL
-      for (int i = 0; i < kPixels; ++i) {
-        store_floats(piece, v, sums[r][i], reinterpret_cast<float*>(y + r * piece.line_bytes + i * piece.pixel_bytes));
+      for (int i = 0; i < 4; ++i) {
+        if (i < pixels_of(g)) store_floats(piece, v, sums[g][i], reinterpret_cast<float*>(target(g, i)));
       }
     }
   }
   if (!is_packed) return;
   TENFOLD_UNROLL
-  for (int r = 0; r < kLines; ++r) {
-    const Ints low01 = unpack_low_quads(packed[r][0], packed[r][1]),
-               low23 = unpack_low_quads(packed[r][2], packed[r][3]);
-    const Ints high01 = unpack_high_quads(packed[r][0], packed[r][1]),
-               high23 = unpack_high_quads(packed[r][2], packed[r][3]);
+  for (int g = 0; g < kGroups; ++g) {
+    const Ints(&of)[kVectors] = packed[g];
+    const Ints low01 = unpack_low_quads(of[0], of[1]), low23 = unpack_low_quads(of[2], of[3]);
+    const Ints high01 = unpack_high_quads(of[0], of[1]), high23 = unpack_high_quads(of[2], of[3]);
     const Ints pixels[4] = {unpack_low_eights(low01, low23), unpack_high_eights(low01, low23),
                             unpack_low_eights(high01, high23), unpack_high_eights(high01, high23)};
     TENFOLD_UNROLL
-    for (int i = 0; i < kPixels; ++i) {
-      pixels[i].store_first_bytes(y + r * piece.line_bytes + i * piece.pixel_bytes, piece.channels);
+    for (int i = 0; i < 4; ++i) {
+      if (i < pixels_of(g)) pixels[i].store_first_bytes(target(g, i), piece.channels);
     }
   }
 }
 
-template <int kLines, int kTileLines>
+template <int kTileLines, int kStride, int kLines>
 void run_pair_piece(const Piece& piece, std::int64_t pixels) {
-  for (std::int64_t i = 0; i < pixels;) {
+  std::int64_t i = 0;
+  if constexpr (kLines == 1) {
+    for (; i + 8 <= pixels; i += 8) run_pair_pixels<kTileLines, kStride, 1, 2, 4>(piece, i);
+  }
+  while (i < pixels) {
     const std::int64_t count = next_tile_rows(pixels - i, 4);
-    (count == 4   ? run_pair_pixels<kLines, kTileLines, 4>
-     : count == 3 ? run_pair_pixels<kLines, kTileLines, 3>
-     : count == 2 ? run_pair_pixels<kLines, kTileLines, 2>
-                  : run_pair_pixels<kLines, kTileLines, 1>)(piece, i);
+    (count == 4   ? run_pair_pixels<kTileLines, kStride, kLines, 1, 4>
+     : count == 3 ? run_pair_pixels<kTileLines, kStride, kLines, 1, 3>
+     : count == 2 ? run_pair_pixels<kTileLines, kStride, kLines, 1, 2>
+                  : run_pair_pixels<kTileLines, kStride, kLines, 1, 1>)(piece, i);
     i += count;
   }
+}
+/// The one for so many lines of a tile.
+auto find_pair_piece(std::int64_t tile_lines, std::int64_t stride, std::int64_t lines) {
+  if (tile_lines == 1) return stride == 2 ? run_pair_piece<1, 2, 1> : run_pair_piece<1, 0, 1>;
+  if (lines == 1) return run_pair_piece<2, 0, 1>;
+  return stride == 1 ? run_pair_piece<2, 1, 2> : run_pair_piece<2, 0, 2>;
 }
 
 /// Lines `y` and `y + dilation` of `columns` columns of the image, from `x` on: as [vector][column][kBytes].
@@ -490,9 +509,7 @@ void run_pairs(const ByteDepthwiseArgs& args, const Workers& workers) {
                        first * g.stride[2] - g.pad[2], columns, b * kBlock, piece.channels, vector_bytes, pairs + at);
           }
           place(piece, image, line, first, sums);
-          (lines == 2        ? run_pair_piece<2, 2>
-           : tile.lines == 2 ? run_pair_piece<1, 2>
-                             : run_pair_piece<1, 1>)(piece, pixels);
+          find_pair_piece(tile.lines, g.stride[2], lines)(piece, pixels);
           run_program(piece, image, line, lines, first, pixels, sums);
         }
       }
