@@ -401,32 +401,38 @@ auto find_pair_piece(std::int64_t tile_lines, std::int64_t stride, std::int64_t 
   return stride == 1 ? run_pair_piece<2, 1, 2> : run_pair_piece<2, 0, 2>;
 }
 
-/// Lines `y` and `y + dilation` of `columns` columns of the image, from `x` on: as [vector][column][kBytes].
+/// Lines `y` and `y + dilation` of `columns` columns of the image, from `x` on: as [vector][column][kBytes]. Asks for
+/// the lines `ahead` below them.
 void interleave(const ByteDepthwiseArgs& args, std::int64_t image, std::int64_t y, std::int64_t x, std::int64_t columns,
                 std::int64_t channel, std::int64_t channels, std::int64_t vector_bytes, std::uint8_t* pairs) {
   const ConvRows& g = args.geometry;
   const Ints flip(args.x_is_signed ? static_cast<std::int32_t>(0x80808080U) : 0);
   const Ints outside = Ints(static_cast<std::int32_t>(args.zero * 0x01010101U)) ^ flip;
+  const std::int64_t line_bytes = g.in[2] * args.x_stride;
   const std::int64_t inside_begin = min(columns, max(0, -x)), inside_end = max(inside_begin, min(columns, g.in[2] - x));
   const std::uint8_t* lines[2];
+  bool inside[2];
   for (int j = 0; j < 2; ++j) {
     const std::int64_t line = y + j * g.dilation[1];
-    const bool inside = 0 <= line && line < g.in[1];
-    lines[j] = inside ? args.x + ((image * g.in[1] + line) * g.in[2] + x) * args.x_stride + channel : nullptr;
+    inside[j] = 0 <= line && line < g.in[1];
+    lines[j] = args.x + (image * g.in[1] + (inside[j] ? line : 0)) * line_bytes + x * args.x_stride + channel;
   }
-  for (std::int64_t i = 0; i < columns; ++i, pairs += kBlock) {
-    Ints at[2] = {outside, outside};
-    if (inside_begin <= i && i < inside_end) {
-      for (int j = 0; j < 2; ++j) {
-        if (lines[j] != nullptr) at[j] = Ints::load_first_bytes(lines[j] + i * args.x_stride, channels) ^ flip;
-      }
-    }
-    const Ints low = unpack_low_bytes(at[0], at[1]), high = unpack_high_bytes(at[0], at[1]);
-    unpack_low_bytes(low, Ints::zero()).store(pairs);
-    unpack_high_bytes(low, Ints::zero()).store(pairs + vector_bytes);
-    unpack_low_bytes(high, Ints::zero()).store(pairs + 2 * vector_bytes);
-    unpack_high_bytes(high, Ints::zero()).store(pairs + 3 * vector_bytes);
+  const auto store = [&](std::int64_t i, Ints first, Ints second) {
+    std::uint8_t* out = pairs + i * kBlock;
+    const Ints low = unpack_low_bytes(first, second), high = unpack_high_bytes(first, second);
+    unpack_low_bytes(low, Ints::zero()).store(out);
+    unpack_high_bytes(low, Ints::zero()).store(out + vector_bytes);
+    unpack_low_bytes(high, Ints::zero()).store(out + 2 * vector_bytes);
+    unpack_high_bytes(high, Ints::zero()).store(out + 3 * vector_bytes);
+  };
+  for (std::int64_t i = 0; i < inside_begin; ++i) store(i, outside, outside);
+  for (std::int64_t i = inside_begin; i < inside_end; ++i) {
+    const std::uint8_t* first = lines[0] + i * args.x_stride;
+    const std::uint8_t* second = lines[1] + i * args.x_stride;
+    store(i, inside[0] ? Ints::load_first_bytes(first, channels) ^ flip : outside,
+          inside[1] ? Ints::load_first_bytes(second, channels) ^ flip : outside);
   }
+  for (std::int64_t i = inside_end; i < columns; ++i) store(i, outside, outside);
 }
 
 /// A block's weights as `wide_weights` of a piece.
