@@ -67,6 +67,7 @@ struct ByteLayer {
   std::vector<std::int64_t> kernel{3, 3}, stride{1, 1}, pads{1, 1, 1, 1}, dilation{1, 1};
   DType dtype = DType::uint8;
   std::int64_t zero_point = 0;
+  double weights = 128;  ///< they lie below it, and not below its negative
 };
 
 Shape result_shape(const ByteLayer& layer) {
@@ -96,7 +97,7 @@ KernelCase byte_conv(const ByteLayer& layer, const Finish& finish) {
   for (const std::int64_t k : layer.kernel) depth *= k;
   const bool is_signed = layer.dtype == DType::int8;
   c.inputs = {random_tensor(layer.dtype, x, 1, is_signed ? -128 : 0, is_signed ? 128 : 256),
-              random_tensor(DType::int8, w, 2, -128, 128), Tensor()};
+              random_tensor(DType::int8, w, 2, -layer.weights, layer.weights), Tensor()};
   add_finish(c, finish, result_shape(layer), depth);
   return c;
 }
@@ -150,6 +151,11 @@ std::vector<ByteLayer> windows() {
        .dilation = {1, 1, 2},
        .zero_point = 77},
       {.image = {14, 14}, .in = 40, .out = 112, .zero_point = 128},
+      {.image = {5, 7}, .in = 1, .out = 6, .kernel = {3, 4}, .pads = {1, 2, 1, 2}, .zero_point = 17},
+      // Windows of 4 to 8, 9 to 16 and 17 to 32 bytes in a line.
+      {.image = {5, 9}, .in = 2, .out = 6, .stride = {2, 2}, .dtype = DType::int8, .zero_point = 17},
+      {.image = {5, 9}, .in = 5, .out = 6, .zero_point = 17},
+      {.image = {5, 9}, .in = 10, .out = 6, .stride = {1, 3}, .zero_point = 17},
   };
 }
 
@@ -157,6 +163,28 @@ TEST(ByteKernels, ConvolutionsOfEveryWindow) {
   for (const ByteLayer& layer : windows()) {
     for (const std::size_t finish : {0, 2}) {
       check_tactic(byte_conv(layer, finishes()[finish]), "conv.bytes", tolerance_of(finishes()[finish]));
+    }
+  }
+}
+
+/// Smaller weights let more products be added in 16 bits.
+TEST(ByteKernels, ConvolutionsWithWeightsOfEverySize) {
+  for (const double weights : {20, 45, 70, 100}) {
+    for (const DType dtype : {DType::uint8, DType::int8}) {
+      for (const std::int64_t in : {20, 64, 136}) {
+        check_tactic(byte_conv({.image = {5, 5},
+                                .in = in,
+                                .out = 40,
+                                .kernel = {1, 1},
+                                .pads = {0, 0, 0, 0},
+                                .dtype = dtype,
+                                .zero_point = 3,
+                                .weights = weights},
+                               finishes()[0]),
+                     "conv.bytes", {});
+      }
+      check_tactic(byte_conv({.in = 24, .out = 19, .dtype = dtype, .zero_point = 3, .weights = weights}, finishes()[0]),
+                   "conv.bytes", {});
     }
   }
 }
@@ -187,6 +215,19 @@ std::vector<ByteLayer> depthwise_windows() {
       {.image = {1, 1}, .in = 5, .out = 5, .group = 5, .zero_point = 9},
       {.image = {40}, .in = 12, .out = 12, .group = 12, .kernel = {9}, .stride = {1}, .pads = {4, 4}, .dilation = {1}},
       {.image = {9, 6}, .in = 8, .out = 8, .group = 8, .kernel = {7, 1}, .pads = {3, 0, 3, 0}, .zero_point = 31},
+      // Lines longer than a piece; lines that advance by one and a half, two and no pairs.
+      {.image = {7, 133}, .in = 48, .out = 48, .group = 48, .zero_point = 5},
+      {.image = {13, 8}, .in = 9, .out = 9, .group = 9, .stride = {3, 3}, .dtype = DType::int8, .zero_point = 5},
+      {.image = {21, 9},
+       .in = 9,
+       .out = 9,
+       .group = 9,
+       .kernel = {7, 7},
+       .stride = {4, 1},
+       .pads = {3, 3, 3, 3},
+       .zero_point = 5},
+      {.image = {9, 30}, .in = 9, .out = 9, .group = 9, .stride = {1, 2}, .zero_point = 5},
+      {.image = {9, 30}, .in = 9, .out = 9, .group = 9, .stride = {2, 1}, .zero_point = 5},
   };
 }
 
@@ -216,7 +257,7 @@ TEST(ByteKernels, MatrixProducts) {
   for (const Product& p :
        {Product{{5, 64}, 40, false, DType::uint8, 12}, Product{{2, 9, 37}, 16, true, DType::int8, -3},
         Product{{1, 128}, 200, true, DType::uint8, 128}, Product{{50, 4}, 3, false, DType::int8, 0},
-        Product{{31, 1030}, 70, false, DType::uint8, 1}}) {
+        Product{{31, 1030}, 70, false, DType::uint8, 1}, Product{{3, 8200}, 5, true, DType::int8, 7}}) {
     for (const Finish& finish : finishes()) {
       KernelCase c{"MatMul", {}, {}, {false, true}};
       c.attributes.set("trans_b", std::int64_t{p.trans_b});
@@ -234,12 +275,24 @@ TEST(ByteKernels, MatrixProducts) {
   }
 }
 
-/// The largest numbers there are: instructions that add pairs in 16 bits would saturate.
+/// The largest inputs with weights around those where sums of two and of four products no longer fit in 16 bits, in
+/// every order of large ones and zeros within four.
 TEST(ByteKernels, ExtremeNumbersDoNotSaturate) {
-  KernelCase c = byte_conv({.image = {4, 4}, .in = 64, .out = 32}, finishes()[0]);
-  std::fill(c.inputs[0].as_mutable<std::uint8_t>().begin(), c.inputs[0].as_mutable<std::uint8_t>().end(), 255);
-  for (std::int8_t& w : c.inputs[1].as_mutable<std::int8_t>()) w = w < 0 ? std::int8_t{-128} : std::int8_t{127};
-  check_tactic(c, "conv.bytes", {});
+  for (const int weight : {32, 33, 64, 65, 127, 128}) {
+    for (const int zeros : {0, 1, 2, 4, 8, 3, 5, 9}) {
+      for (const bool mixed : {false, true}) {
+        KernelCase c =
+            byte_conv({.image = {4, 4}, .in = 64, .out = 32, .kernel = {1, 1}, .pads = {0, 0, 0, 0}}, finishes()[0]);
+        std::fill(c.inputs[0].as_mutable<std::uint8_t>().begin(), c.inputs[0].as_mutable<std::uint8_t>().end(), 255);
+        const auto w = c.inputs[1].as_mutable<std::int8_t>();
+        for (std::size_t i = 0; i < w.size(); ++i) {
+          const bool negative = weight == 128 || (mixed ? w[i] < 0 : i / 64 % 2 == 1);
+          w[i] = static_cast<std::int8_t>((zeros >> i % 4 & 1) != 0 ? 0 : negative ? -weight : weight);
+        }
+        check_tactic(c, "conv.bytes", {});
+      }
+    }
+  }
 }
 
 TEST(ByteKernels, WhatTheyRefuse) {
