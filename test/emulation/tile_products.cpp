@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "backend/cpu/kernels/bf16_tiles.hpp"
+#include "backend/cpu/kernels/byte_tiles.hpp"
 
 namespace tenfold {
 namespace cpu::TENFOLD_TIER {
@@ -69,6 +70,23 @@ struct Bf16Products {
   }
 };
 
+/// TDPBUSD and TDPBSSD: T is a byte of A.
+template <typename T>
+struct ByteProducts {
+  static void add(const std::byte* a, const std::byte (*b)[kTileBytes], std::byte* c) {
+    T x[64];
+    std::int8_t y[16][64];
+    std::int32_t sums[16];
+    std::memcpy(x, a, sizeof x);
+    std::memcpy(y, b, sizeof y);
+    std::memcpy(sums, c, sizeof sums);
+    for (int n = 0; n < 16; ++n) {
+      for (int k = 0; k < 64; ++k) sums[n] += x[k] * y[k / 4][4 * n + k % 4];
+    }
+    std::memcpy(c, sums, sizeof sums);
+  }
+};
+
 struct Round {
   static void round(const float* from, std::int64_t count, std::uint8_t* to) {
     for (std::int64_t i = 0; i < count; ++i) {
@@ -88,6 +106,11 @@ namespace test {
 void run_emulated_bf16_tiles(const cpu::Bf16Args& args, const cpu::Workers& workers) {
   using namespace cpu::TENFOLD_TIER;
   run_bf16_tiles<EmulatedUnit<Bf16Products>, Round>(args, workers);
+}
+
+void run_emulated_byte_tiles(const cpu::ByteProductArgs& args, const cpu::Workers& workers) {
+  using namespace cpu::TENFOLD_TIER;
+  run_byte_tiles<EmulatedUnit<ByteProducts<std::uint8_t>>, EmulatedUnit<ByteProducts<std::int8_t>>>(args, workers);
 }
 
 }  // namespace test

@@ -102,6 +102,13 @@ KernelCase byte_conv(const ByteLayer& layer, const Finish& finish) {
   return c;
 }
 
+/// By vectors, "conv.bytes", and by tiles, "conv.amx_bytes".
+void check_product(const KernelCase& c, const std::string& op, const Tolerance& tolerance) {
+  check_tactic(c, op + ".bytes", tolerance);
+  const std::string tiles = op + ".amx_bytes";
+  if (cpu::has_byte_tiles() && refusal_of(c, tiles) != "the convolution has groups") check_tactic(c, tiles, tolerance);
+}
+
 std::vector<ByteLayer> windows() {
   return {
       {},
@@ -162,7 +169,7 @@ std::vector<ByteLayer> windows() {
 TEST(ByteKernels, ConvolutionsOfEveryWindow) {
   for (const ByteLayer& layer : windows()) {
     for (const std::size_t finish : {0, 2}) {
-      check_tactic(byte_conv(layer, finishes()[finish]), "conv.bytes", tolerance_of(finishes()[finish]));
+      check_product(byte_conv(layer, finishes()[finish]), "conv", tolerance_of(finishes()[finish]));
     }
   }
 }
@@ -270,7 +277,7 @@ TEST(ByteKernels, MatrixProducts) {
       Shape result = p.a;
       result.back() = p.columns;
       add_finish(c, finish, result, depth);
-      check_tactic(c, "gemm.bytes", tolerance_of(finish));
+      check_product(c, "gemm", tolerance_of(finish));
     }
   }
 }
@@ -289,7 +296,7 @@ TEST(ByteKernels, ExtremeNumbersDoNotSaturate) {
           const bool negative = weight == 128 || (mixed ? w[i] < 0 : i / 64 % 2 == 1);
           w[i] = static_cast<std::int8_t>((zeros >> i % 4 & 1) != 0 ? 0 : negative ? -weight : weight);
         }
-        check_tactic(c, "conv.bytes", {});
+        check_product(c, "conv", {});
       }
     }
   }
@@ -303,6 +310,21 @@ TEST(ByteKernels, WhatTheyRefuse) {
   EXPECT_EQ(refusal_of(byte_conv({}, finishes()[0]), "conv.bytes_depthwise"), "a group has more than one channel");
   EXPECT_EQ(refusal_of(byte_conv({.in = 8, .out = 8, .group = 8}, finishes()[0]), "conv.bytes"),
             "one channel a group fills no vector");
+}
+
+TEST(ByteKernels, TilesAreRefusedWhereThereAreNone) {
+  if (cpu::tier() == cpu::Tier::none || cpu::has_byte_tiles()) GTEST_SKIP() << "no kernels, or tiles";
+  const KernelCase c = byte_conv({}, finishes()[0]);
+  EXPECT_EQ(refusal_of(c, "conv.amx_bytes"), "this processor has no tiles of bytes (AMX_INT8)");
+  const PreparedCase prepared = prepare(c);
+  const Problem& problem = prepared.problem;
+  try {
+    cpu_backend().make_kernel({problem.op, "conv.amx_bytes", {64, 512, 1}, problem.inputs, problem.outputs, {}});
+    FAIL() << "made";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::incompatible_engine);
+    EXPECT_NE(std::string(error.what()).find("which this processor has not"), std::string::npos) << error.what();
+  }
 }
 
 TEST(ByteKernels, LargestOfAWindow) {

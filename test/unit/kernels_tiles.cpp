@@ -42,18 +42,22 @@ struct Operands {
   }
   /// A[m][k] of the product.
   double left(const Product& p, std::int64_t m, std::int64_t k) const {
-    const float* data = a.as<float>().data();
-    if (!is_conv) return data[m * a.shape()[1] + k];
+    const std::int64_t at = place(p, m, k);
+    return at < 0 ? 0 : a.as<float>()[static_cast<std::size_t>(at)];
+  }
+  /// Where it is; -1: outside the image.
+  std::int64_t place(const Product& p, std::int64_t m, std::int64_t k) const {
+    if (!is_conv) return m * a.shape()[1] + k;
     const cpu::ConvRows& c = p.conv;
     std::int64_t at[3], tap = k / channels, rest = m;
     for (int axis = 2; axis >= 0; --axis) {
       at[axis] = rest % c.out[axis] * c.stride[axis] - c.pad[axis] + tap % c.kernel[axis] * c.dilation[axis];
       rest /= c.out[axis];
       tap /= c.kernel[axis];
-      if (at[axis] < 0 || at[axis] >= c.in[axis]) return 0;
+      if (at[axis] < 0 || at[axis] >= c.in[axis]) return -1;
     }
     const std::int64_t pixel = ((rest * c.in[0] + at[0]) * c.in[1] + at[1]) * c.in[2] + at[2];
-    return data[pixel * a.shape()[1] + k % channels];
+    return pixel * a.shape()[1] + k % channels;
   }
 };
 
@@ -132,6 +136,151 @@ void check(const Product& p) {
   EXPECT_EQ(difference(first, expected(p, operands), tolerance), "");
   for (const int threads : {2, 7}) {
     EXPECT_TRUE(run_emulated(p, operands, threads).equals(first)) << "depends on the number of threads: " << threads;
+  }
+}
+
+/// What is done with sums of bytes.
+struct ByteEnd {
+  DType result = DType::float32;
+  bool rounds_first = false, residual = false, program = false;
+};
+cpu::ByteResult byte_result(DType dtype) {
+  return dtype == DType::int8    ? cpu::ByteResult::int8
+         : dtype == DType::uint8 ? cpu::ByteResult::uint8
+                                 : cpu::ByteResult::float32;
+}
+
+/// The same for bytes, exact. The same operations in the same order as in ByteFinish, so results are equal too.
+void check_bytes(const Product& p, DType dtype, std::int64_t zero, const ByteEnd& end) {
+  if (cpu::machine_tier() == cpu::Tier::none) GTEST_SKIP() << "the emulation needs AVX2";
+  SCOPED_TRACE(testing::Message() << p.rows << " x " << p.columns << " x " << p.depth << " of " << to_string(dtype)
+                                  << " to " << to_string(end.result) << ", blocks of " << p.row_block << " x "
+                                  << p.depth_block);
+  const bool is_signed = dtype == DType::int8, to_bytes = end.result != DType::float32;
+  const std::int64_t taps = p.conv.kernel[0] * p.conv.kernel[1] * p.conv.kernel[2], channels = p.depth / taps;
+  const std::int64_t pixels = taps > 1 ? p.conv.batch * p.conv.in[0] * p.conv.in[1] * p.conv.in[2] : p.rows;
+  const Tensor a =
+      random_tensor(dtype, {pixels, channels + p.extra_pitch}, 1, is_signed ? -128 : 0, is_signed ? 128 : 256);
+  const Tensor b = random_tensor(DType::int8, {p.depth, p.columns}, 2, -128, 128);
+  const double size = 0x1p-12 / std::sqrt(static_cast<double>(p.depth));
+  const Tensor scale = random_tensor(DType::float32, {p.columns}, 3, -size, size);
+  const Tensor offset = random_tensor(DType::float32, {p.columns}, 4, -1, 1);
+  const Tensor other = random_tensor(DType::uint8, {p.rows, p.columns}, 5, 0, 256);
+
+  cpu::ByteProductArgs args;
+  args.rows = p.rows;
+  args.columns = p.columns;
+  args.depth = p.depth;
+  args.a = reinterpret_cast<const std::uint8_t*>(a.data());
+  args.a_stride = a.shape()[1];
+  args.a_is_signed = is_signed;
+  args.zero = static_cast<std::uint8_t>(zero);
+  args.conv = taps > 1 ? &p.conv : nullptr;
+  const std::int8_t* weights = b.as<std::int8_t>().data();
+  const std::vector<std::byte> panels = cpu::pack_tile_panels<std::int8_t>(
+      p.depth, p.columns, [&](std::int64_t k, std::int64_t n) { return weights[k * p.columns + n]; });
+  args.panels = reinterpret_cast<const std::int8_t*>(panels.data());
+  std::vector<std::int32_t> start(static_cast<std::size_t>(cpu::whole_tiles(p.columns, 16) * 16));
+  for (std::int64_t k = 0; k < p.depth; ++k) {
+    for (std::int64_t n = 0; n < p.columns; ++n) {
+      start[static_cast<std::size_t>(n)] -= static_cast<std::int32_t>(zero) * weights[k * p.columns + n];
+    }
+  }
+  args.start = start.data();
+  args.tiling = {16, 2, p.row_block, p.depth_block};
+  cpu::ByteFinish& finish = args.finish;
+  finish.result = byte_result(end.result);
+  finish.scale = scale.as<float>().data();
+  finish.offset = offset.as<float>().data();
+  finish.low = to_bytes ? -20 : -1e30F;
+  finish.high = to_bytes ? 90 : 1e30F;
+  finish.zero_point = to_bytes ? 21 : 0;
+  finish.rounds_first = end.rounds_first;
+  finish.first_low = -3;
+  finish.first_high = 2;
+  finish.factor = 8;
+  finish.shift = 0.5F;
+  if (end.residual) {
+    finish.residual = other.data();
+    finish.residual_type = cpu::ByteResult::uint8;
+    finish.residual_stride = p.columns;
+    finish.residual_scale = 0.25F;
+  }
+  const auto program = cpu::compile_pointwise(PointwiseProgram::parse(2, "mul_imm 0 0x1p-10; add 2 1"));
+  if (end.program) {
+    finish.program.program = &program;
+    finish.program.operands[1] = {
+        .data = reinterpret_cast<const float*>(other.data()), .row_stride = p.columns, .col_stride = 1};
+    finish.program.group_rows = p.rows;
+    finish.operand_types[1] = cpu::ByteResult::uint8;
+  }
+
+  Tensor wanted(end.result, {p.rows, p.columns});
+  Operands geometry(p);
+  for (std::int64_t m = 0; m < p.rows; ++m) {
+    std::vector<std::int32_t> row(static_cast<std::size_t>(p.depth));
+    for (std::int64_t k = 0; k < p.depth; ++k) {
+      const std::int64_t at = geometry.place(p, m, k);
+      const std::int64_t byte = at < 0      ? zero
+                                : is_signed ? a.as<std::int8_t>()[static_cast<std::size_t>(at)]
+                                            : a.as<std::uint8_t>()[static_cast<std::size_t>(at)];
+      row[static_cast<std::size_t>(k)] = static_cast<std::int32_t>(byte - zero);
+    }
+    for (std::int64_t n = 0; n < p.columns; ++n) {
+      const auto i = static_cast<std::size_t>(m * p.columns + n), column = static_cast<std::size_t>(n);
+      std::int32_t sum = 0;
+      for (std::int64_t k = 0; k < p.depth; ++k) sum += row[static_cast<std::size_t>(k)] * weights[k * p.columns + n];
+      const auto residual = static_cast<float>(other.as<std::uint8_t>()[i]);
+      auto x = static_cast<float>(sum);
+      if (end.program) {
+        x = x * 0x1p-10F + residual;
+      } else {
+        x = std::fma(x, scale.as<float>()[column], offset.as<float>()[column]);
+        if (end.rounds_first) x = std::fma(std::nearbyint(std::clamp(x, -3.0F, 2.0F)), 8.0F, 0.5F);
+        if (end.residual) x = std::fma(residual, 0.25F, x);
+        x = std::clamp(x, finish.low, finish.high);
+        if (to_bytes) x = std::nearbyint(x) + 21;
+      }
+      if (end.result == DType::uint8) {
+        wanted.as_mutable<std::uint8_t>()[i] = static_cast<std::uint8_t>(std::clamp(std::nearbyint(x), 0.0F, 255.0F));
+      } else if (end.result == DType::int8) {
+        wanted.as_mutable<std::int8_t>()[i] = static_cast<std::int8_t>(std::clamp(std::nearbyint(x), -128.0F, 127.0F));
+      } else {
+        wanted.as_mutable<float>()[i] = x;
+      }
+    }
+  }
+  for (const int threads : {1, 2, 7}) {
+    kernel_case_detail::GuardedBuffer c(end.result, {p.rows, p.columns}, p.extra_pitch);
+    args.c = c.view().data;
+    args.c_stride = c.view().pitch;
+    cpu::CpuStream stream(threads);
+    test::run_emulated_byte_tiles(args, {&stream.pool(), stream.scratch(), cpu::CpuStream::kScratchBytes});
+    EXPECT_TRUE(c.is_intact()) << "written around the result";
+    EXPECT_EQ(difference(c.to_tensor(), wanted, {}), "") << threads << " threads";
+  }
+}
+
+TEST(TileKernels, BytesWithTailsOfRowsColumnsAndDepth) {
+  for (const std::int64_t rows : {1, 16, 17, 33, 49}) {
+    for (const std::int64_t columns : {1, 15, 17, 32, 50}) {
+      for (const std::int64_t depth : {3, 64, 65, 128}) {
+        check_bytes({rows, columns, depth}, DType::uint8, 7, {});
+        check_bytes({rows, columns, depth, 16, 64}, DType::int8, -5, {.result = DType::uint8});
+      }
+    }
+  }
+}
+
+TEST(TileKernels, WhatHappensToSumsOfBytes) {
+  for (const DType dtype : {DType::uint8, DType::int8}) {
+    for (const DType result : {DType::float32, DType::uint8, DType::int8}) {
+      for (const ByteEnd& end : {ByteEnd{result}, ByteEnd{result, true}, ByteEnd{result, true, true},
+                                 ByteEnd{result, false, true}, ByteEnd{result, false, false, true}}) {
+        check_bytes({.rows = 75, .columns = 45, .depth = 200, .row_block = 32, .depth_block = 64, .extra_pitch = 3},
+                    dtype, 3, end);
+      }
+    }
   }
 }
 
@@ -214,15 +363,13 @@ TEST(TileKernels, Windows) {
     const std::int64_t rows = w.conv.batch * w.conv.out[0] * w.conv.out[1] * w.conv.out[2];
     const std::int64_t depth = w.channels * w.conv.kernel[0] * w.conv.kernel[1] * w.conv.kernel[2];
     for (const std::int64_t extra_pitch : {0, 3}) {
-      check({.rows = rows,
-             .columns = w.columns,
-             .depth = depth,
-             .row_block = 64,
-             .depth_block = 128,
-             .bias = true,
-             .clips = true,
-             .extra_pitch = extra_pitch,
-             .conv = w.conv});
+      Product p{.rows = rows, .columns = w.columns, .depth = depth, .row_block = 64, .depth_block = 128, .bias = true};
+      p.clips = true;
+      p.extra_pitch = extra_pitch;
+      p.conv = w.conv;
+      check(p);
+      check_bytes(p, DType::uint8, 130, {.result = DType::int8});
+      check_bytes(p, DType::int8, -128, {.result = DType::uint8});
     }
   }
 }

@@ -1,6 +1,7 @@
 // Conv and MatMul of 8-bit integers, exact.
-//   conv.bytes, gemm.bytes:  windows or rows times packed weights
-//   conv.bytes_depthwise:    one channel a group
+//   conv.bytes, gemm.bytes:          windows or rows times packed weights
+//   conv.amx_bytes, gemm.amx_bytes:  the same by tiles (AMX_INT8)
+//   conv.bytes_depthwise:            one channel a group
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include "backend/cpu/conv_support.hpp"
 #include "backend/cpu/gemm_support.hpp"
 #include "backend/cpu/kernels/depthwise.hpp"
+#include "backend/cpu/tile_panels.hpp"
 #include "ops/matmul.hpp"
 
 namespace tenfold::cpu {
@@ -17,12 +19,18 @@ namespace {
 /// Sums of so many products of bytes stay in 32 bits.
 constexpr std::int64_t kMaxDepth = 1 << 16;
 
+/// What multiplies.
+enum class Unit { vectors, tiles };
+
 bool is_byte(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; }
 
-/// The zero point as a byte of the operand, and as the unsigned number that the products see.
+/// The zero point as a byte of the operand, and as the number that products see: vectors multiply unsigned bytes.
 std::uint8_t zero_byte(std::int64_t zero_point) { return static_cast<std::uint8_t>(zero_point); }
 std::int32_t unsigned_zero(std::int64_t zero_point, DType dtype) {
   return static_cast<std::int32_t>(zero_point) + (dtype == DType::int8 ? 128 : 0);
+}
+std::int32_t zero_in(Unit unit, std::int64_t zero_point, DType dtype) {
+  return unit == Unit::tiles ? static_cast<std::int32_t>(zero_point) : unsigned_zero(zero_point, dtype);
 }
 
 template <typename T>
@@ -77,30 +85,35 @@ void append_form(std::vector<std::byte>& bytes, const ByteForm& form, std::int64
   }
 }
 
-/// Panels [quad][column][4] of B[k][n], given as value(k, n); zeros in the padding. What the columns sum to, times
-/// -zero, goes to `start`.
+/// Where sums begin: what the columns of B[k][n], given as value(k, n), sum to, times -zero; 0 in the padding.
 template <typename Value>
-std::vector<std::byte> pack_byte_panels(std::int64_t depth, std::int64_t columns, int tile_vectors, std::int32_t zero,
-                                        std::vector<std::int32_t>& start, const Value& value) {
+void append_starts(std::int64_t depth, std::int64_t columns, std::int32_t zero, const Value& value,
+                   std::vector<std::int32_t>& start) {
+  for (std::int64_t n = 0; n < padded_columns(columns); ++n) {
+    std::int32_t sum = 0;
+    for (std::int64_t k = 0; k < depth && n < columns; ++k) sum += value(k, n);
+    start.push_back(-zero * sum);
+  }
+}
+
+/// Panels [quad][column][4] of B[k][n], given as value(k, n); zeros in the padding.
+template <typename Value>
+std::vector<std::byte> pack_byte_panels(std::int64_t depth, std::int64_t columns, int tile_vectors,
+                                        const Value& value) {
   const std::int64_t width = std::int64_t{tile_vectors} * vector_floats(tier());
   const std::int64_t padded = padded_columns(columns), quads = (depth + 3) / 4;
   std::vector<std::byte> bytes(static_cast<std::size_t>(padded * quads * 4));
-  std::vector<std::int32_t> sums(static_cast<std::size_t>(padded));
   std::size_t out = 0;
   for (std::int64_t n = 0; n < padded; n += width) {
     const std::int64_t end = std::min(n + width, padded);
     for (std::int64_t q = 0; q < quads; ++q) {
       for (std::int64_t j = n; j < end; ++j) {
         for (std::int64_t k = 4 * q; k < 4 * q + 4; ++k, ++out) {
-          if (j >= columns || k >= depth) continue;
-          const std::int8_t weight = value(k, j);
-          bytes[out] = static_cast<std::byte>(weight);
-          sums[static_cast<std::size_t>(j)] += weight;
+          if (j < columns && k < depth) bytes[out] = static_cast<std::byte>(value(k, j));
         }
       }
     }
   }
-  for (const std::int32_t sum : sums) start.push_back(-zero * sum);
   return bytes;
 }
 
@@ -206,10 +219,19 @@ const std::uint16_t* panel_orders(const KernelSpec& spec, std::size_t index, std
 /// others as well, but not as fast.
 bool orders_panels(std::int64_t depth) { return !has_byte_dot() && depth <= kMaxOrderedDepth; }
 
-// Parameters: [tile_rows, tile_vectors, row_block, is_ordered, has_form].
-bool is_ordered(std::span<const std::int64_t> parameters) { return parameters[3] == 1; }
-ByteTiling byte_tiling_from(std::span<const std::int64_t> p) {
-  require(p.size() == 5, Code::incompatible_engine, "a tiling of bytes has 5 numbers, got {}", p.size());
+// Parameters: of vectors [tile_rows, tile_vectors, row_block, is_ordered, has_form], of tiles see tile_blocks_from,
+// then has_form.
+bool is_ordered(std::span<const std::int64_t> parameters) { return parameters.size() == 5 && parameters[3] == 1; }
+ByteTiling byte_tiling_from(Unit unit, std::span<const std::int64_t> p) {
+  const std::size_t sizes = unit == Unit::tiles ? 2 : 3, count = unit == Unit::tiles ? 3 : 5;
+  require(p.size() == count, Code::incompatible_engine, "a tiling of bytes has {} numbers, got {}", count, p.size());
+  for (const std::int64_t flag : p.subspan(sizes)) {
+    require(flag == 0 || flag == 1, Code::incompatible_engine, "order and epilogue's form are 0 or 1, got {}", flag);
+  }
+  if (unit == Unit::tiles) {
+    const TileBlocks blocks = tile_blocks_from(p.first(sizes));
+    return {static_cast<int>(kTileRows), static_cast<int>(kPanelTiles), blocks.rows, blocks.depth_bytes};
+  }
   constexpr std::int64_t kMaxBlock = std::int64_t{1} << 40;
   const int vectors = 0 < p[1] && p[1] <= 64 ? static_cast<int>(p[1]) : 0;
   require(vectors > 0 && 0 < p[0] && p[0] <= TENFOLD_FOR_TIER(kByteKernels).max_tile_rows(vectors),
@@ -217,14 +239,20 @@ ByteTiling byte_tiling_from(std::span<const std::int64_t> p) {
           target_string(tier()));
   require(0 < p[2] && p[2] <= kMaxBlock, Code::incompatible_engine, "a block of {} rows is outside the sensible range",
           p[2]);
-  for (const std::int64_t flag : p.subspan(3)) {
-    require(flag == 0 || flag == 1, Code::incompatible_engine, "order and epilogue's form are 0 or 1, got {}", flag);
-  }
-  return {static_cast<int>(p[0]), vectors, p[2]};
+  return {static_cast<int>(p[0]), vectors, p[2], 0};
 }
 
-void append_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth, bool has_form, double estimated_us,
-                    std::vector<Candidate>& out) {
+void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int64_t depth, bool has_form,
+                    double estimated_us, std::vector<Candidate>& out) {
+  double rank = 1;
+  if (unit == Unit::tiles) {
+    for (const TileBlocks& blocks : promising_tile_blocks(rows, depth)) {
+      out.push_back(
+          {.parameters = {blocks.rows, blocks.depth_bytes, has_form ? 1 : 0}, .estimated_us = rank * estimated_us});
+      rank += kRankStep;
+    }
+    return;
+  }
   struct RegisterTile {
     int rows, vectors;
   };
@@ -243,7 +271,6 @@ void append_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth,
   constexpr std::int64_t kBlockBytes = 256 << 10;
   const bool ordered = orders_panels(depth);
   const std::int64_t most = std::max<std::int64_t>(24, kBlockBytes / (ordered ? 4 * depth : depth));
-  double rank = 1;
   for (const std::int64_t block : {std::int64_t{96}, std::int64_t{384}, std::int64_t{24}}) {
     if (block > 96 && (rows <= 96 || most < block)) continue;
     if (block < 96 && depth < 1024) continue;
@@ -256,7 +283,41 @@ void append_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth,
 }
 
 /// How many times as fast as multiply-adds of floats.
-double speed_of_bytes() { return has_byte_dot() ? 4 : 1.4; }
+double speed_of_bytes(Unit unit = Unit::vectors) { return unit == Unit::tiles ? 16 : has_byte_dot() ? 4 : 1.4; }
+
+/// Why the unit cannot be used at all; for what an engine file says, an error.
+std::optional<std::string> refuses(Unit unit) {
+  if (unit == Unit::tiles && !has_byte_tiles()) return "this processor has no tiles of bytes (AMX_INT8)";
+  return std::nullopt;
+}
+void require_instructions(Unit unit, const KernelSpec& spec) {
+  require(unit == Unit::vectors || has_byte_tiles(), Code::incompatible_engine,
+          "tactic '{}' needs tiles of bytes (AMX_INT8), which this processor has not, or which the operating system "
+          "does not grant; build the engine anew here",
+          spec.tactic);
+}
+
+/// What a kernel has packed of the weights, see the packing functions.
+struct PackedProduct {
+  const std::int8_t* panels = nullptr;
+  const std::uint16_t* orders = nullptr;  ///< nullptr: as they are
+};
+PackedProduct packed_product(Unit unit, const KernelSpec& spec, std::int64_t groups, std::int64_t depth,
+                             std::int64_t columns, int tile_vectors) {
+  const auto bytes = [&](std::int64_t size) {
+    return reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, size));
+  };
+  if (unit == Unit::tiles) return {bytes(tile_panel_bytes(depth, columns))};
+  return {bytes(groups * padded_columns(columns) * ((depth + 3) / 4) * 4),
+          is_ordered(spec.parameters) ? panel_orders(spec, 2, groups, depth, columns, tile_vectors) : nullptr};
+}
+void run_product(Unit unit, const ByteProductArgs& args, const Launch& launch) {
+  if (unit == Unit::tiles) {
+    TENFOLD_FOR_TIER(kByteTileKernels).run(args, workers_of(launch));
+  } else {
+    TENFOLD_FOR_TIER(kByteKernels).run(args, workers_of(launch));
+  }
+}
 
 /// Inputs that the packed numbers stand for.
 std::vector<int> consumed(const std::optional<ByteForm>& form, int first_input) {
@@ -293,30 +354,28 @@ std::optional<std::string> refuses_byte_conv(const Conv& conv, std::span<const T
 
 bool is_depthwise(const ConvSizes& sizes) { return sizes.in_channels == 1 && sizes.out_channels == 1; }
 
-std::optional<std::string> refuses_product(const Conv& conv, std::span<const TensorType> inputs,
+std::optional<std::string> refuses_product(Unit unit, const Conv& conv, std::span<const TensorType> inputs,
                                            std::span<const TensorType> outputs) {
   if (auto refusal = refuses_byte_conv(conv, inputs, outputs)) return refusal;
   const ConvSizes sizes = conv_sizes(conv, inputs[1]);
   if (sizes.group > 1 && is_depthwise(sizes)) return "one channel a group fills no vector";
+  if (sizes.group > 1 && unit == Unit::tiles) return "the convolution has groups";
   return std::nullopt;
 }
 
 class ByteConvKernel final : public Kernel {
  public:
-  explicit ByteConvKernel(const KernelSpec& spec)
-      : op_(spec.op),
+  ByteConvKernel(Unit unit, const KernelSpec& spec)
+      : unit_(unit),
+        op_(spec.op),
         sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
         dtype_(spec.inputs[0].dtype),
-        tiling_(byte_tiling_from(spec.parameters)),
+        tiling_(byte_tiling_from(unit, spec.parameters)),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput, spec.inputs,
                 form_in(spec, conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput)) {
     const std::int64_t padded = sizes_.group * padded_columns(sizes_.out_channels);
-    const std::int64_t quads = (sizes_.taps() * sizes_.in_channels + 3) / 4;
-    panels_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, padded * quads * 4));
-    if (is_ordered(spec.parameters)) {
-      orders_ = panel_orders(spec, 2, sizes_.group, sizes_.taps() * sizes_.in_channels, sizes_.out_channels,
-                             tiling_.tile_vectors);
-    }
+    product_ = packed_product(unit, spec, sizes_.group, sizes_.taps() * sizes_.in_channels, sizes_.out_channels,
+                              tiling_.tile_vectors);
     numbers_ = column_numbers(spec, padded, sizes_.group * sizes_.out_channels, spec.parameters.back() == 1);
     fits_ = numbers_.fit(finish_, sizes_.taps() * sizes_.in_channels);
   }
@@ -339,8 +398,8 @@ class ByteConvKernel final : public Kernel {
     args.a_stride = x.pitch;
     args.a_is_signed = dtype_ == DType::int8;
     args.zero = zero_byte(conv.zero_point());
-    args.panels = panels_;
-    args.orders = orders_;
+    args.panels = product_.panels;
+    args.orders = product_.orders;
     args.start = numbers_.start;
     args.c = y.data;
     args.c_stride = y.pitch;
@@ -350,26 +409,28 @@ class ByteConvKernel final : public Kernel {
     args.finish.offset = numbers_.offset;
     args.finish.fits = fits_;
     finish_.resolve(launch, y.dims, args.finish);
-    TENFOLD_FOR_TIER(kByteKernels).run(args, workers_of(launch));
+    run_product(unit_, args, launch);
   }
   bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
+  Unit unit_;
   OpPtr op_;
   ConvSizes sizes_;
   DType dtype_;
   ByteTiling tiling_;
   ByteFinishPlan finish_;
-  const std::int8_t* panels_ = nullptr;
-  const std::uint16_t* orders_ = nullptr;
+  PackedProduct product_;
   ColumnNumbers numbers_{};
   bool fits_ = false;
 };
 
+template <Unit kUnit>
 void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const Conv& conv = conv_of(problem.op);
-  auto refusal = refuses_product(conv, problem.inputs, problem.outputs);
+  auto refusal = refuses(kUnit);
+  if (!refusal) refusal = refuses_product(kUnit, conv, problem.inputs, problem.outputs);
   if (!refusal && problem.constants[1] == nullptr) refusal = "the weights are computed";
   if (refusal) {
     out.push_back({.refusal = *refusal});
@@ -379,14 +440,16 @@ void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const ConvWork work = conv_work(problem, sizes);
   const auto form = ByteFinishPlan::form_of(conv.epilogue(), Conv::kFirstEpilogueInput, problem.inputs,
                                             problem.outputs[0], problem.constants);
-  append_tilings(leading(problem.output_shapes[0]), sizes.out_channels, sizes.in_channels * sizes.taps(),
-                 form.has_value(), estimate_us(work.flops / speed_of_bytes(), work.bytes / 4, 0.8), out);
+  append_tilings(kUnit, leading(problem.output_shapes[0]), sizes.out_channels, sizes.in_channels * sizes.taps(),
+                 form.has_value(), estimate_us(work.flops / speed_of_bytes(kUnit), work.bytes / 4, 0.8), out);
 }
 
+template <Unit kUnit>
 PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
   const Conv& conv = conv_of(problem.op);
   const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
-  const int tile_vectors = byte_tiling_from(candidate.parameters).tile_vectors;
+  const int tile_vectors = byte_tiling_from(kUnit, candidate.parameters).tile_vectors;
+  const std::int32_t zero = zero_in(kUnit, conv.zero_point(), problem.inputs[0].dtype);
   const std::int8_t* weights = problem.constants[1]->as<std::int8_t>().data();
   const std::int64_t taps = sizes.taps(), channels = sizes.in_channels, filters = sizes.out_channels;
   PackedWeights packed;
@@ -395,9 +458,15 @@ PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
   std::vector<std::uint16_t> orders;
   for (std::int64_t g = 0; g < sizes.group; ++g) {
     const std::int8_t* w = weights + g * filters * channels * taps;
-    std::vector<std::byte> panels = pack_byte_panels(
-        taps * channels, filters, tile_vectors, unsigned_zero(conv.zero_point(), problem.inputs[0].dtype), start,
-        [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; });
+    const auto value = [&](std::int64_t k, std::int64_t n) {
+      return w[(n * channels + k % channels) * taps + k / channels];
+    };
+    append_starts(taps * channels, filters, zero, value, start);
+    if (kUnit == Unit::tiles) {
+      packed.blobs[0] = pack_tile_panels<std::int8_t>(taps * channels, filters, value);
+      continue;
+    }
+    std::vector<std::byte> panels = pack_byte_panels(taps * channels, filters, tile_vectors, value);
     if (is_ordered(candidate.parameters)) order_panels(panels, taps * channels, filters, tile_vectors, orders);
     append(packed.blobs[0], panels);
   }
@@ -414,11 +483,13 @@ PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
   return packed;
 }
 
+template <Unit kUnit>
 std::unique_ptr<Kernel> conv_make(const KernelSpec& spec) {
-  const auto refusal = refuses_product(conv_of(spec.op), spec.inputs, spec.outputs);
+  require_instructions(kUnit, spec);
+  const auto refusal = refuses_product(kUnit, conv_of(spec.op), spec.inputs, spec.outputs);
   require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this Conv: {}", spec.tactic,
           refusal.value_or(""));
-  return std::make_unique<ByteConvKernel>(spec);
+  return std::make_unique<ByteConvKernel>(kUnit, spec);
 }
 
 // --- Depthwise convolutions
@@ -634,17 +705,14 @@ std::optional<std::string> refuses_matmul(const MatMul& matmul, std::span<const 
 
 class ByteMatMulKernel final : public Kernel {
  public:
-  explicit ByteMatMulKernel(const KernelSpec& spec)
-      : sizes_(matrix_of(matmul_of(spec.op), spec.inputs[1])),
+  ByteMatMulKernel(Unit unit, const KernelSpec& spec)
+      : unit_(unit),
+        sizes_(matrix_of(matmul_of(spec.op), spec.inputs[1])),
         dtype_(spec.inputs[0].dtype),
-        tiling_(byte_tiling_from(spec.parameters)),
+        tiling_(byte_tiling_from(unit, spec.parameters)),
         finish_(matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput, spec.inputs,
                 form_in(spec, matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput)),
-        panels_(reinterpret_cast<const std::int8_t*>(
-            packed_bytes(spec, 0, padded_columns(sizes_.columns) * ((sizes_.depth + 3) / 4) * 4))),
-        orders_(is_ordered(spec.parameters)
-                    ? panel_orders(spec, 2, 1, sizes_.depth, sizes_.columns, tiling_.tile_vectors)
-                    : nullptr),
+        product_(packed_product(unit, spec, 1, sizes_.depth, sizes_.columns, tiling_.tile_vectors)),
         numbers_(column_numbers(spec, padded_columns(sizes_.columns), sizes_.columns, spec.parameters.back() == 1)),
         fits_(numbers_.fit(finish_, sizes_.depth)) {}
 
@@ -658,8 +726,8 @@ class ByteMatMulKernel final : public Kernel {
     args.a = static_cast<const std::uint8_t*>(a.data);
     args.a_stride = a.pitch;
     args.a_is_signed = dtype_ == DType::int8;
-    args.panels = panels_;
-    args.orders = orders_;
+    args.panels = product_.panels;
+    args.orders = product_.orders;
     args.start = numbers_.start;
     args.c = c.data;
     args.c_stride = c.pitch;
@@ -669,25 +737,27 @@ class ByteMatMulKernel final : public Kernel {
     args.finish.offset = numbers_.offset;
     args.finish.fits = fits_;
     finish_.resolve(launch, c.dims, args.finish);
-    TENFOLD_FOR_TIER(kByteKernels).run(args, workers_of(launch));
+    run_product(unit_, args, launch);
   }
   bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
+  Unit unit_;
   ByteMatrix sizes_;
   DType dtype_;
   ByteTiling tiling_;
   ByteFinishPlan finish_;
-  const std::int8_t* panels_;
-  const std::uint16_t* orders_;
+  PackedProduct product_;
   ColumnNumbers numbers_;
   bool fits_;
 };
 
+template <Unit kUnit>
 void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const MatMul& matmul = matmul_of(problem.op);
-  auto refusal = refuses_matmul(matmul, problem.inputs, problem.outputs);
+  auto refusal = refuses(kUnit);
+  if (!refusal) refusal = refuses_matmul(matmul, problem.inputs, problem.outputs);
   if (!refusal && problem.constants[1] == nullptr) refusal = "b is computed";
   if (refusal) {
     out.push_back({.refusal = *refusal});
@@ -699,26 +769,31 @@ void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
                                             problem.outputs[0], problem.constants);
   const double work = static_cast<double>(rows) * static_cast<double>(sizes.columns) * static_cast<double>(sizes.depth);
   const double bytes = static_cast<double>(rows + sizes.columns) * static_cast<double>(sizes.depth);
-  append_tilings(rows, sizes.columns, sizes.depth, form.has_value(),
-                 estimate_us(2 * work / speed_of_bytes(), bytes, 0.8), out);
+  append_tilings(kUnit, rows, sizes.columns, sizes.depth, form.has_value(),
+                 estimate_us(2 * work / speed_of_bytes(kUnit), bytes, 0.8), out);
 }
 
+template <Unit kUnit>
 PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
   const MatMul& matmul = matmul_of(problem.op);
   const ByteMatrix sizes = matrix_of(matmul, problem.inputs[1]);
   const std::int8_t* b = problem.constants[1]->as<std::int8_t>().data();
   const std::int64_t k_stride = matmul.trans_b() ? 1 : sizes.columns;
   const std::int64_t n_stride = matmul.trans_b() ? sizes.depth : 1;
-  const int tile_vectors = byte_tiling_from(candidate.parameters).tile_vectors;
+  const int tile_vectors = byte_tiling_from(kUnit, candidate.parameters).tile_vectors;
+  const auto value = [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; };
   PackedWeights packed;
   packed.blobs.resize(2);
   std::vector<std::int32_t> start;
-  std::vector<std::uint16_t> orders;
-  packed.blobs[0] = pack_byte_panels(sizes.depth, sizes.columns, tile_vectors,
-                                     unsigned_zero(matmul.zero_point(), problem.inputs[0].dtype), start,
-                                     [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; });
+  append_starts(sizes.depth, sizes.columns, zero_in(kUnit, matmul.zero_point(), problem.inputs[0].dtype), value, start);
   append(packed.blobs[1], start);
+  if (kUnit == Unit::tiles) {
+    packed.blobs[0] = pack_tile_panels<std::int8_t>(sizes.depth, sizes.columns, value);
+  } else {
+    packed.blobs[0] = pack_byte_panels(sizes.depth, sizes.columns, tile_vectors, value);
+  }
   if (is_ordered(candidate.parameters)) {
+    std::vector<std::uint16_t> orders;
     order_panels(packed.blobs[0], sizes.depth, sizes.columns, tile_vectors, orders);
     append(packed.blobs.emplace_back(), orders);
   }
@@ -732,18 +807,26 @@ PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
   return packed;
 }
 
+template <Unit kUnit>
 std::unique_ptr<Kernel> matmul_make(const KernelSpec& spec) {
+  require_instructions(kUnit, spec);
   const auto refusal = refuses_matmul(matmul_of(spec.op), spec.inputs, spec.outputs);
   require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this MatMul: {}", spec.tactic,
           refusal.value_or(""));
-  return std::make_unique<ByteMatMulKernel>(spec);
+  return std::make_unique<ByteMatMulKernel>(kUnit, spec);
 }
 
 }  // namespace
 
-const CpuTactic kConvBytes{"conv.bytes", "Conv", conv_candidates, conv_pack, conv_make};
+const CpuTactic kConvBytes{"conv.bytes", "Conv", conv_candidates<Unit::vectors>, conv_pack<Unit::vectors>,
+                           conv_make<Unit::vectors>};
+const CpuTactic kConvAmxBytes{"conv.amx_bytes", "Conv", conv_candidates<Unit::tiles>, conv_pack<Unit::tiles>,
+                              conv_make<Unit::tiles>};
 const CpuTactic kConvBytesDepthwise{"conv.bytes_depthwise", "Conv", depthwise_candidates, depthwise_pack,
                                     depthwise_make};
-const CpuTactic kMatMulBytes{"gemm.bytes", "MatMul", matmul_candidates, matmul_pack, matmul_make};
+const CpuTactic kMatMulBytes{"gemm.bytes", "MatMul", matmul_candidates<Unit::vectors>, matmul_pack<Unit::vectors>,
+                             matmul_make<Unit::vectors>};
+const CpuTactic kMatMulAmxBytes{"gemm.amx_bytes", "MatMul", matmul_candidates<Unit::tiles>, matmul_pack<Unit::tiles>,
+                                matmul_make<Unit::tiles>};
 
 }  // namespace tenfold::cpu

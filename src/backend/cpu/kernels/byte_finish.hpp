@@ -49,6 +49,21 @@ class ByteLimits {
   Ints zero_, low_, high_;
 };
 
+/// Sums in memory, which become results as those in registers do. All from the first row and column on.
+struct ByteSums {
+  const std::int32_t* sums;   ///< [rows][kTileColumns], of products only
+  const std::int32_t* start;  ///< of the columns, whole vectors
+  std::int64_t rows, columns;
+  const ByteFinish* finish;
+  std::uint8_t* c;
+  std::int64_t c_stride;  ///< bytes
+  const float* scale;     ///< nullptr: the sums themselves are stored, as floats
+  const float* offset;
+  const std::uint8_t* residual;
+  std::int64_t residual_stride;  ///< bytes
+};
+void finish_byte_sums(const ByteSums& from);
+
 /// Rounded, saturated: what a program made, as the result's type.
 inline void store_rounded(const float* from, std::int64_t count, ByteResult type, std::uint8_t* to) {
   const float low = type == ByteResult::int8 ? -128.0F : 0.0F, high = type == ByteResult::int8 ? 127.0F : 255.0F;

@@ -516,7 +516,42 @@ void to_floats(const std::uint8_t* from, std::int64_t count, ByteResult type, fl
   }
 }
 
+template <int kRows>
+void finish_rows(const ByteSums& from, std::int64_t row, std::int64_t column, ByteTile& tile) {
+  const Ints start = Ints::load(from.start + column);
+  Ints sums[1][kRows];
+  TENFOLD_UNROLL
+  for (int i = 0; i < kRows; ++i) sums[0][i] = Ints::load(from.sums + (row + i) * kTileColumns + column) + start;
+  finish_tile(sums, tile);
+  tile.c += kRows * tile.c_stride;
+  if (tile.residual != nullptr) tile.residual += kRows * tile.residual_stride;
+}
+
 }  // namespace
+
+void finish_byte_sums(const ByteSums& from) {
+  constexpr int kRows = 4;
+  const ByteFinish& finish = *from.finish;
+  const ByteLimits limits(finish);
+  const std::int64_t element = from.scale == nullptr ? 4 : bytes_of(finish.result);
+  ByteTile tile{};
+  tile.finish = &finish;
+  tile.limits = &limits;
+  tile.c_stride = from.c_stride;
+  tile.residual_stride = from.residual_stride;
+  for (std::int64_t n = 0; n < from.columns; n += kWidth) {
+    tile.tail = static_cast<int>(min(from.columns - n, kWidth));
+    tile.c = from.c + n * element;
+    if (from.scale != nullptr) {
+      tile.scale = from.scale + n;
+      tile.offset = from.offset + n;
+    }
+    tile.residual = from.residual == nullptr ? nullptr : from.residual + n * bytes_of(finish.residual_type);
+    std::int64_t r = 0;
+    for (; r + kRows <= from.rows; r += kRows) finish_rows<kRows>(from, r, n, tile);
+    for (; r < from.rows; ++r) finish_rows<1>(from, r, n, tile);
+  }
+}
 
 const ByteKernels kByteKernels = {to_floats, store_rounded, max_byte_tile_rows, run, run_byte_depthwise};
 

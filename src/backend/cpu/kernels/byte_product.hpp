@@ -16,11 +16,14 @@
 //   paired   the sums of two quads fit in 16 bits together
 //   single   those of each quad fit
 //   wide     they do not: weights and rows become 16-bit numbers, once for a block of rows
+//
+// Or, with tiles (tile_product.hpp), an instruction multiplies 16 rows by 16 columns, of signed or of unsigned bytes.
 #pragma once
 
 #include <cstdint>
 
 #include "backend/cpu/kernels/gemm.hpp"
+#include "backend/cpu/kernels/tiles.hpp"
 
 namespace tenfold::cpu {
 
@@ -51,9 +54,10 @@ struct ByteFinish {
 };
 
 struct ByteTiling {
-  int tile_rows = 0;           ///< of the register tile
-  int tile_vectors = 0;        ///< its columns, in vectors: the panel width
-  std::int64_t row_block = 0;  ///< rows that share a pass over the panels
+  int tile_rows = 0;             ///< of the register tile
+  int tile_vectors = 0;          ///< its columns, in vectors: the panel width
+  std::int64_t row_block = 0;    ///< rows that share a pass over the panels
+  std::int64_t depth_block = 0;  ///< only of tiles: bytes of a row between two visits of C
 };
 
 constexpr int kQuadVersions[3][4] = {{0, 1, 2, 3}, {0, 2, 1, 3}, {0, 3, 1, 2}};
@@ -130,5 +134,12 @@ struct ByteKernels {
   void (*run_depthwise)(const ByteDepthwiseArgs& args, const Workers& workers);
 };
 TENFOLD_TIER_TABLE(ByteKernels, kByteKernels)
+
+struct ByteTileKernels {
+  /// One group, `orders` and `has_byte_dot` do not count, and A is multiplied as it is, so that `start` is -zero point
+  /// * sum. nullptr in tiers without the instructions. Requires has_byte_tiles().
+  void (*run)(const ByteProductArgs& args, const Workers& workers);
+};
+TENFOLD_TIER_TABLE(ByteTileKernels, kByteTileKernels)
 
 }  // namespace tenfold::cpu

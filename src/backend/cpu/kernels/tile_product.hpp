@@ -24,6 +24,9 @@
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
+/// What a block leaves of the scratch memory.
+inline constexpr std::int64_t kTileMargin = 16 << 10;
+
 struct TileProduct {
   std::int64_t rows = 0, columns = 0;
   RowSource a;
@@ -194,9 +197,8 @@ void for_each_tile_block(const TileProduct& product, const Workers& workers, std
   const std::int64_t work = product.rows * product.columns * product.a.bytes;
   const std::int64_t wanted = threads == 1 || work < kSerialWork ? 1 : kItemsPerThread * threads;
   // Blocks begin with whole tiles, so that no cut makes one larger than it may be.
-  constexpr std::int64_t kMargin = 16 << 10;
   const std::int64_t bytes = row_bytes + tile_scratch_bytes(product, kStrip) / kStrip;
-  const std::int64_t fitting = (static_cast<std::int64_t>(workers.scratch_bytes) - kMargin) / bytes;
+  const std::int64_t fitting = (static_cast<std::int64_t>(workers.scratch_bytes) - kTileMargin) / bytes;
   const std::int64_t row_block = max(1, min(product.row_block, fitting) / kTileRows) * kTileRows;
   std::int64_t row_parts = ceil_div(product.rows, row_block);
   // Copied rows are cut first, because every part of the panels copies them again; else the panels, which are then read

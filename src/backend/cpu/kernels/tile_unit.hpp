@@ -1,5 +1,5 @@
 // The processor's matrix unit (AMX): this thread's tiles, and the instructions on them (Intel SDM vol. 2: LDTILECFG,
-// TILELOADD, TDPBF16PS, TDPBSSD). As text, because the tier must be compiled for processors without them.
+// TILELOADD, TDPBF16PS, TDPBSSD, TDPBUSD). As text, because the tier must be compiled for processors without them.
 #pragma once
 
 #include <cstddef>
@@ -57,6 +57,20 @@ struct Bf16Tiles {
   template <int kC, int kA, int kB>
   static void add() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
+  }
+};
+
+/// Quads of bytes, exact in 32 bits.
+struct SignedByteTiles {
+  template <int kC, int kA, int kB>
+  static void add() {
+    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
+  }
+};
+struct UnsignedByteTiles {
+  template <int kC, int kA, int kB>
+  static void add() {
+    asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
   }
 };
 
