@@ -88,12 +88,15 @@ struct ByteProducts {
 };
 
 struct Round {
-  static void round(const float* from, std::int64_t count, std::uint8_t* to) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::uint32_t bits;
-      std::memcpy(&bits, from + i, sizeof bits);
-      const auto rounded = static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-      std::memcpy(to + 2 * i, &rounded, sizeof rounded);
+  static void rows(const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t numbers,
+                   std::uint8_t* to, std::int64_t stride) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t i = 0; i < numbers; ++i) {
+        std::uint32_t bits;
+        std::memcpy(&bits, from + r * from_stride + i, sizeof bits);
+        const auto rounded = static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        std::memcpy(to + r * stride + 2 * i, &rounded, sizeof rounded);
+      }
     }
   }
 };

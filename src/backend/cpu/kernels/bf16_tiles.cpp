@@ -10,7 +10,18 @@ namespace tenfold::cpu::TENFOLD_TIER {
 namespace {
 
 struct Round {
-  static void round(const float* from, std::int64_t count, std::uint8_t* to) {
+  static void rows(const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t numbers,
+                   std::uint8_t* to, std::int64_t stride) {
+    // Rows without gaps are one long row.
+    if (from_stride == numbers && stride == 2 * numbers) {
+      row(from, rows * numbers, to);
+      return;
+    }
+    for (std::int64_t r = 0; r < rows; ++r) row(from + r * from_stride, numbers, to + r * stride);
+  }
+
+ private:
+  static void row(const float* from, std::int64_t count, std::uint8_t* to) {
     constexpr std::int64_t kWidth = Vec::kWidth;
     std::int64_t i = 0;
     for (; i + kWidth <= count; i += kWidth) {

@@ -1,7 +1,8 @@
-// Products of bfloat16 by the matrix unit: A is rounded once, all threads together; then the tiles.
+// Products of bfloat16 by the matrix unit: A is rounded once, then come the tiles.
 #pragma once
 
 #include "backend/cpu/kernels/bf16_product.hpp"
+#include "backend/cpu/kernels/copied_rows.hpp"
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_tile.hpp"
 #include "backend/cpu/kernels/tile_product.hpp"
@@ -54,50 +55,61 @@ class Bf16TileFinish {
   TileArgs to_{};
 };
 
-/// `Round`: round(from, count, to) makes float32 bfloat16 and writes nothing else.
+/// Rounds rows or pixels, all threads together. From row to row `stride` bytes.
+template <typename Round>
+void round_all(const float* a, std::int64_t a_stride, std::int64_t rows, std::int64_t numbers, std::int64_t stride,
+               std::uint8_t* to, const Workers& workers) {
+  constexpr std::int64_t kWorthwhile = 1 << 13;
+  const std::int64_t threads = workers.pool->num_threads();
+  const Cut cut{rows, 1, rows * numbers < kWorthwhile * threads ? 1 : min(rows, threads)};
+  for_each_item(workers, cut.parts, [&](std::int64_t part, std::byte*) {
+    const std::int64_t begin = cut.begin(part), count = cut.begin(part + 1) - begin;
+    Round::rows(a + begin * a_stride, a_stride, count, numbers, to + begin * stride, stride);
+  });
+}
+
+/// `Round`: rows(from, from_stride, rows, numbers, to, stride) makes float32 bfloat16 and writes nothing else; the last
+/// stride in bytes.
 template <typename Unit, typename Round>
 void run_bf16_tiles(const Bf16Args& whole, const Workers& workers) {
   const GemmArgs& args = whole.product;
   if (args.rows <= 0 || args.columns <= 0) return;
   constexpr std::int64_t kNumber = 2;
-  const bool in_place = args.conv == nullptr;
   auto* rounded = reinterpret_cast<std::uint8_t*>(whole.rounded);
-  std::int64_t rows = args.rows, numbers = args.depth, stride = tile_row_stride(args.depth * kNumber);
-  if (!in_place) {
-    const ConvRows& conv = *args.conv;
-    rows = conv.batch * conv.in[0] * conv.in[1] * conv.in[2];
-    numbers = args.depth / (conv.kernel[0] * conv.kernel[1] * conv.kernel[2]);
-    stride = numbers * kNumber;
-  }
-  // Pixels without gaps are one row to round.
-  const bool joins = !in_place && args.a_stride == numbers;
-  constexpr std::int64_t kWorthwhile = 1 << 13;
-  const std::int64_t threads = workers.pool->num_threads();
-  const std::int64_t parts = rows * numbers < kWorthwhile * threads ? 1 : min(rows, threads);
-  const Cut cut{rows, 1, parts};
-  for_each_item(workers, parts, [&](std::int64_t part, std::byte*) {
-    const std::int64_t begin = cut.begin(part), end = cut.begin(part + 1);
-    const float* from = args.a + begin * args.a_stride;
-    std::uint8_t* to = rounded + begin * stride;
-    if (joins) {
-      Round::round(from, (end - begin) * numbers, to);
-      return;
-    }
-    for (std::int64_t r = begin; r < end; ++r, from += args.a_stride, to += stride) Round::round(from, numbers, to);
-    if (in_place) clear_row_ends(numbers * kNumber, end - begin, stride, rounded + begin * stride);
-  });
-
   TileProduct product;
   product.rows = args.rows;
   product.columns = args.columns;
-  product.a = {rounded, stride, args.depth * kNumber, args.conv, 0};
-  product.in_place = in_place;
+  product.row_bytes = args.depth * kNumber;
   product.panels = reinterpret_cast<const std::byte*>(whole.panels);
   product.row_block = args.tiling.row_block;
   product.depth_block = args.tiling.depth_block * kNumber / kTileBytes;
-  for_each_tile_block(product, workers, 0, [&](const TileBlock& block, std::byte* scratch) {
-    Bf16TileFinish finish(args);
-    run_tile_block<Unit>(product, block, finish, scratch);
+  const auto run = [&](const auto& copy) {
+    TileCut(product, workers, 0).for_each_block(workers, [&](const TileBlock& block, std::byte* scratch) {
+      Bf16TileFinish finish(args);
+      run_tile_block<Unit>(product, block, copy, finish, scratch);
+    });
+  };
+  if (args.conv != nullptr) {
+    // A window has most numbers in common with its neighbours, so images are rounded first.
+    const ConvRows& conv = *args.conv;
+    const std::int64_t pixels = conv.batch * conv.in[0] * conv.in[1] * conv.in[2];
+    const std::int64_t channels = args.depth / (conv.kernel[0] * conv.kernel[1] * conv.kernel[2]);
+    round_all<Round>(args.a, args.a_stride, pixels, channels, channels * kNumber, rounded, workers);
+    const RowSource source{rounded, channels * kNumber, product.row_bytes, args.conv, 0};
+    run([&](std::int64_t first, std::int64_t rows, std::int64_t stride, std::uint8_t* to) {
+      copy_rows(source, first, rows, stride, to);
+    });
+    return;
+  }
+  // Plain rows by the block that multiplies them, unless several blocks have the same.
+  if (TileCut(product, workers, 0).repeats_rows()) {
+    product.a = rounded;
+    product.a_stride = tile_row_stride(product.row_bytes);
+    round_all<Round>(args.a, args.a_stride, args.rows, args.depth, product.a_stride, rounded, workers);
+    clear_row_ends(product.row_bytes, args.rows, product.a_stride, rounded);
+  }
+  run([&](std::int64_t first, std::int64_t rows, std::int64_t stride, std::uint8_t* to) {
+    Round::rows(args.a + first * args.a_stride, args.a_stride, rows, args.depth, to, stride);
   });
 }
 

@@ -3,6 +3,7 @@
 
 #include "backend/cpu/kernels/byte_finish.hpp"
 #include "backend/cpu/kernels/byte_product.hpp"
+#include "backend/cpu/kernels/copied_rows.hpp"
 #include "backend/cpu/kernels/tile_product.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -13,7 +14,7 @@ class ByteTileFinish {
   /// What it needs of the scratch memory for each row: sums as floats for a program.
   static constexpr std::int64_t kRowBytes = kPanelColumns * 4;
 
-  /// `scratch`: that of the block's rows, and what for_each_tile_block leaves in any case for a program's operands.
+  /// `scratch`: that of the block's rows, and what TileCut leaves in any case for a program's operands.
   ByteTileFinish(const ByteProductArgs& args, std::int64_t first_row, std::int64_t rows, std::byte* scratch)
       : args_(args),
         first_row_(first_row),
@@ -80,19 +81,26 @@ void run_byte_tiles(const ByteProductArgs& args, const Workers& workers) {
   TileProduct product;
   product.rows = args.rows;
   product.columns = args.columns;
-  product.a = {args.a, args.a_stride, args.depth, args.conv, args.zero};
-  product.in_place = args.conv == nullptr && args.depth % kTileBytes == 0;
+  product.row_bytes = args.depth;
+  if (args.conv == nullptr && args.depth % kTileBytes == 0) {
+    product.a = args.a;
+    product.a_stride = args.a_stride;
+  }
   product.panels = reinterpret_cast<const std::byte*>(args.panels);
   product.row_block = args.tiling.row_block;
   product.depth_block = args.tiling.depth_block / kTileBytes;
-  const std::int64_t row_bytes = args.finish.program.program == nullptr ? 0 : ByteTileFinish::kRowBytes;
-  for_each_tile_block(product, workers, row_bytes, [&](const TileBlock& block, std::byte* scratch) {
+  const RowSource source{args.a, args.a_stride, args.depth, args.conv, args.zero};
+  const auto copy = [&](std::int64_t first, std::int64_t rows, std::int64_t stride, std::uint8_t* to) {
+    copy_rows(source, first, rows, stride, to);
+  };
+  const TileCut cut(product, workers, args.finish.program.program == nullptr ? 0 : ByteTileFinish::kRowBytes);
+  cut.for_each_block(workers, [&](const TileBlock& block, std::byte* scratch) {
     const std::int64_t rows = block.row_end - block.row_begin;
     ByteTileFinish finish(args, block.row_begin, rows, scratch + tile_scratch_bytes(product, rows));
     if (args.a_is_signed) {
-      run_tile_block<SignedUnit>(product, block, finish, scratch);
+      run_tile_block<SignedUnit>(product, block, copy, finish, scratch);
     } else {
-      run_tile_block<UnsignedUnit>(product, block, finish, scratch);
+      run_tile_block<UnsignedUnit>(product, block, copy, finish, scratch);
     }
   });
 }

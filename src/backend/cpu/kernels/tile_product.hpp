@@ -14,11 +14,13 @@
 // `Finish` takes the sums while they are in the cache:
 //   tile(sums, row, rows, column)      sums [rows][kTileColumns] of 4 bytes; of its columns those that C has count
 //   panel(row, rows, column, columns)  all tiles of these rows and columns are done
+// `Copy` brings rows of A, or windows, into the cache: copy(first, rows, stride, to).
 #pragma once
 
 #include <cstdint>
 
-#include "backend/cpu/kernels/copied_rows.hpp"
+#include "backend/cpu/kernels/simd_int.hpp"
+#include "backend/cpu/kernels/split.hpp"
 #include "backend/cpu/kernels/tiles.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
@@ -29,9 +31,11 @@ inline constexpr std::int64_t kTileMargin = 16 << 10;
 
 struct TileProduct {
   std::int64_t rows = 0, columns = 0;
-  RowSource a;
-  /// Are A's rows read where they are? Then `a.conv` is nullptr, and each has zeros up to whole tiles of depth.
-  bool in_place = false;
+  std::int64_t row_bytes = 0;  ///< of A's rows; of all taps of a window
+  /// A's rows, if they are read where they are: then each has zeros up to whole tiles of depth. nullptr: they are
+  /// copied.
+  const std::uint8_t* a = nullptr;
+  std::int64_t a_stride = 0;  ///< bytes
   const std::byte* panels = nullptr;
   std::int64_t row_block = 0;    ///< rows that share a pass over the panels
   std::int64_t depth_block = 0;  ///< tiles of depth between two visits of C
@@ -119,27 +123,28 @@ void multiply_strip(Unit& unit, const TileStrip& strip, bool two_rows, bool two_
 
 /// What a block of so many rows needs of the scratch memory, in whole lines.
 inline std::int64_t tile_scratch_bytes(const TileProduct& product, std::int64_t rows) {
-  const std::int64_t copied = product.in_place ? 0 : rows * tile_row_stride(product.a.bytes) + Ints::kBytes;
+  const std::int64_t copied = product.a != nullptr ? 0 : rows * tile_row_stride(product.row_bytes);
   return ceil_div(rows, 2 * kTileRows) * 2 * kPanelTiles * kTileSize + ceil_div(copied, kTileBytes) * kTileBytes;
 }
 
-template <typename Unit, typename Finish>
-void run_tile_block(const TileProduct& product, const TileBlock& block, Finish& finish, std::byte* scratch) {
+template <typename Unit, typename Copy, typename Finish>
+void run_tile_block(const TileProduct& product, const TileBlock& block, const Copy& copy_block, Finish& finish,
+                    std::byte* scratch) {
   const std::int64_t rows = block.row_end - block.row_begin;
-  const std::int64_t steps = ceil_div(product.a.bytes, kTileBytes);
+  const std::int64_t steps = ceil_div(product.row_bytes, kTileBytes);
   // Tiles are equally high, because they all have one configuration; the last one repeats rows of the one before it.
   const std::int64_t tiles = ceil_div(rows, kTileRows), height = ceil_div(rows, tiles);
   const auto tile_begin = [&](std::int64_t tile) { return min(tile * height, rows - height); };
 
-  const std::uint8_t* a = product.a.a + block.row_begin * product.a.stride;
-  std::int64_t a_stride = product.a.stride;
   // Sums first: their tiles are lines.
   std::byte* sums = scratch;
-  if (!product.in_place) {
+  const std::uint8_t* a = product.a + block.row_begin * product.a_stride;
+  std::int64_t a_stride = product.a_stride;
+  if (product.a == nullptr) {
     auto* copy = reinterpret_cast<std::uint8_t*>(scratch + ceil_div(tiles, 2) * 2 * kPanelTiles * kTileSize);
-    a_stride = tile_row_stride(product.a.bytes);
-    copy_rows(product.a, block.row_begin, rows, a_stride, copy);
-    clear_row_ends(product.a.bytes, rows, a_stride, copy);
+    a_stride = tile_row_stride(product.row_bytes);
+    copy_block(block.row_begin, rows, a_stride, copy);
+    clear_row_ends(product.row_bytes, rows, a_stride, copy);
     a = copy;
   }
 
@@ -185,37 +190,52 @@ void run_tile_block(const TileProduct& product, const TileBlock& block, Finish& 
   }
 }
 
-/// Cuts a product into blocks and calls f(block, scratch) for each. `row_bytes`: what f needs of the scratch memory for
-/// each row, besides run_tile_block.
-template <typename F>
-void for_each_tile_block(const TileProduct& product, const Workers& workers, std::int64_t row_bytes, const F& f) {
-  constexpr std::int64_t kItemsPerThread = 3;
-  constexpr std::int64_t kSerialWork = 1 << 20;  // multiply-adds of bytes that are not worth a second thread
-  constexpr std::int64_t kStrip = 2 * kTileRows;
-  const std::int64_t panels = ceil_div(product.columns, kPanelColumns);
-  const std::int64_t threads = workers.pool->num_threads();
-  const std::int64_t work = product.rows * product.columns * product.a.bytes;
-  const std::int64_t wanted = threads == 1 || work < kSerialWork ? 1 : kItemsPerThread * threads;
-  // Blocks begin with whole tiles, so that no cut makes one larger than it may be.
-  const std::int64_t bytes = row_bytes + tile_scratch_bytes(product, kStrip) / kStrip;
-  const std::int64_t fitting = (static_cast<std::int64_t>(workers.scratch_bytes) - kTileMargin) / bytes;
-  const std::int64_t row_block = max(1, min(product.row_block, fitting) / kTileRows) * kTileRows;
-  std::int64_t row_parts = ceil_div(product.rows, row_block);
-  // Copied rows are cut first, because every part of the panels copies them again; else the panels, which are then read
-  // by one thread only.
-  if (!product.in_place && row_parts < wanted) row_parts = max(row_parts, min(product.rows / (2 * kStrip), wanted));
-  const std::int64_t panel_parts = min(panels, ceil_div(wanted, row_parts));
-  if (row_parts * panel_parts < wanted) {
-    row_parts = max(row_parts, min(ceil_div(product.rows, kStrip), ceil_div(wanted, panel_parts)));
+/// How a product is cut into blocks. `scratch_row_bytes`: what a block needs of the scratch memory for each row besides
+/// run_tile_block, behind what that needs.
+class TileCut {
+ public:
+  TileCut(const TileProduct& product, const Workers& workers, std::int64_t scratch_row_bytes) : product_(product) {
+    constexpr std::int64_t kItemsPerThread = 3;
+    constexpr std::int64_t kSerialWork = 1 << 20;  // multiply-adds of bytes that are not worth a second thread
+    constexpr std::int64_t kStrip = 2 * kTileRows;
+    panels_ = ceil_div(product.columns, kPanelColumns);
+    const std::int64_t threads = workers.pool->num_threads();
+    const std::int64_t work = product.rows * product.columns * product.row_bytes;
+    const std::int64_t wanted = threads == 1 || work < kSerialWork ? 1 : kItemsPerThread * threads;
+    // Blocks begin with whole tiles, so that no cut makes one larger than it may be.
+    const std::int64_t bytes = scratch_row_bytes + tile_scratch_bytes(product, kStrip) / kStrip;
+    const std::int64_t fitting = (static_cast<std::int64_t>(workers.scratch_bytes) - kTileMargin) / bytes;
+    const std::int64_t row_block = max(1, min(product.row_block, fitting) / kTileRows) * kTileRows;
+    row_parts_ = ceil_div(product.rows, row_block);
+    // Copied rows are cut first, because every part of the panels copies them again; else the panels, which are then
+    // read by one thread only.
+    if (product.a == nullptr && row_parts_ < wanted) {
+      row_parts_ = max(row_parts_, min(product.rows / (2 * kStrip), wanted));
+    }
+    panel_parts_ = min(panels_, ceil_div(wanted, row_parts_));
+    if (row_parts_ * panel_parts_ < wanted) {
+      row_parts_ = max(row_parts_, min(ceil_div(product.rows, kStrip), ceil_div(wanted, panel_parts_)));
+    }
   }
-  const Cut row_cut{product.rows, kTileRows, row_parts};
-  const Cut panel_cut{panels, 1, panel_parts};
-  for_each_item(workers, row_parts * panel_parts, [&](std::int64_t item, std::byte* scratch) {
-    const std::int64_t panel_part = item % panel_parts, row_part = item / panel_parts;
-    const TileBlock block{row_cut.begin(row_part), row_cut.begin(row_part + 1), panel_cut.begin(panel_part),
-                          panel_cut.begin(panel_part + 1)};
-    if (block.row_begin < block.row_end) f(block, scratch);
-  });
-}
+  /// Do several blocks have the same rows?
+  bool repeats_rows() const { return panel_parts_ > 1; }
+
+  /// Calls f(block, scratch) for each.
+  template <typename F>
+  void for_each_block(const Workers& workers, const F& f) const {
+    const Cut row_cut{product_.rows, kTileRows, row_parts_};
+    const Cut panel_cut{panels_, 1, panel_parts_};
+    for_each_item(workers, row_parts_ * panel_parts_, [&](std::int64_t item, std::byte* scratch) {
+      const std::int64_t panel_part = item % panel_parts_, row_part = item / panel_parts_;
+      const TileBlock block{row_cut.begin(row_part), row_cut.begin(row_part + 1), panel_cut.begin(panel_part),
+                            panel_cut.begin(panel_part + 1)};
+      if (block.row_begin < block.row_end) f(block, scratch);
+    });
+  }
+
+ private:
+  const TileProduct& product_;
+  std::int64_t panels_, row_parts_, panel_parts_;
+};
 
 }  // namespace tenfold::cpu::TENFOLD_TIER
