@@ -316,10 +316,11 @@ TEST(StrassenConv, PixelsAgreeWithTheReference) {
 struct TransposedLayer {
   Layer layer;
   std::vector<std::int64_t> output_padding;
+  bool joins = false;  ///< do windows of a line lie side by side, without operands of an epilogue?
 };
 TEST(TransposedConv, WindowsOfEveryKindAgreeWithTheReference) {
   const std::vector<TransposedLayer> layers = {
-      {{.image = {5, 6}, .in = 7, .out = 9, .kernel = {2, 2}, .stride = {2, 2}, .pads = {0, 0, 0, 0}}, {0, 0}},
+      {{.image = {5, 6}, .in = 7, .out = 9, .kernel = {2, 2}, .stride = {2, 2}, .pads = {0, 0, 0, 0}}, {0, 0}, true},
       {{.batch = 2, .image = {5, 9}, .in = 24, .out = 17, .kernel = {4, 4}, .stride = {2, 2}}, {0, 0}},
       {{.image = {4, 7}, .in = 8, .out = 33, .kernel = {3, 3}, .stride = {2, 2}}, {1, 1}},
       {{.image = {4, 3}, .in = 8, .out = 8, .kernel = {2, 2}, .stride = {3, 3}, .pads = {0, 0, 0, 0}}, {0, 1}},
@@ -334,7 +335,37 @@ TEST(TransposedConv, WindowsOfEveryKindAgreeWithTheReference) {
        {0, 0}},
       {{.image = {6, 6}, .in = 6, .out = 8, .group = 2, .kernel = {3, 3}, .stride = {2, 2}, .bias = false}, {0, 0}},
       {{.batch = 2, .image = {5, 21}, .in = 24, .out = 1, .kernel = {2, 2}, .stride = {2, 2}, .pads = {0, 0, 0, 0}},
-       {0, 0}},
+       {0, 0},
+       true},
+      {{.image = {5, 22},
+        .in = 9,
+        .out = 2,
+        .kernel = {4, 2},
+        .stride = {3, 2},
+        .pads = {1, 0, 2, 0},
+        .program = "sigmoid 0"},
+       {1, 0},
+       true},
+      {{.image = {7},
+        .in = 5,
+        .out = 1,
+        .kernel = {3},
+        .stride = {3},
+        .pads = {0, 0},
+        .dilation = {1},
+        .bias = false,
+        .program = "relu 0"},
+       {0},
+       true},
+      {{.image = {3, 4, 9},
+        .in = 16,
+        .out = 2,
+        .kernel = {1, 3, 4},
+        .stride = {1, 2, 4},
+        .pads = {0, 1, 0, 0, 1, 0},
+        .dilation = {1, 1, 1}},
+       {0, 0, 0},
+       true},
       {{.image = {5, 22}, .in = 9, .out = 2, .kernel = {4, 4}, .stride = {2, 2}, .program = "sigmoid 0"}, {1, 0}},
       {{.image = {6, 15},
         .in = 6,
@@ -354,7 +385,8 @@ TEST(TransposedConv, WindowsOfEveryKindAgreeWithTheReference) {
         .stride = {2, 1, 2},
         .pads = {0, 1, 0, 0, 1, 0},
         .dilation = {1, 1, 1}},
-       {0, 0, 0}},
+       {0, 0, 0},
+       true},
       {{.batch = 2,
         .image = {4, 4},
         .in = 8,
@@ -385,6 +417,11 @@ TEST(TransposedConv, WindowsOfEveryKindAgreeWithTheReference) {
     c.inputs[1] = floats(w, 2);
     check_tactic(c, "convtranspose.phases", tolerance_for(t.layer));
     if (t.layer.out / t.layer.group <= 4) check_tactic(c, "convtranspose.dots", tolerance_for(t.layer));
+    const bool joins = refusal_of(c, "convtranspose.lines").empty();
+    EXPECT_EQ(joins, t.joins);
+    if (!joins) continue;
+    check_tactic(c, "convtranspose.lines", tolerance_for(t.layer));
+    if (t.layer.out * t.layer.kernel.back() <= 4) check_tactic(c, "convtranspose.line_dots", tolerance_for(t.layer));
   }
 }
 

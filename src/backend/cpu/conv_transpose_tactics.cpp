@@ -1,6 +1,10 @@
-// ConvTranspose on channels-last images: convtranspose.phases, and convtranspose.dots for a few channels out.
+// ConvTranspose on channels-last images: convtranspose.phases, and convtranspose.dots for a few channels out. Where the
+// windows of a line lie side by side, convtranspose.lines and convtranspose.line_dots make all that one input pixel
+// gives to an output line the columns of one product: results are written without gaps, and every input is read once
+// for them.
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "backend/cpu/conv_support.hpp"
 #include "backend/cpu/finish_plan.hpp"
@@ -31,11 +35,31 @@ const ConvTranspose& op_of(const OpPtr& op) {
   return *conv;
 }
 
+/// How a tactic computes: see the names at the end of this file.
+struct Way {
+  bool dots = false;
+  bool joins = false;  ///< the pixels under a window of a line, times channels, are columns
+};
+
+/// Why the pixels that a window covers in a line cannot be columns.
+std::optional<std::string> refuses_joining(const ConvTranspose& conv, std::int64_t kernel) {
+  const auto line = static_cast<std::size_t>(conv.spatial_rank() - 1);
+  const Window& window = conv.window();
+  const std::int64_t stride = window.strides[line];
+  if (stride < 2) return "windows move by one pixel";
+  if (kernel != stride || window.dilations[line] != 1) return "windows of a line overlap or leave gaps";
+  if (window.pads[line] != 0 || window.pads[window.strides.size() + line] != 0) return "lines are cut by padding";
+  if (conv.spec().output_padding[line] != 0) return "lines are longer than their windows";
+  if (conv.group() != 1) return "channels come in groups";
+  if (conv.epilogue().num_extra_inputs() != 0) return "the epilogue has operands";
+  return std::nullopt;
+}
+
 constexpr std::int64_t kMaxTaps = 4096;
 constexpr std::int64_t kMaxStride = 64;
 
 std::optional<std::string> refuses(const ConvTranspose& conv, std::span<const TensorType> inputs,
-                                   std::span<const TensorType> outputs, bool dots) {
+                                   std::span<const TensorType> outputs, Way way) {
   if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
   if (conv.layout() != ImageLayout::nhwc) return "the layout is nchw";
   if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
@@ -57,20 +81,26 @@ std::optional<std::string> refuses(const ConvTranspose& conv, std::span<const Te
   for (const std::int64_t stride : conv.window().strides) {
     if (stride > kMaxStride) return fmt::format("a stride of {} is larger than {}", stride, kMaxStride);
   }
-  if (dots && weights[1] > kMaxDotColumns) {
-    return fmt::format("{} output channels in a group, at most {} are taken by dot products", weights[1],
-                       kMaxDotColumns);
+  if (way.joins) {
+    if (auto refusal = refuses_joining(conv, weights.back())) return refusal;
+  }
+  const std::int64_t columns = way.joins ? weights[1] * weights.back() : weights[1];
+  if (way.dots && columns > kMaxDotColumns) {
+    return fmt::format("{} {}, at most {} are taken by dot products", columns,
+                       way.joins ? "channels of the pixels in a window" : "output channels in a group", kMaxDotColumns);
   }
   return FinishPlan::refuses(conv.epilogue(), inputs, ConvTranspose::kFirstEpilogueInput);
 }
 
-ConvSizes sizes_of(const ConvTranspose& conv, const TensorType& weights) {
+/// With joined pixels they count as output channels, and the kernel is one pixel wide.
+ConvSizes sizes_of(const ConvTranspose& conv, const TensorType& weights, bool joins) {
   const Shape shape = weights.static_shape();
   ConvSizes sizes;
   sizes.group = conv.group();
   sizes.in_channels = shape[0] / conv.group();
   sizes.out_channels = shape[1];
   std::copy(shape.begin() + 2, shape.end(), sizes.kernel.end() - conv.spatial_rank());
+  if (joins) sizes.out_channels *= std::exchange(sizes.kernel[2], 1);
   return sizes;
 }
 
@@ -78,18 +108,21 @@ class ConvTransposeKernel final : public Kernel {
  public:
   /// weights: panels [group][phase][panel][tap][channel][column], or see ConvTransposeArgs::dots; then zeros outside
   /// the image.
-  ConvTransposeKernel(const KernelSpec& spec, bool dots)
+  ConvTransposeKernel(const KernelSpec& spec, Way way)
       : op_(spec.op),
-        sizes_(sizes_of(op_of(spec.op), spec.inputs[1])),
-        dots_(dots),
-        tiling_(dots ? dot_tiling_from(spec.parameters) : tiling_from(spec.parameters)),
+        sizes_(sizes_of(op_of(spec.op), spec.inputs[1], way.joins)),
+        way_(way),
+        tiling_(way.dots ? dot_tiling_from(spec.parameters) : tiling_from(spec.parameters)),
         finish_(op_of(spec.op).epilogue(), ConvTranspose::kFirstEpilogueInput),
         panels_(packed_floats(spec, 0,
                               sizes_.group * sizes_.taps() *
-                                  (dots ? sizes_.out_channels * padded_dot_depth(sizes_.in_channels)
-                                        : padded_columns(sizes_.out_channels) * sizes_.in_channels))),
+                                  (way.dots ? sizes_.out_channels * padded_dot_depth(sizes_.in_channels)
+                                            : padded_columns(sizes_.out_channels) * sizes_.in_channels))),
         zeros_(packed_floats(spec, 1, sizes_.in_channels)) {}
 
+  std::size_t workspace_bytes(std::span<const TensorView>, std::span<const TensorView>) const override {
+    return way_.joins ? sizeof(float) * static_cast<std::size_t>(sizes_.out_channels) : 0;  // a bias for each column
+  }
   void run(const Launch& launch) const override {
     const ConvTranspose& conv = op_of(op_);
     const TensorView& x = launch.inputs[0];
@@ -118,34 +151,48 @@ class ConvTransposeKernel final : public Kernel {
     args.y = y.as<float>();
     args.y_stride = y.pitch;
     args.tiling = tiling_;
-    args.dots = dots_;
+    args.dots = way_.dots;
     args.finish.bias = conv_bias(launch);
     finish_.resolve(launch, y.dims, args.finish);
+    if (way_.joins) join_pixels(launch, args);
     TENFOLD_FOR_TIER(kConvTransposeKernels).run(args, workers_of(launch));
   }
   bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
-  bool accepts_pitched_output(int) const override { return true; }
+  bool accepts_pitched_output(int) const override { return !way_.joins; }
 
  private:
+  /// An output pixel becomes all pixels that a window covers in a line.
+  void join_pixels(const Launch& launch, ConvTransposeArgs& args) const {
+    ConvRows& g = args.geometry;
+    const std::int64_t pixels = std::exchange(g.stride[2], 1);
+    g.out[2] = g.in[2];
+    args.y_stride *= pixels;
+    if (args.finish.bias == nullptr) return;
+    auto* bias = reinterpret_cast<float*>(launch.workspace.data());
+    const std::int64_t channels = sizes_.out_channels / pixels;
+    for (std::int64_t i = 0; i < pixels; ++i) std::copy_n(args.finish.bias, channels, bias + i * channels);
+    args.finish.bias = bias;
+  }
+
   OpPtr op_;
   ConvSizes sizes_;
-  bool dots_;
+  Way way_;
   GemmTiling tiling_;
   FinishPlan finish_;
   const float* panels_;
   const float* zeros_;
 };
 
-template <bool kDots>
+template <bool kDots, bool kJoins>
 void candidates(const Problem& problem, std::vector<Candidate>& out) {
   const ConvTranspose& conv = op_of(problem.op);
-  auto refusal = refuses(conv, problem.inputs, problem.outputs, kDots);
+  auto refusal = refuses(conv, problem.inputs, problem.outputs, {kDots, kJoins});
   if (!refusal && !is_float32(problem.constants[1])) refusal = "the weights are computed";
   if (refusal) {
     out.push_back({.refusal = *refusal});
     return;
   }
-  const ConvSizes sizes = sizes_of(conv, problem.inputs[1]);
+  const ConvSizes sizes = sizes_of(conv, problem.inputs[1], kJoins);
   const double x = static_cast<double>(num_elements(problem.input_shapes[0]));
   const double y = static_cast<double>(num_elements(problem.output_shapes[0]));
   const double flops = 2 * x * static_cast<double>(sizes.out_channels * sizes.taps());
@@ -163,15 +210,18 @@ void candidates(const Problem& problem, std::vector<Candidate>& out) {
   }
 }
 
-template <bool kDots>
+template <bool kDots, bool kJoins>
 PackedWeights pack(const Problem& problem, const Candidate& candidate) {
   const ConvTranspose& conv = op_of(problem.op);
-  const ConvSizes sizes = sizes_of(conv, problem.inputs[1]);
+  const ConvSizes sizes = sizes_of(conv, problem.inputs[1], kJoins);
   const int tile_vectors = kDots ? 0 : tiling_from(candidate.parameters).tile_vectors;
   const float* weights = problem.constants[1]->as<float>().data();
   std::array<std::int64_t, 3> stride{1, 1, 1}, dilation{1, 1, 1};
   std::copy(conv.window().strides.begin(), conv.window().strides.end(), stride.end() - conv.spatial_rank());
   std::copy(conv.window().dilations.begin(), conv.window().dilations.end(), dilation.end() - conv.spatial_rank());
+  // Joined, a filter's lines are columns: those of one pixel after the other, each with all channels.
+  const std::int64_t pixels = kJoins ? std::exchange(stride[2], 1) : 1;
+  const std::int64_t channels = sizes.out_channels / pixels;
 
   PackedWeights packed;
   std::vector<std::byte>& panels = packed.blobs.emplace_back();
@@ -196,7 +246,8 @@ PackedWeights pack(const Problem& problem, const Candidate& candidate) {
           }
           const auto num_taps = static_cast<std::int64_t>(positions.size());
           const auto weight = [&](std::int64_t tap, std::int64_t c, std::int64_t n) {
-            return w[(c * sizes.out_channels + n) * sizes.taps() + positions[static_cast<std::size_t>(tap)]];
+            const std::int64_t position = positions[static_cast<std::size_t>(tap)];
+            return w[((c * channels + n % channels) * sizes.taps() + position) * pixels + n / channels];
           };
           if (kDots) {
             pack_dots(num_taps, sizes.in_channels, sizes.out_channels, weight, panels);
@@ -215,18 +266,21 @@ PackedWeights pack(const Problem& problem, const Candidate& candidate) {
   return packed;
 }
 
-template <bool kDots>
+template <bool kDots, bool kJoins>
 std::unique_ptr<Kernel> make(const KernelSpec& spec) {
-  const auto refusal = refuses(op_of(spec.op), spec.inputs, spec.outputs, kDots);
+  const auto refusal = refuses(op_of(spec.op), spec.inputs, spec.outputs, {kDots, kJoins});
   require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this ConvTranspose: {}", spec.tactic,
           refusal.value_or(""));
-  return std::make_unique<ConvTransposeKernel>(spec, kDots);
+  return std::make_unique<ConvTransposeKernel>(spec, Way{kDots, kJoins});
 }
 
 }  // namespace
 
-const CpuTactic kConvTransposePhases{"convtranspose.phases", "ConvTranspose", candidates<false>, pack<false>,
-                                     make<false>};
-const CpuTactic kConvTransposeDots{"convtranspose.dots", "ConvTranspose", candidates<true>, pack<true>, make<true>};
+#define TENFOLD_WAY(...) candidates<__VA_ARGS__>, pack<__VA_ARGS__>, make<__VA_ARGS__>
+const CpuTactic kConvTransposePhases{"convtranspose.phases", "ConvTranspose", TENFOLD_WAY(false, false)};
+const CpuTactic kConvTransposeDots{"convtranspose.dots", "ConvTranspose", TENFOLD_WAY(true, false)};
+const CpuTactic kConvTransposeLines{"convtranspose.lines", "ConvTranspose", TENFOLD_WAY(false, true)};
+const CpuTactic kConvTransposeLineDots{"convtranspose.line_dots", "ConvTranspose", TENFOLD_WAY(true, true)};
+#undef TENFOLD_WAY
 
 }  // namespace tenfold::cpu

@@ -106,9 +106,12 @@ void run_line(const ConvTransposeArgs& args, const LinePhase& line, const Phase 
     } else {
       is_even = is_even && r + count <= inside_end;
     }
+    tile.more = 0;
     if (is_even) {
       tile.rows = inside_rows;
       tile.offset = (r - inside_begin) * args.x_stride;
+      const std::int64_t fit = (inside_end - r) / count;
+      tile.more = (args.dots ? fit : min(fit, equal_tiles(phase[2].count - r, tile_rows))) - 1;
     } else {
       fill(r, count, args.dots ? 1 : kMaxTileRows, table);
       tile.rows = table;
@@ -132,7 +135,7 @@ void run_line(const ConvTransposeArgs& args, const LinePhase& line, const Phase 
                                               : find_tile<Rows::table>(rows, columns.vectors, columns.tail);
       run_tile(tile);
     }
-    r += count;
+    r += count * (1 + tile.more);
   }
 }
 

@@ -12,6 +12,9 @@ using Eight = Vec;
 #endif
 static_assert(Eight::kWidth == kDotLanes);
 
+/// *p in the first lane, zeros above.
+[[gnu::always_inline]] inline Eight first_only(const float* p) { return Eight(_mm256_zextps128_ps256(_mm_load_ss(p))); }
+
 /// The sums of the lanes of eight vectors.
 [[gnu::always_inline]] inline Eight sums_of(const Eight (&x)[kDotLanes]) {
   const __m256 low = _mm256_hadd_ps(_mm256_hadd_ps(x[0].v, x[1].v), _mm256_hadd_ps(x[2].v, x[3].v));
@@ -19,22 +22,24 @@ static_assert(Eight::kWidth == kDotLanes);
   return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
 }
 
+/// One tile, `row` rows below the first.
 template <int kRows, int kColumns>
-void run_tile(const TileArgs& args) {
+[[gnu::always_inline]] inline void run_one(const TileArgs& args, std::int64_t row) {
   constexpr int kResults = kRows * kColumns;
+  float* const c = args.c + row * args.c_stride;
   Eight sum[kDotLanes];
   // What is added to a sum begins in its first lane.
   TENFOLD_UNROLL
   for (int i = 0; i < kDotLanes; ++i) sum[i] = Eight::zero();
   if (args.bias != nullptr) {
     TENFOLD_UNROLL
-    for (int i = 0; i < kResults; ++i) sum[i] = Eight::load_first(args.bias + i % kColumns, 1);
+    for (int i = 0; i < kResults; ++i) sum[i] = first_only(args.bias + i % kColumns);
   }
   if (args.residual != nullptr) {
     TENFOLD_UNROLL
     for (int i = 0; i < kResults; ++i) {
-      const float* residual = args.residual + i / kColumns * args.residual_stride + i % kColumns;
-      sum[i] = sum[i] + Eight::load_first(residual, 1);
+      const float* residual = args.residual + (row + i / kColumns) * args.residual_stride + i % kColumns;
+      sum[i] = sum[i] + first_only(residual);
     }
   }
 
@@ -43,7 +48,7 @@ void run_tile(const TileArgs& args) {
   const std::int64_t whole = args.depth / kDotLanes * kDotLanes;
   const int rest = static_cast<int>(args.depth - whole);
   for (std::int64_t t = 0; t < args.taps; ++t) {
-    const float* a = args.rows[t] + args.offset;
+    const float* a = args.rows[t] + args.offset + row * args.row_stride;
     const float* b = args.panel + t * padded;
     const auto multiply_add = [&](std::int64_t k, auto load) __attribute__((always_inline)) {
       Eight weights[kColumns];
@@ -65,9 +70,9 @@ void run_tile(const TileArgs& args) {
     activate(result, *args.activation, nullptr, [](const float* p) { return Eight::load(p); });
     if (args.c_stride == kColumns) {
       if constexpr (kResults == kDotLanes) {
-        result[0].store(args.c);
+        result[0].store(c);
       } else {
-        result[0].store_first(args.c, kResults);
+        result[0].store_first(c, kResults);
       }
       return;
     }
@@ -78,7 +83,12 @@ void run_tile(const TileArgs& args) {
     for (int i = 0; i < kResults; ++i) results[i] *= results[i] < 0 ? args.slopes[i % kColumns] : 1;
   }
   TENFOLD_UNROLL
-  for (int i = 0; i < kResults; ++i) args.c[i / kColumns * args.c_stride + i % kColumns] = results[i];
+  for (int i = 0; i < kResults; ++i) c[i / kColumns * args.c_stride + i % kColumns] = results[i];
+}
+
+template <int kRows, int kColumns>
+void run_tile(const TileArgs& args) {
+  for (std::int64_t tile = 0; tile <= args.more; ++tile) run_one<kRows, kColumns>(args, tile * kRows);
 }
 
 }  // namespace

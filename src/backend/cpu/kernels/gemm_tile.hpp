@@ -54,7 +54,7 @@ int max_tile_rows(int vectors);
 /// A tile for few columns, see GemmArgs::dots: evenly spaced rows, `panel` is [column][tap][depth, padded], and `tail`
 /// and `accumulates` are not looked at. Requires 1 <= columns <= kMaxDotColumns and rows of next_dot_rows.
 TileFunction find_dot_tile(int rows, int columns);
-/// Rows of the next tile when `rest` rows remain.
+/// Rows of the next tile when `rest` rows remain. As many tiles as fit may run in one call, see TileArgs::more.
 constexpr int next_dot_rows(std::int64_t rest, int columns) {
   const int most = columns == 1 ? 8 : columns == 2 ? 4 : 2;
   return rest >= most ? most : columns == 1 && rest >= 4 ? 4 : 1;

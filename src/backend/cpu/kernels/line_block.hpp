@@ -106,8 +106,9 @@ class LineBlock {
       tile.c = c + r * args_->c_stride;
       tile.residual =
           finish.residual == nullptr ? nullptr : finish.residual + (first_pixel + r) * finish.residual_stride + column;
+      tile.more = (count_ - r) / rows - 1;
       find_dot_tile(rows, static_cast<int>(args_->columns))(tile);
-      r += rows;
+      r += rows * (1 + tile.more);
     }
     if (finish.program != nullptr) {
       run_finish_program(finish, c, args_->c_stride, first_pixel, first_pixel + count_, column,
