@@ -108,7 +108,7 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
   }
   template <typename Member>
   Xbyak::Address argument(Member NativePointwiseArgs::*member, int i = 0) const {
-    static const NativePointwiseArgs sample{};
+    const NativePointwiseArgs sample{};
     const auto* at = reinterpret_cast<const std::byte*>(&(sample.*member));
     return ptr[rdi + static_cast<int>(at - reinterpret_cast<const std::byte*>(&sample)) + 8 * i];
   }

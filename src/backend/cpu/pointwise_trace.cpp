@@ -171,23 +171,22 @@ VectorProgram needed_for(const VectorProgram& program, int result) {
 }  // namespace trace
 
 std::optional<VectorProgram> trace_pointwise(const CompiledPointwise& program, bool mask_registers) {
-  using namespace trace;
-  Recorder recording(mask_registers);
-  recorder = &recording;
-  std::array<Vec, CompiledPointwise::kMaxInputs + CompiledPointwise::kMaxSteps> values;
+  trace::Recorder recording(mask_registers);
+  trace::recorder = &recording;
+  std::array<trace::Vec, CompiledPointwise::kMaxInputs + CompiledPointwise::kMaxSteps> values;
   for (int i = 0; i < program.num_inputs; ++i) {
-    values[static_cast<std::size_t>(i)] = unary(VectorOp::input, Value{}, static_cast<std::uint32_t>(i));
+    values[static_cast<std::size_t>(i)] = trace::unary(VectorOp::input, trace::Value{}, static_cast<std::uint32_t>(i));
   }
-  Vec result;
+  trace::Vec result;
   for (int s = 0; s < program.num_steps; ++s) {
     const CompiledPointwise::Step& step = program.steps[s];
     result = trace::apply(step.code, step.immediate, values[step.operands[0]], values[step.operands[1]],
                           values[step.operands[2]]);
     values[static_cast<std::size_t>(program.num_inputs + step.slot)] = result;
   }
-  recorder = nullptr;
+  trace::recorder = nullptr;
   if (!recording.is_complete) return std::nullopt;
-  return needed_for(recording.instructions, result.number);
+  return trace::needed_for(recording.instructions, result.number);
 }
 
 }  // namespace tenfold::cpu
