@@ -34,7 +34,7 @@ void check_pools(const Shape& nchw, const Window& window) {
 }
 
 TEST(PoolKernel, TwoSpatialAxes) {
-  for (const std::int64_t channels : {1, 3, 8, 40, 67}) {
+  for (const std::int64_t channels : {1, 3, 8, 10, 28, 40, 67}) {
     check_pools({2, channels, 9, 11}, {{3, 3}, {2, 2}, {1, 1, 1, 1}, {1, 1}});
   }
   check_pools({1, 5, 17, 40}, {{2, 2}, {2, 2}, {0, 0, 0, 0}, {1, 1}});

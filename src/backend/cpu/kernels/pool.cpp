@@ -44,32 +44,62 @@ struct SumRule {
   static Vec join(Vec acc, Vec x) { return acc + x; }
 };
 
-/// One output pixel, kVecs vectors of channels.
-template <typename Rule, int kVecs, bool kWhole>
-inline void pixel(const PoolShape& shape, const float* x, std::int64_t x_pitch, const Taps& tz, const Taps& ty,
-                  const Taps& tx, float* y, int last, Vec factor) {
-  const auto load = [&](const float* p, int v) {
-    return !kWhole && v == kVecs - 1 ? Vec::load_first(p + v * kWidth, last) : Vec::load(p + v * kWidth);
-  };
+/// How the windows of an output line's pixel lie in the input.
+struct PixelTaps {
+  Taps z, y, x;
+};
+
+/// One output pixel, kVecs vectors of channels, of which the last one begins at channel `last` and, unless kWhole, has
+/// `lanes` only. kColumns: taps along the line, 0 if it is any other number.
+template <typename Rule, int kVecs, bool kWhole, int kColumns>
+inline void pixel_of(const PoolShape& shape, const float* x, std::int64_t x_pitch, const PixelTaps& taps, float* y,
+                     std::int64_t last, int lanes, Vec factor) {
+  const auto channel = [&](int v) { return v == kVecs - 1 ? last : v * kWidth; };
   Vec acc[kVecs];
+#pragma GCC unroll 4
   for (int v = 0; v < kVecs; ++v) acc[v] = Rule::start();
-  for (std::int64_t kz = tz.first; kz < tz.last; ++kz) {
-    for (std::int64_t ky = ty.first; ky < ty.last; ++ky) {
-      const float* row = x + ((tz.start + kz * shape.dilation[0]) * shape.in[1] + ty.start + ky * shape.dilation[1]) *
-                                 shape.in[2] * x_pitch;
-      for (std::int64_t kx = tx.first; kx < tx.last; ++kx) {
-        const float* p = row + (tx.start + kx * shape.dilation[2]) * x_pitch;
-        for (int v = 0; v < kVecs; ++v) acc[v] = Rule::join(acc[v], load(p, v));
+  const std::int64_t column = shape.dilation[2] * x_pitch;
+  const auto join = [&](const float* p) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) {
+      const float* at = p + channel(v);
+      acc[v] = Rule::join(acc[v], !kWhole && v == kVecs - 1 ? Vec::load_first(at, lanes) : Vec::load(at));
+    }
+  };
+  const float* plane = x + (taps.x.start + taps.x.first * shape.dilation[2]) * x_pitch;
+  for (std::int64_t kz = taps.z.first; kz < taps.z.last; ++kz) {
+    const std::int64_t z = (taps.z.start + kz * shape.dilation[0]) * shape.in[1];
+    for (std::int64_t ky = taps.y.first; ky < taps.y.last; ++ky) {
+      const float* p = plane + (z + taps.y.start + ky * shape.dilation[1]) * shape.in[2] * x_pitch;
+      if constexpr (kColumns > 0) {
+#pragma GCC unroll 4
+        for (int kx = 0; kx < kColumns; ++kx) join(p + kx * column);
+      } else {
+        for (std::int64_t kx = taps.x.first; kx < taps.x.last; ++kx, p += column) join(p);
       }
     }
   }
+#pragma GCC unroll 4
   for (int v = 0; v < kVecs; ++v) {
     const Vec result = shape.average ? acc[v] / factor : acc[v];
     if (!kWhole && v == kVecs - 1) {
-      result.store_first(y + v * kWidth, last);
+      result.store_first(y + channel(v), lanes);
     } else {
-      result.store(y + v * kWidth);
+      result.store(y + channel(v));
     }
+  }
+}
+
+template <typename Rule, int kVecs, bool kWhole>
+inline void pixel(const PoolShape& shape, const float* x, std::int64_t x_pitch, const PixelTaps& taps, float* y,
+                  std::int64_t last, int lanes, Vec factor) {
+  switch (taps.x.last - taps.x.first) {
+    case 2:
+      return pixel_of<Rule, kVecs, kWhole, 2>(shape, x, x_pitch, taps, y, last, lanes, factor);
+    case 3:
+      return pixel_of<Rule, kVecs, kWhole, 3>(shape, x, x_pitch, taps, y, last, lanes, factor);
+    default:
+      return pixel_of<Rule, kVecs, kWhole, 0>(shape, x, x_pitch, taps, y, last, lanes, factor);
   }
 }
 
@@ -77,27 +107,26 @@ template <typename Rule>
 void run_nhwc(const PoolShape& shape, const float* x, std::int64_t x_pitch, float* y, std::int64_t y_pitch,
               std::int64_t channels, std::int64_t row_begin, std::int64_t row_end) {
   for (std::int64_t row = row_begin; row < row_end; ++row) {
-    const Taps tz = taps_at(shape, 0, row / shape.out[1]);
-    const Taps ty = taps_at(shape, 1, row % shape.out[1]);
+    PixelTaps taps{taps_at(shape, 0, row / shape.out[1]), taps_at(shape, 1, row % shape.out[1]), {}};
     for (std::int64_t ox = 0; ox < shape.out[2]; ++ox) {
-      const Taps tx = taps_at(shape, 2, ox);
-      const std::int64_t count = tz.count * ty.count * tx.count;
+      taps.x = taps_at(shape, 2, ox);
+      const std::int64_t count = taps.z.count * taps.y.count * taps.x.count;
       // A window without a single element gives 0 as an average.
       const Vec divisor(count == 0 ? 1.0F : static_cast<float>(count));
       float* out = y + (row * shape.out[2] + ox) * y_pitch;
-      std::int64_t c = 0;
-      for (; c + 4 * kWidth <= channels; c += 4 * kWidth) {
-        pixel<Rule, 4, true>(shape, x + c, x_pitch, tz, ty, tx, out + c, kWidth, divisor);
+      if (channels < kWidth) {
+        pixel<Rule, 1, false>(shape, x, x_pitch, taps, out, 0, static_cast<int>(channels), divisor);
+        continue;
       }
-      for (; c + kWidth <= channels; c += kWidth) {
-        pixel<Rule, 1, true>(shape, x + c, x_pitch, tz, ty, tx, out + c, kWidth, divisor);
-      }
-      if (c < channels && channels >= kWidth) {
-        // The last kWidth channels again: what is written twice is the same.
-        c = channels - kWidth;
-        pixel<Rule, 1, true>(shape, x + c, x_pitch, tz, ty, tx, out + c, kWidth, divisor);
-      } else if (c < channels) {
-        pixel<Rule, 1, false>(shape, x + c, x_pitch, tz, ty, tx, out + c, static_cast<int>(channels - c), divisor);
+      for (std::int64_t c = 0; c < channels; c += 4 * kWidth) {
+        // A last vector that is not whole begins further to the left: what is written twice is the same.
+        const std::int64_t rest = channels - c;
+        const std::int64_t last = rest < 4 * kWidth ? rest - kWidth : 3 * kWidth;
+        const auto run = last > 2 * kWidth ? pixel<Rule, 4, true>
+                         : last > kWidth   ? pixel<Rule, 3, true>
+                         : last > 0        ? pixel<Rule, 2, true>
+                                           : pixel<Rule, 1, true>;
+        run(shape, x + c, x_pitch, taps, out + c, last, kWidth, divisor);
       }
     }
   }
