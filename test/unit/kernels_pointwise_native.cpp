@@ -87,6 +87,7 @@ void expect_same_bits(const LoadedPointwise& loaded, std::vector<Operand> operan
   std::array<std::vector<float>, 2> results;
   for (int way = 0; way < 2; ++way) {
     std::vector<PointwiseOperand> views;
+    views.reserve(operands.size());
     for (const Operand& operand : operands) views.push_back(operand.view());
     const std::int64_t stride = in_place ? operands[0].row_stride : cols + 3;
     std::vector<float>& out = results[static_cast<std::size_t>(way)];

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -26,7 +27,7 @@ namespace tenfold::cpu {
 namespace {
 
 constexpr int kNone = -1;
-constexpr int kSlotBytes = 64;
+constexpr std::size_t kSlotBytes = 64;
 /// More values in memory than this, and the interpreter is as good.
 constexpr int kMaxSlots = 64;
 
@@ -75,6 +76,7 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
   };
 
   static std::size_t index(int i) { return static_cast<std::size_t>(i); }
+  static std::uint32_t bit(int reg) { return std::uint32_t{1} << static_cast<unsigned>(reg); }
   int size() const { return static_cast<int>(program_.size()); }
   std::array<int, 3> operands_of(int i) const {
     const VectorInstruction& instruction = program_[index(i)];
@@ -107,10 +109,11 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
     return *all[index(input)];
   }
   template <typename Member>
-  Xbyak::Address argument(Member NativePointwiseArgs::*member, int i = 0) const {
+  Xbyak::Address argument(Member NativePointwiseArgs::*member, std::ptrdiff_t i = 0) const {
     const NativePointwiseArgs sample{};
     const auto* at = reinterpret_cast<const std::byte*>(&(sample.*member));
-    return ptr[rdi + static_cast<int>(at - reinterpret_cast<const std::byte*>(&sample)) + 8 * i];
+    const std::ptrdiff_t offset = at - reinterpret_cast<const std::byte*>(&sample);
+    return ptr[rdi + static_cast<std::size_t>(offset + 8 * i)];
   }
 
   /// Constants that are used most stay in the registers that are left when everything else has one.
@@ -149,7 +152,7 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
         found = r;
         break;
       }
-      if (owner == kReserved || (file.locked >> r & 1U) != 0) continue;
+      if (owner == kReserved || (file.locked & bit(r)) != 0) continue;
       // A constant costs nothing to give up.
       const int next = is_constant(owner) ? size() + 1 : next_use(owner);
       if (next > farthest) {
@@ -157,10 +160,10 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
         found = r;
       }
     }
-    ensure(found != kNone, "a pointwise program ran out of registers");
+    if (found == kNone) throw Error(Code::internal, "a pointwise program ran out of registers");
     if (file.owner[index(found)] != kFree) evict(file, found);
     file.owner[index(found)] = kReserved;
-    file.locked |= 1U << found;
+    file.locked |= bit(found);
     return found;
   }
   void evict(RegisterFile& file, int reg) {
@@ -188,7 +191,7 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
     slots_needed_ = std::max(slots_needed_, slot + 1);
     return slot;
   }
-  Xbyak::Address slot_address(int slot) const { return ptr[rsp + slot * kSlotBytes]; }
+  Xbyak::Address slot_address(int slot) const { return ptr[rsp + index(slot) * kSlotBytes]; }
 
   int register_of(int value) {
     const int r = pinned_[index(value)];
@@ -216,7 +219,7 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
       }
       assign(value, reg);
     }
-    file.locked |= 1U << place.reg;
+    file.locked |= bit(place.reg);
     return place.reg;
   }
   void load_input(int value, int reg) {
@@ -256,7 +259,7 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
       if (place.reg != kNone) {
         RegisterFile& file = file_of(value);
         file.owner[index(place.reg)] = kFree;
-        file.locked &= ~(1U << place.reg);
+        file.locked &= ~bit(place.reg);
       }
       place.reg = kNone;
     }
@@ -513,8 +516,8 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
     push(r12);
     push(r13);
     mov(rbp, rsp);
-    and_(rsp, -kSlotBytes);
-    sub(rsp, frame_slots_ * kSlotBytes);
+    and_(rsp, -static_cast<int>(kSlotBytes));
+    sub(rsp, frame_slots_ * static_cast<int>(kSlotBytes));
     Xbyak::Label lanes;
     if (avx512_) {
       mov(ecx, argument(&Args::behind));
@@ -599,7 +602,7 @@ std::vector<std::byte> assemble(const CompiledPointwise& program, bool is_avx512
   const std::optional<VectorProgram> trace = trace_pointwise(program, is_avx512);
   if (!trace) return {};
   // An instruction has at most 15 bytes; with loads and stores an operation takes a few, in both bodies.
-  const std::size_t bytes = 4096 + trace->size() * (2 * 5 * 15 + kSlotBytes);
+  const std::size_t bytes = 4096 + trace->size() * (std::size_t{2} * 5 * 15 + kSlotBytes);
   std::vector<std::byte> buffer(bytes + kSlotBytes);
   void* begin = buffer.data();
   std::size_t space = buffer.size();
@@ -617,14 +620,14 @@ std::vector<std::byte> assemble(const CompiledPointwise& program, bool is_avx512
 }
 
 bool wants_code() {
-  static const bool wanted = [] {
+  static const bool kWanted = [] {
     const auto value = read(kCpuJitVariable);
     require(!value || *value == "none", Code::invalid_argument, "environment variable {} must be {}, got '{}'",
             kCpuJitVariable.name, kCpuJitVariable.values, value.value_or(""));
     if (value) log(LogLevel::info, "{} is set: elementwise programs are interpreted", kCpuJitVariable.name);
     return !value;
   }();
-  return wanted;
+  return kWanted;
 }
 
 /// Everything that decides what the code is.
@@ -685,8 +688,7 @@ LoadedPointwise load_pointwise(const PointwiseProgram& program) {
   if (tier() == Tier::none || !wants_code()) return loaded;
   loaded.code = cache.find_or_make(loaded.program);
   if (loaded.code == nullptr) return loaded;
-  loaded.program.native =
-      reinterpret_cast<void (*)(NativePointwiseArgs*)>(reinterpret_cast<std::uintptr_t>(loaded.code->begin()));
+  loaded.program.native = std::bit_cast<void (*)(NativePointwiseArgs*)>(loaded.code->begin());
   loaded.program.native_floats = vector_floats(tier());
   return loaded;
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <map>
+#include <tuple>
 
 #define TENFOLD_TIER trace
 
@@ -13,7 +14,8 @@ class Recorder {
  public:
   explicit Recorder(bool has_mask_registers) : mask_registers(has_mask_registers) {}
   int add(const VectorInstruction& instruction) {
-    const auto [place, is_new] = numbers_.try_emplace(instruction, static_cast<int>(instructions.size()));
+    const auto& [op, a, b, c, bits] = instruction;
+    const auto [place, is_new] = numbers_.try_emplace({op, a, b, c, bits}, static_cast<int>(instructions.size()));
     if (is_new) instructions.push_back(instruction);
     return place->second;
   }
@@ -23,7 +25,7 @@ class Recorder {
   bool is_complete = true;
 
  private:
-  std::map<VectorInstruction, int> numbers_;
+  std::map<std::tuple<VectorOp, int, int, int, std::uint32_t>, int> numbers_;
 };
 thread_local Recorder* recorder = nullptr;
 
@@ -173,7 +175,7 @@ VectorProgram needed_for(const VectorProgram& program, int result) {
 std::optional<VectorProgram> trace_pointwise(const CompiledPointwise& program, bool mask_registers) {
   trace::Recorder recording(mask_registers);
   trace::recorder = &recording;
-  std::array<trace::Vec, CompiledPointwise::kMaxInputs + CompiledPointwise::kMaxSteps> values;
+  std::array<trace::Vec, CompiledPointwise::kMaxInputs + CompiledPointwise::kMaxSteps> values{};
   for (int i = 0; i < program.num_inputs; ++i) {
     values[static_cast<std::size_t>(i)] = trace::unary(VectorOp::input, trace::Value{}, static_cast<std::uint32_t>(i));
   }
@@ -182,7 +184,7 @@ std::optional<VectorProgram> trace_pointwise(const CompiledPointwise& program, b
     const CompiledPointwise::Step& step = program.steps[s];
     result = trace::apply(step.code, step.immediate, values[step.operands[0]], values[step.operands[1]],
                           values[step.operands[2]]);
-    values[static_cast<std::size_t>(program.num_inputs + step.slot)] = result;
+    values[static_cast<std::size_t>(program.num_inputs) + step.slot] = result;
   }
   trace::recorder = nullptr;
   if (!recording.is_complete) return std::nullopt;

@@ -49,7 +49,6 @@ struct VectorInstruction {
   VectorOp op = VectorOp::constant;
   int a = -1, b = -1, c = -1;  ///< earlier instructions; -1: there is no such operand
   std::uint32_t bits = 0;
-  friend auto operator<=>(const VectorInstruction&, const VectorInstruction&) = default;
 };
 
 /// In single-assignment form: instruction i is value i. No two are equal, and the last one, the result, needs all.
