@@ -273,7 +273,7 @@ void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int
   const std::int64_t most = std::max<std::int64_t>(24, kBlockBytes / (ordered ? 4 * depth : depth));
   for (const std::int64_t block : {std::int64_t{96}, std::int64_t{384}, std::int64_t{24}}) {
     if (block > 96 && (rows <= 96 || most < block)) continue;
-    if (block < 96 && depth < 1024) continue;
+    if (block < 96 && depth < (ordered ? 256 : 1024)) continue;
     for (const RegisterTile& tile : tiles) {
       out.push_back({.parameters = {tile.rows, tile.vectors, std::min(block, most), ordered ? 1 : 0, has_form ? 1 : 0},
                      .estimated_us = rank * estimated_us});
