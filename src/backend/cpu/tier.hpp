@@ -18,8 +18,8 @@ Tier machine_tier();
 /// What kernels use: machine_tier(), or a lower one that TENFOLD_CPU_TIER names. Fixed at the first call.
 /// Throws Error(invalid_argument) for a name that is no tier.
 Tier tier();
-/// Has the processor, for vectors of tier(), the instruction that adds four products of bytes (VNNI)? Engines are the
-/// same with and without it.
+/// Has the processor, for vectors of tier(), the instruction that adds four products of bytes (VNNI)? An engine runs
+/// with and without it, fastest where it was built.
 bool has_byte_dot();
 /// Has it, for vectors of tier(), the instruction that adds two products of bfloat16 (AVX512_BF16)?
 bool has_bf16_dot();
