@@ -285,7 +285,9 @@ TEST(ByteKernels, MatrixProducts) {
 /// The largest inputs with weights around those where sums of two and of four products no longer fit in 16 bits, in
 /// every order of large ones and zeros within four.
 TEST(ByteKernels, ExtremeNumbersDoNotSaturate) {
-  for (const int weight : {32, 33, 64, 65, 127, 128}) {
+  // The first of each four is larger by `more`.
+  for (const auto& [weight, more] :
+       {std::pair{32, 0}, {32, 1}, {33, 0}, {64, 0}, {64, 1}, {65, 0}, {127, 0}, {128, 0}}) {
     for (const int zeros : {0, 1, 2, 4, 8, 3, 5, 9}) {
       for (const bool mixed : {false, true}) {
         KernelCase c =
@@ -294,9 +296,34 @@ TEST(ByteKernels, ExtremeNumbersDoNotSaturate) {
         const auto w = c.inputs[1].as_mutable<std::int8_t>();
         for (std::size_t i = 0; i < w.size(); ++i) {
           const bool negative = weight == 128 || (mixed ? w[i] < 0 : i / 64 % 2 == 1);
-          w[i] = static_cast<std::int8_t>((zeros >> i % 4 & 1) != 0 ? 0 : negative ? -weight : weight);
+          const int size = i % 4 == 0 ? weight + more : weight;
+          w[i] = static_cast<std::int8_t>((zeros >> i % 4 & 1) != 0 ? 0 : negative ? -size : size);
         }
         check_product(c, "conv", {});
+      }
+    }
+  }
+}
+
+TEST(ByteKernels, OrdersThatLeadOutsideARowAreRefused) {
+  const Backend& backend = cpu_backend();
+  const PreparedCase prepared = prepare(byte_conv({.in = 8, .out = 8}, finishes()[0]));
+  const Problem& problem = prepared.problem;
+  for (const Candidate& candidate : backend.candidates(problem)) {
+    if (candidate.tactic != "conv.bytes" || !candidate.refusal.empty()) continue;
+    PackedWeights packed = backend.pack(problem, candidate);
+    if (packed.blobs.size() < 3) GTEST_SKIP() << "processors with VNNI need no order";
+    for (const std::size_t at : {0, 2, 6}) {  // how many are paired, and single; where the first quad is
+      PackedWeights broken = packed;
+      broken.blobs[2][at] = broken.blobs[2][at + 1] = std::byte{0xff};
+      KernelSpec spec{problem.op, candidate.tactic, candidate.parameters, problem.inputs, problem.outputs, {}};
+      for (const auto& blob : broken.blobs) spec.weights.emplace_back(blob.data(), blob.size());
+      try {
+        backend.make_kernel(spec);
+        ADD_FAILURE() << "accepted, with " << at;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::incompatible_engine);
+        EXPECT_STREQ(error.what(), "tactic 'conv.bytes': the order of panel 0 is not one of 18 quads");
       }
     }
   }
