@@ -151,7 +151,8 @@ void run_tile_block(const TileProduct& product, const TileBlock& block, const Co
   Unit unit(static_cast<int>(height));
   const std::int64_t column_bytes = steps * kTileBytes;
   const std::int64_t padded_columns = ceil_div(product.columns, kTileColumns) * kTileColumns;
-  const std::byte* panels_end = product.panels + min(padded_columns, block.panel_end * kPanelColumns) * column_bytes;
+  // Of all blocks: a thread often goes on with the panels behind its block.
+  const std::byte* panels_end = product.panels + padded_columns * column_bytes;
   const std::int64_t strips = ceil_div(tiles, 2);
   for (std::int64_t p = block.panel_begin; p < block.panel_end; ++p) {
     const std::int64_t n = p * kPanelColumns;
