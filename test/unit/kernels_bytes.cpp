@@ -198,8 +198,8 @@ TEST(ByteKernels, ConvolutionsWithWeightsOfEverySize) {
 
 TEST(ByteKernels, ConvolutionsWithEveryEpilogue) {
   for (const Finish& finish : finishes()) {
-    check_tactic(byte_conv({.image = {9, 5}, .in = 12, .out = 37, .zero_point = 3}, finish), "conv.bytes",
-                 tolerance_of(finish));
+    check_product(byte_conv({.image = {9, 5}, .in = 12, .out = 37, .zero_point = 3}, finish), "conv",
+                  tolerance_of(finish));
   }
 }
 
