@@ -121,10 +121,13 @@ void multiply_strip(Unit& unit, const TileStrip& strip, bool two_rows, bool two_
   }
 }
 
+/// The sums of a strip, and how many strips have room.
+inline constexpr std::int64_t kStripSize = 2 * kPanelTiles * kTileSize;
+inline std::int64_t sums_slots(std::int64_t rows) { return max(2, ceil_div(rows, 2 * kTileRows)); }
 /// What a block of so many rows needs of the scratch memory, in whole lines.
 inline std::int64_t tile_scratch_bytes(const TileProduct& product, std::int64_t rows) {
   const std::int64_t copied = product.a != nullptr ? 0 : rows * tile_row_stride(product.row_bytes);
-  return ceil_div(rows, 2 * kTileRows) * 2 * kPanelTiles * kTileSize + ceil_div(copied, kTileBytes) * kTileBytes;
+  return sums_slots(rows) * kStripSize + ceil_div(copied, kTileBytes) * kTileBytes;
 }
 
 template <typename Unit, typename Copy, typename Finish>
@@ -141,7 +144,7 @@ void run_tile_block(const TileProduct& product, const TileBlock& block, const Co
   const std::uint8_t* a = product.a + block.row_begin * product.a_stride;
   std::int64_t a_stride = product.a_stride;
   if (product.a == nullptr) {
-    auto* copy = reinterpret_cast<std::uint8_t*>(scratch + ceil_div(tiles, 2) * 2 * kPanelTiles * kTileSize);
+    auto* copy = reinterpret_cast<std::uint8_t*>(scratch + sums_slots(rows) * kStripSize);
     a_stride = tile_row_stride(product.row_bytes);
     copy_block(block.row_begin, rows, a_stride, copy);
     clear_row_ends(product.row_bytes, rows, a_stride, copy);
@@ -154,6 +157,25 @@ void run_tile_block(const TileProduct& product, const TileBlock& block, const Co
   // Of all blocks: a thread often goes on with the panels behind its block.
   const std::byte* panels_end = product.panels + padded_columns * column_bytes;
   const std::int64_t strips = ceil_div(tiles, 2);
+  // A strip's sums become results after the next one was multiplied: loads of what a tile has just stored would wait
+  // for it, and this way the vector units work while the matrix unit does.
+  struct Finished {
+    const std::byte* sums = nullptr;
+    std::int64_t row[2] = {}, column = 0;
+    bool two_rows = false, two_columns = false, ends_panel = false;
+  } finished;
+  const auto finish_strip = [&] {
+    if (finished.sums == nullptr) return;
+    for (int i = 0; i < (finished.two_rows ? 2 : 1); ++i) {
+      for (int j = 0; j < (finished.two_columns ? 2 : 1); ++j) {
+        finish.tile(finished.sums + (2 * i + j) * kTileSize, block.row_begin + finished.row[i], height,
+                    finished.column + j * kTileColumns);
+      }
+    }
+    finished.sums = nullptr;
+    if (!finished.ends_panel) return;
+    finish.panel(block.row_begin, rows, finished.column, min(kPanelColumns, product.columns - finished.column));
+  };
   for (std::int64_t p = block.panel_begin; p < block.panel_end; ++p) {
     const std::int64_t n = p * kPanelColumns;
     const bool two_columns = padded_columns - n > kTileColumns;
@@ -173,22 +195,22 @@ void run_tile_block(const TileProduct& product, const TileBlock& block, const Co
         const bool two_rows = tile + 1 < tiles;
         const std::int64_t begin[2] = {tile_begin(tile), tile_begin(min(tile + 1, tiles - 1))};
         for (int i = 0; i < 2; ++i) strip.a[i] = a + begin[i] * a_stride + first * kTileBytes;
-        strip.sums = sums + (is_last && !strip.continues ? 0 : tile * kPanelTiles * kTileSize);
+        // Neighbours, also across panels, have different slots.
+        const std::int64_t number = p * strips + tile / 2;
+        const bool is_whole = is_last && !strip.continues;
+        strip.sums = sums + (is_whole || strips == 1 ? number % 2 : tile / 2) * kStripSize;
         strip.ahead = ahead;
         strip.ahead_lines = min(lines, (ahead_end - ahead) / (kTileBytes * strip.steps));
         ahead += strip.ahead_lines * strip.steps * kTileBytes;
         multiply_strip(unit, strip, two_rows, two_columns);
+        finish_strip();
         if (!is_last) continue;
-        for (int i = 0; i < (two_rows ? 2 : 1); ++i) {
-          for (int j = 0; j < (two_columns ? 2 : 1); ++j) {
-            finish.tile(strip.sums + (2 * i + j) * kTileSize, block.row_begin + begin[i], height, n + j * kTileColumns);
-          }
-        }
+        finished = {strip.sums, {begin[0], begin[1]}, n, two_rows, two_columns, tile + 2 >= tiles};
       }
       strip.panel += bytes;
     }
-    finish.panel(block.row_begin, rows, n, min(kPanelColumns, product.columns - n));
   }
+  finish_strip();
 }
 
 /// How a product is cut into blocks. `scratch_row_bytes`: what a block needs of the scratch memory for each row besides
