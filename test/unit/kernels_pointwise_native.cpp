@@ -15,6 +15,7 @@
 #include "backend/cpu/kernels/pointwise_program.hpp"
 #include "backend/cpu/pointwise_jit.hpp"
 #include "backend/cpu/pointwise_trace.hpp"
+#include "base/env.hpp"
 #include "ops/pointwise.hpp"
 
 namespace tenfold::cpu {
@@ -32,6 +33,7 @@ class PointwiseNative : public testing::Test {
  protected:
   void SetUp() override {
     if (tier() == Tier::none) GTEST_SKIP() << "no instruction set that machine code is made for";
+    if (read(kCpuJitVariable)) GTEST_SKIP() << kCpuJitVariable.name << " is set";
   }
 };
 

@@ -205,9 +205,10 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
   int load(int value) {
     if (pinned_[index(value)] != kNone) return pinned_[index(value)];
     RegisterFile& file = file_of(value);
-    Place& place = places_[index(value)];
-    if (place.reg == kNone) {
-      const int reg = take(file);
+    const Place place = places_[index(value)];
+    int reg = place.reg;
+    if (reg == kNone) {
+      reg = take(file);
       if (place.slot != kNone && is_mask(value)) {
         kmovw(mask(reg), slot_address(place.slot));
       } else if (place.slot != kNone) {
@@ -219,8 +220,8 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
       }
       assign(value, reg);
     }
-    file.locked |= bit(place.reg);
-    return place.reg;
+    file.locked |= bit(reg);
+    return reg;
   }
   void load_input(int value, int reg) {
     const Xbyak::Reg64& from = pointer(static_cast<int>(program_[index(value)].bits));

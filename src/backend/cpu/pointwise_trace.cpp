@@ -34,14 +34,18 @@ inline int record(VectorOp op, int a = -1, int b = -1, int c = -1, std::uint32_t
 }
 
 struct Value {
+  Value() = default;
+  explicit Value(int recorded) : number(recorded) {}
   int number = -1;
 };
 struct Vec : Value {
   Vec() = default;
   explicit Vec(Value value) : Value(value) {}
-  explicit Vec(float x) : Value{record(VectorOp::constant, -1, -1, -1, std::bit_cast<std::uint32_t>(x))} {}
+  explicit Vec(float x) : Value(record(VectorOp::constant, -1, -1, -1, std::bit_cast<std::uint32_t>(x))) {}
 };
-struct Mask : Value {};
+struct Mask : Value {
+  explicit Mask(Value value) : Value(value) {}
+};
 
 inline Vec unary(VectorOp op, Value a, std::uint32_t bits = 0) {
   return Vec(Value{record(op, a.number, -1, -1, bits)});
@@ -50,7 +54,7 @@ inline Vec binary(VectorOp op, Value a, Value b) { return Vec(Value{record(op, a
 inline Vec ternary(VectorOp op, Value a, Value b, Value c) {
   return Vec(Value{record(op, a.number, b.number, c.number)});
 }
-inline Mask truth(VectorOp op, Value a, Value b) { return {{record(op, a.number, b.number)}}; }
+inline Mask truth(VectorOp op, Value a, Value b) { return Mask(Value(record(op, a.number, b.number))); }
 
 // What the formulas use, under the names of kernels/simd.hpp and kernels/simd_math.hpp.
 inline Vec operator+(Vec a, Vec b) { return binary(VectorOp::add, a, b); }
@@ -77,13 +81,15 @@ inline bool any(Mask) {
 
 namespace math {
 
-struct Int : Value {};
-inline Int integer(Value value) { return {value}; }
+struct Int : Value {
+  explicit Int(Value value) : Value(value) {}
+};
+inline Int integer(Value value) { return Int(value); }
 
 inline Int bits(Vec a) { return integer(a); }
 inline Vec from_bits(Int a) { return Vec(Value(a)); }
 inline Int ints(std::int32_t x) {
-  return integer({record(VectorOp::constant, -1, -1, -1, static_cast<std::uint32_t>(x))});
+  return integer(Value(record(VectorOp::constant, -1, -1, -1, static_cast<std::uint32_t>(x))));
 }
 inline Int add(Int a, Int b) { return integer(binary(VectorOp::int_add, a, b)); }
 inline Int sub(Int a, Int b) { return integer(binary(VectorOp::int_sub, a, b)); }
@@ -101,8 +107,8 @@ Int shift_right(Int a) {
 inline Int to_int(Vec a) { return integer(unary(VectorOp::to_int, a)); }
 inline Vec to_float(Int a) { return unary(VectorOp::to_float, a); }
 inline Mask nonzero(Int a) {
-  if (recorder->mask_registers) return {unary(VectorOp::nonzero, a)};
-  return {binary(VectorOp::bit_xor, binary(VectorOp::int_equal, a, ints(0)), ints(-1))};
+  if (recorder->mask_registers) return Mask(unary(VectorOp::nonzero, a));
+  return Mask(binary(VectorOp::bit_xor, binary(VectorOp::int_equal, a, ints(0)), ints(-1)));
 }
 
 // Rounding modes of roundps and rndscaleps (Intel SDM vol. 2, ROUNDPS), without reports of inexact results.
