@@ -62,7 +62,7 @@ struct ByteTiling {
 
 constexpr int kQuadVersions[3][4] = {{0, 1, 2, 3}, {0, 2, 1, 3}, {0, 3, 1, 2}};
 /// Of a row, rounded up to whole vectors.
-constexpr std::int64_t version_quads(std::int64_t depth, int vector_floats) {
+constexpr std::int64_t version_quads(std::int64_t depth, std::int64_t vector_floats) {
   return (depth + 4 * vector_floats - 1) / (4 * vector_floats) * vector_floats;
 }
 /// The order of a panel's quads: [how many are paired, how many single, versions of rows that are needed, then for each
