@@ -86,7 +86,7 @@ def compile(
     :param calibration: inputs to measure ranges with, for "int8". Not there yet.
     :param threads: processor threads that the engine is tuned for; 0: all that this process may use.
     :param opt_level: 0 (no kernel is timed) to 5 (everything is timed longer).
-    :param strict: no arithmetic shortcuts such as Winograd convolutions.
+    :param strict: no arithmetic shortcuts such as the algorithms of Winograd and Strassen.
     :param portable: store the model itself, too, for processors that cannot run the engine.
     :param workspace_bytes: limit for activations and scratch memory, in bytes.
     :param tactic_sources: on a GPU, libraries whose kernels are tried beside Tenfold's own: "cublas_lt" and "cudnn". They
