@@ -75,6 +75,26 @@ double strassen_share(std::int64_t depth, std::int64_t columns);
 constexpr std::int64_t strassen_floats(std::int64_t depth, std::int64_t columns) {
   return kStrassenProducts * (depth / 2) * (columns / 2);
 }
+/// One number of a right-hand side of the seven products, out of quarter(row, column), which are counted from 0.
+template <typename Quarter>
+float strassen_term(int product, const Quarter& quarter) {
+  switch (product) {
+    case 0:
+      return quarter(0, 0) + quarter(1, 1);
+    case 1:
+      return quarter(0, 0);
+    case 2:
+      return quarter(0, 1) - quarter(1, 1);
+    case 3:
+      return quarter(1, 0) - quarter(0, 0);
+    case 4:
+      return quarter(1, 1);
+    case 5:
+      return quarter(0, 0) + quarter(0, 1);
+    default:
+      return quarter(1, 0) + quarter(1, 1);
+  }
+}
 /// Packs B[k][n], given as value(k, n): the right-hand sides of the seven products, see StrassenKernels. Requires that
 /// refuses_strassen found nothing.
 template <typename Value>
@@ -90,10 +110,9 @@ std::vector<std::byte> pack_strassen(std::int64_t depth, std::int64_t columns, c
       for (int product = 0; product < kStrassenProducts; ++product) {
         for (std::int64_t k = block; k < block + half; ++k) {
           for (std::int64_t j = n; j < std::min(n + width, right); ++j, out += sizeof(float)) {
-            const float b11 = value(k, j), b12 = value(k, right + j);
-            const float b21 = value(k + half, j), b22 = value(k + half, right + j);
-            const float terms[kStrassenProducts] = {b11 + b22, b11, b12 - b22, b21 - b11, b22, b11 + b12, b21 + b22};
-            std::memcpy(out, &terms[product], sizeof(float));
+            const float term =
+                strassen_term(product, [&](int row, int column) { return value(k + row * half, j + column * right); });
+            std::memcpy(out, &term, sizeof term);
           }
         }
       }

@@ -26,7 +26,7 @@ struct Left {
   std::int64_t stride;
 };
 
-/// The five sums of a row's halves, `count` of them, each `sums_size` floats behind the one before.
+/// The five sums of one vector of a row's halves, each `sums_size` floats behind the one before.
 template <typename Load>
 [[gnu::always_inline]] inline void add_quarters(const float* upper, const float* lower, std::int64_t depth, float* sums,
                                                 std::int64_t sums_size, Load load) {
