@@ -59,6 +59,11 @@ std::vector<Span> live_spans(Plan& plan, int& num_steps) {
 
 void pack_weights(LoweredPlan& lowered, std::span<const StepChoices> step_choices, WeightSection& section) {
   Plan& plan = lowered.plan;
+  std::size_t bytes = 0;
+  for (const StepChoices& choices : step_choices) {
+    for (const Choice& choice : choices) bytes += choice.weights->size_bytes();
+  }
+  section.reserve(bytes);
   std::vector<bool> plain(plan.values.size(), false);
   const auto need = [&](std::int32_t value) {
     if (value < 0) return;

@@ -198,8 +198,23 @@ std::span<const TimedCandidate> TacticChooser::ranking(const std::string& proble
   return found == rankings_.end() ? std::span<const TimedCandidate>{} : found->second;
 }
 
+bool TacticChooser::are_times_known(const std::string& key, std::span<const Candidate> offered) const {
+  int count = 0;
+  for (const Candidate& candidate : offered) {
+    if (!candidate.refusal.empty() || (candidate.tactic == kReference && count > 0)) continue;
+    if (count++ == shortlist_of(options_.opt_level)) break;
+    if (!cache_.find(key, candidate_key(candidate))) return false;
+  }
+  return count > 1;
+}
+
 Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit,
                              bool variable_shape) {
+  return choose(problem, ranges, workspace_limit, variable_shape, true);
+}
+
+Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit,
+                             bool variable_shape, bool try_cache) {
   const Effort& effort = effort_of(options_.opt_level);
   const int shortlist = shortlist_of(options_.opt_level);
   Choice choice;
@@ -207,6 +222,9 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
 
   const std::string key = problem_key(problem, backend_, options_.num_threads);
   const auto known = chosen_.find(key);
+  // Then only the fastest one's weights are packed.
+  const bool from_cache =
+      try_cache && known == chosen_.end() && effort.rounds > 0 && !variable_shape && are_times_known(key, offered);
   std::vector<Contender> contenders;
   int without_code = 0;  // they count for the shortlist, but as long as all are, the search goes on
   for (Candidate& candidate : offered) {
@@ -228,7 +246,12 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
     }
     if (line.refusal.empty()) {
       try {
-        Contender contender{make_choice(problem, ranges, candidate, variable_shape)};
+        Contender contender;
+        if (from_cache) {
+          contender.candidate = candidate;
+        } else {
+          static_cast<Choice&>(contender) = make_choice(problem, ranges, candidate, variable_shape);
+        }
         if (contender.workspace_bytes > workspace_limit) {
           line.refusal = fmt::format("needs {} bytes of scratch memory; the workspace limit leaves {}",
                                      contender.workspace_bytes, workspace_limit);
@@ -265,6 +288,13 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
   const auto best = std::min_element(contenders.begin(), contenders.end(), [](const Contender& a, const Contender& b) {
     return a.median_us < b.median_us;  // not timed: 0, and the first, best-estimated one wins
   });
+  if (from_cache) {
+    static_cast<Choice&>(*best) = make_choice(problem, ranges, best->candidate, variable_shape);
+    // Timed when the limit was another one.
+    if (best->workspace_bytes > workspace_limit) {
+      return choose(problem, ranges, workspace_limit, variable_shape, false);
+    }
+  }
   if (best->median_us > 0) {
     std::vector<TimedCandidate>& ranking = rankings_[key];
     for (const Contender& contender : contenders) ranking.push_back({contender.candidate, contender.median_us});

@@ -107,6 +107,10 @@ class TacticChooser {
 
  private:
   struct Contender;
+  Choice choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit, bool variable_shape,
+                bool try_cache);
+  /// Whether the timing cache holds a time of each candidate that would be timed, and of more than one.
+  bool are_times_known(const std::string& key, std::span<const Candidate> offered) const;
   std::shared_ptr<const DeviceWeights> upload(const AlignedWeights& weights) const;
   void measure(const Problem& problem, std::vector<Contender>& contenders, const std::string& key);
 

@@ -1,8 +1,5 @@
 #include "build/weights.hpp"
 
-#include <cstring>
-
-
 namespace tenfold {
 
 PlanWeight WeightSection::add(std::span<const std::byte> bytes) {
@@ -10,8 +7,8 @@ PlanWeight WeightSection::add(std::span<const std::byte> bytes) {
   const auto [entry, is_new] = places_.try_emplace(std::pair(hash128(bytes), bytes.size()));
   if (!is_new) return entry->second;
   const std::size_t offset = bytes_.size();
-  bytes_.resize((offset + bytes.size() + kAlignment - 1) / kAlignment * kAlignment);
-  if (!bytes.empty()) std::memcpy(bytes_.data() + offset, bytes.data(), bytes.size());
+  bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  bytes_.resize((bytes_.size() + kAlignment - 1) / kAlignment * kAlignment);
   entry->second = {offset, bytes.size()};
   return entry->second;
 }

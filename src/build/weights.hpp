@@ -15,6 +15,8 @@ namespace tenfold {
 
 class WeightSection {
  public:
+  /// Makes room for so many bytes, that they need not be moved again and again while the section grows.
+  void reserve(std::size_t bytes) { bytes_.reserve(bytes); }
   /// Returns where the bytes are; equal bytes share their place.
   PlanWeight add(std::span<const std::byte> bytes);
   std::vector<std::byte> take() { return std::move(bytes_); }

@@ -1,9 +1,14 @@
-#include <gtest/gtest.h>
-
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
+#include <gtest/gtest.h>
+
+#include "build/builder.hpp"
 #include "build/timing_cache.hpp"
+#include "graph/text.hpp"
+#include "ops/registry.hpp"
+#include "support/build_and_run.hpp"
 #include "tenfold/types.hpp"
 
 namespace tenfold {
@@ -57,6 +62,50 @@ TEST(TimingCache, TimesThatAreNoTimesAreDropped) {
   EXPECT_FALSE(cache.find("k", "a").has_value());
   EXPECT_FALSE(cache.find("k", "b").has_value());
   EXPECT_EQ(cache.find("k", "c"), 2.5);
+}
+
+/// A build that takes its times from a cache in which the first candidate of `tactic` is by far the fastest.
+BuildResult build_with_fastest(const std::string& tactic, std::uint64_t workspace_bytes) {
+  const Graph graph = parse_graph(R"(
+    graph g(%x: float32[1, 24, 20, 20]) {
+      %w = constant float32[40, 24, 3, 3] random(1)
+      %y = Conv(%x, %w, _) {strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1}
+      return %y
+    })");
+  BuildOptions options;
+  options.num_threads = 1;
+  options.timing_cache = "";
+  nlohmann::json cache = nlohmann::json::parse(build(graph, cpu_backend(), options).timing_cache);
+  bool is_first = true;
+  for (auto& candidates : cache["entries"]) {
+    for (auto& [name, microseconds] : candidates.items()) {
+      const bool is_it = is_first && name.starts_with(tactic + "(");
+      microseconds = is_it ? 0.5 : 1000;
+      is_first = is_first && !is_it;
+    }
+  }
+  EXPECT_FALSE(is_first) << tactic << " was not timed";
+  options.timing_cache = cache.dump();
+  options.workspace_bytes = workspace_bytes;
+  return build(graph, cpu_backend(), options);
+}
+
+std::string chosen_convolution(const BuildResult& result) {
+  for (const PlanStep& step : result.plan.steps) {
+    if (step.op_type == "Conv") return step.choices[0].tactic;
+  }
+  return "";
+}
+
+TEST(TimingCache, ACompleteCacheDecidesAloneAndTheWorkspaceLimitStillHolds) {
+  for (const char* tactic : {"conv.winograd2", "conv.winograd4"}) {
+    const BuildResult free = build_with_fastest(tactic, std::uint64_t{1} << 40);
+    EXPECT_EQ(chosen_convolution(free), tactic);
+  }
+  const std::uint64_t arena = build_with_fastest("conv.winograd4", std::uint64_t{1} << 40).plan.profiles[0].arena_bytes;
+  const BuildResult limited = build_with_fastest("conv.winograd4", arena - 1);
+  EXPECT_NE(chosen_convolution(limited), "conv.winograd4");
+  EXPECT_LT(limited.plan.profiles[0].arena_bytes, arena);
 }
 
 }  // namespace
