@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -45,7 +46,18 @@ void run_on_all_cores(std::size_t count, const std::function<void(std::size_t)>&
     changed.notify_one();
   };
   std::vector<std::thread> threads;
-  for (std::size_t i = running; i > 0; --i) threads.emplace_back(work);
+  const std::size_t wanted = running;
+  threads.reserve(wanted);
+  try {
+    while (threads.size() < wanted) threads.emplace_back(work);
+  } catch (const std::system_error&) {  // no more threads are allowed: those that there are do it, or this one alone
+    const std::lock_guard guard(mutex);
+    running -= wanted - threads.size();
+  }
+  if (threads.empty() && count > 0) {
+    running = 1;
+    work();
+  }
   std::unique_lock lock(mutex);
   while (!changed.wait_for(lock, kReportEvery, [&] { return running == 0; })) {
     try {

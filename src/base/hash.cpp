@@ -1,9 +1,13 @@
 #include "base/hash.hpp"
 
+#include <algorithm>
 #include <sodium.h>
+#include <vector>
 #include <xxhash.h>
 
 #include <fmt/format.h>
+
+#include "base/all_cores.hpp"
 
 namespace tenfold {
 
@@ -12,6 +16,17 @@ std::string Hash128::to_string() const { return fmt::format("{:016x}{:016x}", hi
 Hash128 hash128(std::span<const std::byte> bytes) {
   const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
   return {.high = hash.high64, .low = hash.low64};
+}
+
+Hash128 hash128_of_pieces(std::span<const std::byte> bytes) {
+  if (bytes.size() <= kHashedPiece) return hash128(bytes);
+  std::vector<std::array<std::uint64_t, 2>> hashes((bytes.size() + kHashedPiece - 1) / kHashedPiece);
+  run_on_all_cores(hashes.size(), [&](std::size_t i) {
+    const std::span<const std::byte> rest = bytes.subspan(i * kHashedPiece);
+    const Hash128 hash = hash128(rest.first(std::min(rest.size(), kHashedPiece)));
+    hashes[i] = {hash.low, hash.high};
+  });
+  return hash128(std::as_bytes(std::span(hashes)));
 }
 
 Sha256 sha256(std::span<const std::byte> bytes) {

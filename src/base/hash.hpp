@@ -19,6 +19,11 @@ struct Hash128 {
 };
 Hash128 hash128(std::span<const std::byte> bytes);
 
+/// The hash of many bytes, by all cores: up to kHashedPiece bytes `hash128`; of more, `hash128` of the hashes of their
+/// pieces of so many bytes (low 64 bits, then high ones, little-endian), the last of which may be shorter.
+Hash128 hash128_of_pieces(std::span<const std::byte> bytes);
+inline constexpr std::size_t kHashedPiece = std::size_t{4} << 20;
+
 using Sha256 = std::array<std::byte, 32>;
 Sha256 sha256(std::span<const std::byte> bytes);
 /// 64 hexadecimal digits, as `sha256sum` prints them.

@@ -125,7 +125,7 @@ const Section* Container::find(SectionId id) const {
 
 ContainerPieces write_container(std::string_view backend, std::string_view target, std::vector<Section> sections) {
   for (Section& section : sections) {
-    section.hash = hash128(section.bytes);
+    section.hash = hash128_of_pieces(section.bytes);
     section.sha256 = sha256(section.bytes);
   }
   // The manifest's size does not depend on the offsets it holds, so it is written twice: to know its size, then right.

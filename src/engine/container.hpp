@@ -24,7 +24,7 @@ enum class SectionId : std::uint32_t {
 /// "plan"
 std::string_view to_string(SectionId id);
 
-inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::uint32_t kFormatVersion = 2;
 inline constexpr std::size_t kSectionAlignment = 4096;
 
 struct Section {

@@ -82,7 +82,7 @@ void check_hashes(const Container& container, const EngineReadOptions& options) 
     // The weights are data to whoever reads them; everything else is read as records, and checked in any case.
     const bool is_large =
         section.id == SectionId::weights || section.id == SectionId::portable || section.id == SectionId::halves;
-    require((is_large && !options.verify_hashes) || hash128(section.bytes) == section.hash, Code::incompatible_engine,
+    require((is_large && !options.verify_hashes) || hash128_of_pieces(section.bytes) == section.hash, Code::incompatible_engine,
             "section '{}', offset {}: its hash does not match; the file is damaged", to_string(section.id),
             section.offset);
     require(!options.verify_sha256 || sha256(section.bytes) == section.sha256, Code::incompatible_engine,

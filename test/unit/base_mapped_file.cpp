@@ -62,5 +62,26 @@ TEST_F(MappedFileTest, RefusesAFileAboveTheLimit) {
 
 TEST(Hash128, OfNothingIsTheKnownValue) { EXPECT_EQ(hash128({}).to_string(), "99aa06d3014798d86001c324468d497f"); }
 
+TEST(Hash128, OfManyBytesIsTheHashOfTheHashesOfTheirPieces) {
+  std::vector<std::byte> bytes(2 * kHashedPiece + 5);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 2654435761U >> 24);
+  const std::span<const std::byte> all = bytes;
+  EXPECT_EQ(hash128_of_pieces(all.first(kHashedPiece)), hash128(all.first(kHashedPiece)));
+
+  std::vector<std::uint64_t> hashes;
+  for (const std::span<const std::byte> piece :
+       {all.first(kHashedPiece), all.subspan(kHashedPiece, kHashedPiece), all.subspan(2 * kHashedPiece)}) {
+    hashes.push_back(hash128(piece).low);
+    hashes.push_back(hash128(piece).high);
+  }
+  const Hash128 expected = hash128(std::as_bytes(std::span(hashes)));
+  EXPECT_EQ(hash128_of_pieces(all), expected);
+  for (const std::size_t changed : {std::size_t{0}, kHashedPiece, bytes.size() - 1}) {
+    bytes[changed] ^= std::byte{1};
+    EXPECT_NE(hash128_of_pieces(all), expected) << "byte " << changed;
+    bytes[changed] ^= std::byte{1};
+  }
+}
+
 }  // namespace
 }  // namespace tenfold
