@@ -63,7 +63,7 @@ class AttentionKernel final : public Kernel {
     const TensorView& q = launch.inputs[0];
     const TensorView& k = launch.inputs[1];
     const TensorView& v = launch.inputs[2];
-    const TensorView mask = operand(launch.inputs, 3);
+    const TensorView mask = operand_of(launch.inputs, 3);
     const TensorView& out = launch.outputs[0];
     if (out.num_elements() == 0) return;
     const Place qp = place_of(q), kp = place_of(k), vp = place_of(v), op = place_of(out);

@@ -5,6 +5,7 @@
 #include "backend/cpu/kernels/copy.hpp"
 #include "backend/cpu/strided_copy.hpp"
 #include "backend/cpu/tactic_tools.hpp"
+#include "backend/movements.hpp"
 #include "ops/pad.hpp"
 
 namespace tenfold::cpu {

@@ -119,9 +119,9 @@ class LayerNormKernel final : public Kernel {
     const Rows in = rows_from(x, axis_), out = rows_from(y, axis_);
     if (in.count == 0 || in.length == 0) return;
     const auto* scale = launch.inputs[1].as<const float>();
-    const auto* bias = operand(launch.inputs, 2).as<const float>();
-    auto* mean = operand(launch.outputs, 1).as<float>();
-    auto* inverse = operand(launch.outputs, 2).as<float>();
+    const auto* bias = operand_of(launch.inputs, 2).as<const float>();
+    auto* mean = operand_of(launch.outputs, 1).as<float>();
+    auto* inverse = operand_of(launch.outputs, 2).as<float>();
     constexpr double kNsPerElement = 0.3;
     split(pool_of(launch), in.count, kNsPerElement * static_cast<double>(in.length),
           [&](std::int64_t begin, std::int64_t end) {

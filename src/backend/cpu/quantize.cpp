@@ -75,7 +75,7 @@ class QuantizeKernel final : public Kernel {
     const TensorView& in = launch.inputs[0];
     const TensorView& out = launch.outputs[0];
     const auto* scale = launch.inputs[1].as<const float>();
-    const TensorView points = operand(launch.inputs, 2);
+    const TensorView points = operand_of(launch.inputs, 2);
     auto* zero_point = reinterpret_cast<std::int32_t*>(launch.workspace.data());
     for (std::int64_t i = 0; i < launch.inputs[1].num_elements(); ++i) zero_point[i] = zero_point_at(points, i);
     // [rows, length]: one scale a row, or the whole row's elements have one each.

@@ -156,11 +156,11 @@ class RecurrentKernel final : public Kernel {
       s.reset_h = own + 3 * state;
       s.update = own + 4 * state;
       s.y_stride = sizes_.hidden;
-      load_state(operand(launch.inputs, Recurrent::kInitialH), d, batch, own);
-      load_state(layer_.spec().kind == Kind::lstm ? operand(launch.inputs, Recurrent::kInitialC) : TensorView{}, d,
+      load_state(operand_of(launch.inputs, Recurrent::kInitialH), d, batch, own);
+      load_state(layer_.spec().kind == Kind::lstm ? operand_of(launch.inputs, Recurrent::kInitialC) : TensorView{}, d,
                  batch, s.c);
     }
-    auto* y = operand(launch.outputs, 0).as<float>();
+    auto* y = operand_of(launch.outputs, 0).as<float>();
     const auto step_at = [&](std::int64_t d, std::int64_t i) {
       RecurrentStep s = base[static_cast<std::size_t>(d)];
       const bool backwards = layer_.spec().direction == Recurrent::Direction::reverse || d == 1;
@@ -208,8 +208,8 @@ class RecurrentKernel final : public Kernel {
     }
     for (std::int64_t d = 0; d < sizes_.directions; ++d) {
       const float* own = states + d * 5 * state;
-      store_state(own + steps % 2 * state, operand(launch.outputs, 1), d, batch);
-      store_state(own + 2 * state, operand(launch.outputs, 2), d, batch);
+      store_state(own + steps % 2 * state, operand_of(launch.outputs, 1), d, batch);
+      store_state(own + 2 * state, operand_of(launch.outputs, 2), d, batch);
     }
   }
 

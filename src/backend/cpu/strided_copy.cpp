@@ -147,14 +147,4 @@ void StridedCopy::run(const void* in, void* out, ThreadPool& pool) const {
         });
 }
 
-std::array<std::int64_t, kMaxRank> strides_of_view(const TensorView& view) {
-  std::array<std::int64_t, kMaxRank> strides{};
-  std::int64_t next = 1;
-  for (int i = view.rank() - 1; i >= 0; --i) {
-    strides[static_cast<std::size_t>(i)] = next;
-    next = i == view.rank() - 1 ? view.pitch : next * view.dim(i);
-  }
-  return strides;
-}
-
 }  // namespace tenfold::cpu

@@ -34,7 +34,4 @@ class StridedCopy {
   std::int64_t element_bytes_;
 };
 
-/// Element strides of a view, pitch included. Requires rank <= kMaxRank.
-std::array<std::int64_t, kMaxRank> strides_of_view(const TensorView& view);
-
 }  // namespace tenfold::cpu

@@ -2,12 +2,6 @@
 
 namespace tenfold::cpu {
 
-Refusal Signature::refuses_dtype(std::size_t index, std::string_view what, DType expected) const {
-  if (!has_input(index)) return fmt::format("{} is missing", what);
-  if (inputs[index].dtype == expected) return std::nullopt;
-  return fmt::format("{} is {}, expected {}", what, to_string(inputs[index].dtype), to_string(expected));
-}
-
 double estimate_streaming_us(const Problem& problem) {
   double bytes = 0;
   const auto count = [&bytes](const std::vector<TensorType>& types, const std::vector<Shape>& shapes) {

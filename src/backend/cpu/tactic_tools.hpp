@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "backend/cpu/cpu_tactic.hpp"
+#include "backend/signature.hpp"
 #include "base/error.hpp"
 
 namespace tenfold::cpu {
@@ -18,23 +19,6 @@ namespace tenfold::cpu {
 #define TENFOLD_CPU_TACTIC(name) extern const CpuTactic name;
 #include "backend/cpu/tactics.inc"
 #undef TENFOLD_CPU_TACTIC
-
-/// An operator with the types of its operands: what a tactic looks at before it accepts.
-struct Signature {
-  const Op& op;
-  const std::vector<TensorType>& inputs;
-  const std::vector<TensorType>& outputs;
-
-  bool has_input(std::size_t index) const { return index < inputs.size() && inputs[index].dtype != DType::undefined; }
-  bool has_output(std::size_t index) const {
-    return index < outputs.size() && outputs[index].dtype != DType::undefined;
-  }
-  /// "the weights are float64, expected float32"; nullopt when input `index` has this dtype.
-  std::optional<std::string> refuses_dtype(std::size_t index, std::string_view what,
-                                           DType expected = DType::float32) const;
-};
-/// Why; nullopt: accepted.
-using Refusal = std::optional<std::string>;
 
 /// Touching every operand once at the memory speed of one core.
 double estimate_streaming_us(const Problem& problem);
@@ -91,22 +75,6 @@ void split(ThreadPool& pool, std::int64_t count, double ns_each, const F& f, std
     const std::int64_t end = std::min(blocks * (part + 1) / parts * granule, count);
     f(begin, end);
   });
-}
-
-/// The operand, or one without data if the node has fewer.
-inline TensorView operand(std::span<const TensorView> operands, std::size_t index) {
-  return index < operands.size() ? operands[index] : TensorView{};
-}
-/// Product of dims[begin .. end).
-inline std::int64_t product_of_dims(std::span<const std::int64_t> dims, std::size_t begin, std::size_t end) {
-  std::int64_t count = 1;
-  for (std::size_t i = begin; i < end; ++i) count *= dims[i];
-  return count;
-}
-/// The axis counted from the front, or nullopt if there is none such.
-inline std::optional<int> normalized_axis(std::int64_t axis, int rank) {
-  if (axis < -rank || axis >= rank) return std::nullopt;
-  return static_cast<int>(axis < 0 ? axis + rank : axis);
 }
 
 }  // namespace tenfold::cpu

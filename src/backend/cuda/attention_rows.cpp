@@ -159,7 +159,7 @@ extern "C" __global__ void __launch_bounds__(128) attend(const __grid_constant__
     if (y.num_elements() == 0) return;
     const Shape q = attention.with_heads(launch.inputs[0].dims, 0), k = attention.with_heads(launch.inputs[1].dims, 1);
     const auto operand = [&](const TensorView& view, int index) {
-      const auto strides = view_strides(view);
+      const auto strides = strides_of_view(view);
       if (attention.layout() == FusedAttention::Layout::flat)
         return AttentionArguments::Operand{view.data, strides[0], attention.with_heads(view.dims, index)[3], strides[1],
                                            1};

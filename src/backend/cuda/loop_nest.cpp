@@ -24,19 +24,9 @@ void set_axis(LoopNest& nest, int axis, std::int64_t size) {
 
 }  // namespace
 
-std::array<std::int64_t, kMaxRank> view_strides(const TensorView& view) {
-  std::array<std::int64_t, kMaxRank> strides{};
-  std::int64_t step = 1;
-  for (int a = view.rank() - 1; a >= 0; --a) {
-    strides[static_cast<std::size_t>(a)] = step;
-    step = a == view.rank() - 1 ? std::max(view.pitch, view.dim(a)) : step * view.dim(a);
-  }
-  return strides;
-}
-
 NestOperand broadcast_operand(const TensorView& view, std::span<const std::int64_t> dims) {
   NestOperand operand{view.data, size_of(view.dtype), {}};
-  const std::array<std::int64_t, kMaxRank> own = view_strides(view);
+  const Strides own = strides_of_view(view);
   const std::size_t lead = dims.size() - view.dims.size();
   for (std::size_t a = 0; a < view.dims.size(); ++a) {
     if (view.dims[a] != 1) operand.strides[lead + a] = own[a];

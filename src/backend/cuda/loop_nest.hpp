@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "backend/cuda/cuda_tactic.hpp"
+#include "backend/movements.hpp"
 
 namespace tenfold::cuda {
 
@@ -40,8 +41,6 @@ struct NestOperand {
 };
 /// A view broadcast to `dims` (NumPy rules). The view's pitch is honoured.
 NestOperand broadcast_operand(const TensorView& view, std::span<const std::int64_t> dims);
-/// A view with as many axes as the nest has, which `dims` only take a part of.
-std::array<std::int64_t, kMaxRank> view_strides(const TensorView& view);
 
 /// Axes of size 1 vanish and neighbours that every operand walks alike become one. `num_operands` at most
 /// kMaxNestOperands; count 0 if a dim is 0.

@@ -133,7 +133,7 @@ StridedCopy::StridedCopy(std::size_t element_bytes, const LoadedModule& module)
       tiles_(module.function("tiles")),
       interleave_{module.function("interleave_2"), module.function("interleave_3"), module.function("interleave_4")} {}
 
-void StridedCopy::run(const Axes& axes, const void* from, void* to, CudaStream& stream) const {
+void StridedCopy::run(const CopyAxes& axes, const void* from, void* to, CudaStream& stream) const {
   std::array<NestOperand, 2> operands;
   operands[0] = {const_cast<void*>(from), element_bytes_, axes.from};
   operands[1] = {to, element_bytes_, axes.to};

@@ -9,23 +9,9 @@
 #include <fmt/format.h>
 
 #include "backend/cuda/cuda_tactic.hpp"
+#include "backend/signature.hpp"
 
 namespace tenfold::cuda {
-
-/// Why; nullopt: accepted.
-using Refusal = std::optional<std::string>;
-
-/// An operator with the types of its operands: what a tactic looks at before it accepts.
-struct Signature {
-  const Op& op;
-  const std::vector<TensorType>& inputs;
-  const std::vector<TensorType>& outputs;
-
-  bool has_input(std::size_t index) const { return index < inputs.size() && inputs[index].dtype != DType::undefined; }
-  bool has_output(std::size_t index) const {
-    return index < outputs.size() && outputs[index].dtype != DType::undefined;
-  }
-};
 
 /// Every operand passes through device memory once, and a launch costs what a launch costs in a captured graph.
 double estimate_streaming_us(const Problem& problem, const DeviceTraits& traits);
@@ -70,21 +56,6 @@ constexpr CudaTactic plain_tactic(std::string_view name, std::string_view op_typ
   return {name, op_type, PlainTactic<K>::candidates, nullptr, PlainTactic<K>::source, PlainTactic<K>::make};
 }
 
-/// The operand, or a view without data when it is omitted.
-inline TensorView operand_of(std::span<const TensorView> operands, std::size_t index) {
-  return index < operands.size() ? operands[index] : TensorView{};
-}
-/// Product of dims[begin .. end).
-inline std::int64_t product_of_dims(std::span<const std::int64_t> dims, std::size_t begin, std::size_t end) {
-  std::int64_t count = 1;
-  for (std::size_t i = begin; i < end; ++i) count *= dims[i];
-  return count;
-}
-/// The axis counted from the front, or nullopt if there is none such.
-inline std::optional<int> normalized_axis(std::int64_t axis, int rank) {
-  if (axis < -rank || axis >= rank) return std::nullopt;
-  return static_cast<int>(axis < 0 ? axis + rank : axis);
-}
 /// Can `vector` elements, or 16 bytes of them if those are more, be loaded at once at the start of every row?
 inline bool is_vector_aligned(const TensorView& view, std::int64_t vector) {
   const std::size_t bytes = std::min<std::size_t>(16, size_of(view.dtype) * static_cast<std::size_t>(vector));
