@@ -1,7 +1,6 @@
 """Builder: networks and configurations are made here, and compiled to plans."""
 
 import json
-import os
 
 from . import precision, version
 from ._core_access import _core
@@ -10,19 +9,17 @@ from .config import IBuilderConfig, IOptimizationProfile, ITimingCache
 from .engine import PLAN_KEY, Runtime
 from .enums import BuilderFlag, HardwareCompatibilityLevel, NetworkDefinitionCreationFlag, Severity, mask_of
 from .errors import Error, argument_error, unsupported
-from .interfaces import IGpuAllocator, IStreamWriter, Reporter, Scoped, check_logger
+from .interfaces import IStreamWriter, Reporter, Scoped, check_logger
 from .lowering import Lowering
+from .machine import Allocating, Threaded
 from .network import INetworkDefinition
-from .plugins import get_plugin_registry
 from .tensor import FLOATS
 from .values import IHostMemory, as_int, core_dtype, trt_dtype
 
 
-class Builder(Reporter, Scoped):
+class Builder(Threaded, Allocating, Reporter, Scoped):
     def __init__(self, logger):
         self._logger = check_logger(logger)
-        self._max_threads = 0
-        self._allocator = None
 
     logger = property(lambda self: self._logger)
 
@@ -155,18 +152,6 @@ class Builder(Reporter, Scoped):
         self._max_threads = 0
 
     @property
-    def max_threads(self):
-        return self._max_threads or len(os.sched_getaffinity(0))
-
-    @max_threads.setter
-    def max_threads(self, count):
-        """Of the build and of the engine's runs."""
-        count = as_int(count, "max_threads")
-        if not 1 <= count <= 256:
-            raise argument_error(f"max_threads is between 1 and 256, got {count}")
-        self._max_threads = count
-
-    @property
     def max_batch_size(self):
         return 1
 
@@ -185,20 +170,6 @@ class Builder(Reporter, Scoped):
     def platform_has_fast_fp16(self):
         """True: the FP16 flag halves the weights, which is what a CPU waits for."""
         return True
-
-    @property
-    def gpu_allocator(self):
-        return self._allocator
-
-    @gpu_allocator.setter
-    def gpu_allocator(self, allocator):
-        """Accepted; a CPU engine asks it for nothing."""
-        if allocator is not None and not isinstance(allocator, IGpuAllocator):
-            raise argument_error(f"gpu_allocator must derive from IGpuAllocator, got {type(allocator).__name__}")
-        self._allocator = allocator
-
-    def get_plugin_registry(self):
-        return get_plugin_registry()
 
 
 class _Monitor:

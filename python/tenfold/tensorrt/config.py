@@ -18,6 +18,7 @@ from .enums import (
 from .errors import argument_error, unsupported
 from .interfaces import IAlgorithmSelector, IInt8Calibrator, IProgressMonitor, Reporter, Scoped
 from .layer import ILayer
+from .machine import WithoutDLA
 from .values import Dims, IHostMemory, as_dims, as_int
 
 # Flags whose promise an engine cannot keep: setting one raises, so that nobody believes it. INT8 is refused by the build.
@@ -151,7 +152,7 @@ def _count(value, what, least=0):
     return number
 
 
-class IBuilderConfig(Reporter, Scoped):
+class IBuilderConfig(WithoutDLA, Reporter, Scoped):
     """How to build. What a CPU engine cannot mean is accepted where it is harmless; docs/tensorrt.md lists all of it."""
 
     def __init__(self, made=None):
@@ -446,15 +447,6 @@ class IBuilderConfig(Reporter, Scoped):
     def _check_device(device):
         if as_member(DeviceType, device, "the device type") is DeviceType.DLA:
             raise unsupported("DeviceType.DLA", "DeviceType.GPU, which stands for the engine's device, also a CPU")
-
-    @property
-    def DLA_core(self):
-        return -1
-
-    @DLA_core.setter
-    def DLA_core(self, core):
-        if core != -1:
-            raise unsupported("IBuilderConfig.DLA_core", "an engine without DLA")
 
     def _check_layer(self, layer):
         if not isinstance(layer, ILayer):

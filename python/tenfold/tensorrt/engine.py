@@ -1,7 +1,6 @@
 """Runtime and ICudaEngine: plans are loaded, and say what they take and give."""
 
 import json
-import os
 
 from ._core_access import _core
 from .context import IExecutionContext, IRuntimeConfig
@@ -23,8 +22,8 @@ from .enums import (
 )
 from .errors import Error, argument_error, unsupported
 from .inspector import EngineInspector
-from .interfaces import IGpuAllocator, IStreamReader, IStreamReaderV2, Reporter, Scoped, check_logger
-from .plugins import get_plugin_registry
+from .interfaces import IStreamReader, IStreamReaderV2, Reporter, Scoped, check_logger
+from .machine import Allocating, Threaded, WithoutDLA
 from .values import Dims, IHostMemory, as_int, trt_dtype, volume
 
 # What a plan says about the network in the terms of this API; in the engine's metadata.
@@ -32,10 +31,9 @@ PLAN_KEY = "tenfold.tensorrt"
 _CHUNK = 16 << 20
 
 
-class Runtime(Reporter, Scoped):
+class Runtime(Threaded, Allocating, WithoutDLA, Reporter, Scoped):
     def __init__(self, logger):
         self._logger = check_logger(logger)
-        self._max_threads, self._allocator = 0, None
         self._temporary_directory, self._tempfile_flags = None, 3
         self._host_code = False
 
@@ -68,39 +66,7 @@ class Runtime(Reporter, Scoped):
                 ) from error
         return b"".join(parts)
 
-    @property
-    def max_threads(self):
-        return self._max_threads or len(os.sched_getaffinity(0))
-
-    @max_threads.setter
-    def max_threads(self, count):
-        """Of the runs of engines loaded from now on."""
-        count = as_int(count, "max_threads")
-        if not 1 <= count <= 256:
-            raise argument_error(f"max_threads is between 1 and 256, got {count}")
-        self._max_threads = count
-
     num_DLA_cores = 0
-
-    @property
-    def DLA_core(self):
-        return -1
-
-    @DLA_core.setter
-    def DLA_core(self, core):
-        if core != -1:
-            raise unsupported("Runtime.DLA_core", "an engine without DLA")
-
-    @property
-    def gpu_allocator(self):
-        return self._allocator
-
-    @gpu_allocator.setter
-    def gpu_allocator(self, allocator):
-        """Accepted; a CPU engine asks it for nothing."""
-        if allocator is not None and not isinstance(allocator, IGpuAllocator):
-            raise argument_error(f"gpu_allocator must derive from IGpuAllocator, got {type(allocator).__name__}")
-        self._allocator = allocator
 
     @property
     def temporary_directory(self):
@@ -130,9 +96,6 @@ class Runtime(Reporter, Scoped):
 
     def load_runtime(self, path):
         raise unsupported("Runtime.load_runtime", "the plan as it is; with VERSION_COMPATIBLE it holds the model, too")
-
-    def get_plugin_registry(self):
-        return get_plugin_registry()
 
 
 class ISerializationConfig:
