@@ -1,9 +1,10 @@
 // Times every CPU tactic on the layers of well-known networks, one by one, and prints the share of the measured peak.
 //
-// usage: bench_kernels [--threads N] [--filter TEXT] [--all] [--bf16 | --int8]
+// usage: bench_kernels [--threads N] [--filter TEXT] [--all] [--bf16 | --bf16-values | --int8]
 //   --filter TEXT   only layers whose network or name contains TEXT
 //   --all           every candidate, not only the best one of each tactic
 //   --bf16          kernels that round factors to bfloat16 too
+//   --bf16-values   the same, and inputs, residuals and results are stored as bfloat16
 //   --int8          the same layers of 8-bit integers: scaled, with bias, to 8 bits again
 // One thread is timed by the thread's processor time, which other processes disturb least; several by wall time.
 #include <algorithm>
@@ -79,6 +80,16 @@ Layer product_layer(const std::string& network, const Product& p) {
               p.count,    make_op("MatMul", epilogue(attributes, p.program, bias ? 2 : 1)),
               {p.a, p.b}, {false, p.constant, true}};
   if (bias) layer.inputs.push_back({p.trans_b ? p.b[p.b.size() - 2] : p.b.back()});
+  return layer;
+}
+
+/// The layer between others whose values are bfloat16.
+Layer in_bf16(Layer layer) {
+  layer.dtypes.assign(layer.inputs.size(), DType::float32);
+  for (std::size_t i = 0; i < layer.inputs.size(); ++i) {
+    const bool is_residual = layer.op->type() == "Conv" && i > 2;
+    if (i < 2 || is_residual) layer.dtypes[i] = DType::bfloat16;
+  }
   return layer;
 }
 
@@ -234,7 +245,7 @@ struct Options {
   int threads = 1;
   std::string filter;
   bool all = false;
-  bool bf16 = false, int8 = false;
+  bool bf16 = false, bf16_values = false, int8 = false;
 };
 
 void run(const Options& options) {
@@ -252,6 +263,7 @@ void run(const Options& options) {
       continue;
     if (options.int8 && !layer.constant[1]) continue;
     if (options.int8) layer = in_bytes(std::move(layer));
+    if (options.bf16_values && layer.constant[1]) layer = in_bf16(std::move(layer));
     Graph graph;
     std::vector<ValueId> ids;
     std::vector<Tensor> tensors;
@@ -357,10 +369,13 @@ int main(int argc, char** argv) {
       options.all = true;
     } else if (arg == "--bf16") {
       options.bf16 = true;
+    } else if (arg == "--bf16-values") {
+      options.bf16 = options.bf16_values = true;
     } else if (arg == "--int8") {
       options.int8 = true;
     } else {
-      std::fprintf(stderr, "usage: bench_kernels [--threads N] [--filter TEXT] [--all] [--bf16 | --int8]\n");
+      std::fprintf(stderr,
+                   "usage: bench_kernels [--threads N] [--filter TEXT] [--all] [--bf16 | --bf16-values | --int8]\n");
       return 2;
     }
   }

@@ -158,6 +158,7 @@ struct Abilities {
   bool integer_products = false;  ///< Conv and MatMul of 8-bit integers with an epilogue
   bool float8_products = false;   ///< Conv and MatMul of float8e4m3 with an epilogue
   bool bf16 = false;              ///< products of factors rounded to bfloat16
+  bool bf16_values = false;       ///< and fast ones of values that are stored as bfloat16
   bool zero_points = false;       ///< and with a zero point of their input, and fast epilogues that round twice
   bool merged_products = false;   ///< GatedMatMul, FusedAttention of layout flat; it and products read parts of rows
   bool conv_max_pools = false;    ///< ConvMaxPool

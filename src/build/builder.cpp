@@ -26,6 +26,7 @@
 #include "build/views.hpp"
 #include "build/weights.hpp"
 #include "ops/registry.hpp"
+#include "passes/bfloat16_values.hpp"
 #include "passes/half_weights.hpp"
 #include "passes/pass.hpp"
 
@@ -110,6 +111,10 @@ class Builder {
     if (result.half_weights) {
       const int rounded = round_weights_to_half(graph, options_.keep_float32);
       provenance.passes.push_back(fmt::format("round_weights_to_half: {}", rounded));
+    }
+    if (options_.bf16 && backend_.abilities().bf16_values) {
+      const int narrowed = store_as_bfloat16(graph, [&](const auto&... about) { return has_kernel(graph, about...); });
+      provenance.passes.push_back(fmt::format("store_as_bfloat16: {}", narrowed));
     }
     result.optimized = std::move(graph);
     for (ShapeRanges& profile : profiles_) add_bounds(profile, result.optimized);
@@ -237,14 +242,19 @@ class Builder {
     }
   }
 
-  Problem make_problem(const LoweredPlan& lowered, const PlanStep& step, const StepSource& source,
-                       const ShapeRanges& profile) const {
+  /// What the build allows.
+  Problem empty_problem() const {
     Problem problem;
     problem.strict = options_.strict;
     problem.tf32 = options_.tf32;
     problem.bf16 = options_.bf16;
     problem.half_weights = options_.fp16 && backend_.is_host();
     problem.libraries = options_.libraries;
+    return problem;
+  }
+  Problem make_problem(const LoweredPlan& lowered, const PlanStep& step, const StepSource& source,
+                       const ShapeRanges& profile) const {
+    Problem problem = empty_problem();
     problem.op = source.node != nullptr ? source.node->op : copy_op(step);
     for (const std::int32_t input : step.inputs) {
       problem.inputs.push_back(input < 0 ? TensorType{} : lowered.plan.values[static_cast<std::size_t>(input)].type);
@@ -256,6 +266,22 @@ class Builder {
       problem.output_shapes.push_back(profile.opt_shape(problem.outputs.back()));
     }
     return problem;
+  }
+  /// Is there a kernel for the node with operands of these types, the reference not counted, at every profile?
+  bool has_kernel(const Graph& graph, const Node& node, const std::vector<TensorType>& inputs,
+                  const std::vector<TensorType>& outputs) const {
+    return std::all_of(profiles_.begin(), profiles_.end(), [&](const ShapeRanges& profile) {
+      Problem problem = empty_problem();
+      problem.op = node.op;
+      problem.inputs = inputs;
+      problem.outputs = outputs;
+      for (const ValueId input : node.inputs) problem.constants.push_back(graph.constant(input));
+      for (const TensorType& type : inputs) problem.input_shapes.push_back(profile.opt_shape(type));
+      for (const TensorType& type : outputs) problem.output_shapes.push_back(profile.opt_shape(type));
+      const std::vector<Candidate> offered = backend_.candidates(problem);
+      return std::any_of(offered.begin(), offered.end(),
+                         [](const Candidate& c) { return c.refusal.empty() && c.tactic != "reference"; });
+    });
   }
   /// What kernels are needed for: of each step that has one, a problem for each profile.
   struct StepProblems {

@@ -87,20 +87,6 @@ struct ByteProducts {
   }
 };
 
-struct Round {
-  static void rows(const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t numbers,
-                   std::uint8_t* to, std::int64_t stride) {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t i = 0; i < numbers; ++i) {
-        std::uint32_t bits;
-        std::memcpy(&bits, from + r * from_stride + i, sizeof bits);
-        const auto rounded = static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-        std::memcpy(to + r * stride + 2 * i, &rounded, sizeof rounded);
-      }
-    }
-  }
-};
-
 }  // namespace
 }  // namespace cpu::TENFOLD_TIER
 
@@ -108,7 +94,7 @@ namespace test {
 
 void run_emulated_bf16_tiles(const cpu::Bf16Args& args, const cpu::Workers& workers) {
   using namespace cpu::TENFOLD_TIER;
-  run_bf16_tiles<EmulatedUnit<Bf16Products>, Round>(args, workers);
+  run_bf16_tiles<EmulatedUnit<Bf16Products>>(args, workers);
 }
 
 void run_emulated_byte_tiles(const cpu::ByteProductArgs& args, const cpu::Workers& workers) {

@@ -27,6 +27,9 @@ void check_pools(const Shape& nchw, const Window& window) {
                              {"pads", window.pads},           {"dilations", window.dilations},
                              {"ceil_mode", window.ceil_mode}, {"layout", std::string(layout)}};
     check_tactic({"MaxPool", attributes, {x}}, "pool.window", {});
+    if (std::string(layout) == "nhwc") {
+      check_tactic({"MaxPool", attributes, {random_tensor(DType::bfloat16, shape, 4)}}, "pool.window", {});
+    }
     check_tactic({"AveragePool", attributes, {x}}, "pool.window", average);
     attributes.set("count_include_pad", std::int64_t{1});
     check_tactic({"AveragePool", attributes, {x}}, "pool.window", average);

@@ -25,6 +25,20 @@ TEST(ResizeKernel, NearestCopies) {
   }
 }
 
+TEST(ResizeKernel, Bfloat16IsCopied) {
+  for (const std::int64_t channels : {1, 2, 5, 16, 33, 64}) {
+    for (const std::vector<double>& scales : {std::vector<double>{1, 2, 2, 1}, {1, 1, 3, 1}, {1, 0.5, 1.5, 1}}) {
+      const Tensor x = random_tensor(DType::bfloat16, {2, 6, 8, channels}, 1);
+      check_tactic({"Resize", {{"mode", std::string("nearest")}, {"scales", scales}}, {x}}, "resize.tables", {});
+    }
+  }
+  EXPECT_EQ(refusal_of({"Resize",
+                        {{"mode", std::string("linear")}, {"scales", std::vector<double>{1, 2, 2, 1}}},
+                        {random_tensor(DType::bfloat16, {1, 4, 4, 8}, 1)}},
+                       "resize.tables"),
+            "bfloat16 is only copied");
+}
+
 TEST(ResizeKernel, LinearAndCubicInBothLayouts) {
   for (const char* mode : {"linear", "cubic"}) {
     for (const char* coordinates : {"half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"}) {

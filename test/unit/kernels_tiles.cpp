@@ -1,5 +1,7 @@
 // Products by the processor's matrix unit (AMX), whose part an emulation plays: everything around the instructions is
 // tried on every machine with AVX2. The instructions are in kernels_bf16.cpp.
+#include <algorithm>
+
 #include "backend/cpu/compiled_pointwise.hpp"
 #include "backend/cpu/cpu_tactic.hpp"
 #include "backend/cpu/tile_panels.hpp"
@@ -15,8 +17,10 @@ struct Product {
   std::int64_t rows, columns, depth;
   std::int64_t row_block = 256, depth_block = 256;
   bool bias = false, residual = false, clips = false, program = false;
-  std::int64_t extra_pitch = 0;  ///< of A and C
-  cpu::ConvRows conv = {};       ///< kernel of one position: a plain product
+  std::int64_t extra_pitch = 0;                                      ///< of A and C
+  cpu::ConvRows conv = {};                                           ///< kernel of one position: a plain product
+  bool a_is_bf16 = false, c_is_bf16 = false, other_is_bf16 = false;  ///< how A, C and the residual are stored
+  bool reads_windows = false;
 };
 
 /// Numbers that bfloat16 holds.
@@ -26,13 +30,22 @@ Tensor numbers(const Shape& shape, std::uint32_t seed) {
   return tensor;
 }
 
+/// As they are, or stored as bfloat16.
+Tensor stored(const Tensor& tensor, bool is_bf16) {
+  if (!is_bf16) return tensor;
+  Tensor result(DType::bfloat16, tensor.shape());
+  const std::span<const float> from = tensor.as<float>();
+  std::transform(from.begin(), from.end(), result.as_mutable<BFloat16>().begin(), [](float x) { return BFloat16(x); });
+  return result;
+}
+
 struct Operands {
   std::int64_t pixels, channels;
   bool is_conv;
   Tensor a, b, bias, residual;
   explicit Operands(const Product& p) {
     const std::int64_t taps = p.conv.kernel[0] * p.conv.kernel[1] * p.conv.kernel[2];
-    is_conv = taps > 1;
+    is_conv = p.conv.out[2] > 1;
     channels = p.depth / taps;
     pixels = is_conv ? p.conv.batch * p.conv.in[0] * p.conv.in[1] * p.conv.in[2] : p.rows;
     a = numbers({pixels, channels + p.extra_pitch}, 1);
@@ -85,18 +98,30 @@ Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
   const float* b = operands.b.as<float>().data();
   const std::vector<std::byte> panels = cpu::pack_tile_panels<BFloat16>(
       p.depth, p.columns, [&](std::int64_t k, std::int64_t n) { return b[k * p.columns + n]; });
-  const std::int64_t room = operands.is_conv ? cpu::rounded_image_bytes(operands.pixels, operands.channels)
-                                             : cpu::rounded_bytes(p.rows, p.depth);
+  const Tensor a = stored(operands.a, p.a_is_bf16), other = stored(operands.residual, p.other_is_bf16);
+  const auto floats = [](const Tensor& tensor) { return reinterpret_cast<const float*>(tensor.data()); };
+  const cpu::WindowLines lines =
+      p.reads_windows ? cpu::window_lines(p.conv, operands.channels, p.a_is_bf16, cpu::CpuStream::kScratchBytes)
+                      : cpu::WindowLines{};
+  const std::int64_t room = lines.pixels > 0
+                                ? cpu::window_line_bytes(p.conv, lines, operands.channels, operands.a.shape()[1])
+                            : p.a_is_bf16      ? 0
+                            : operands.is_conv ? cpu::rounded_image_bytes(operands.pixels, operands.channels)
+                                               : cpu::rounded_bytes(p.rows, p.depth);
   kernel_case_detail::GuardedBuffer rounded(DType::uint8, {room}, 0);
-  kernel_case_detail::GuardedBuffer c(DType::float32, {p.rows, p.columns}, p.extra_pitch);
+  kernel_case_detail::GuardedBuffer c(p.c_is_bf16 ? DType::bfloat16 : DType::float32, {p.rows, p.columns},
+                                      p.extra_pitch);
   cpu::Bf16Args args;
+  args.a_is_bf16 = p.a_is_bf16;
+  args.c_is_bf16 = p.c_is_bf16;
+  args.reads_windows = p.reads_windows;
   args.panels = reinterpret_cast<const std::uint16_t*>(panels.data());
   args.rounded = static_cast<std::uint16_t*>(rounded.view().data);
   cpu::GemmArgs& product = args.product;
   product.rows = p.rows;
   product.columns = p.columns;
   product.depth = p.depth;
-  product.a = operands.a.as<float>().data();
+  product.a = floats(a);
   product.a_stride = operands.a.shape()[1];
   product.conv = operands.is_conv ? &p.conv : nullptr;
   product.c = static_cast<float*>(c.view().data);
@@ -105,14 +130,15 @@ Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
   cpu::FinishArgs& finish = product.finish;
   if (p.bias) finish.bias = operands.bias.as<float>().data();
   if (p.residual) {
-    finish.residual = operands.residual.as<float>().data();
+    finish.residual = floats(other);
+    finish.residual_is_bf16 = p.other_is_bf16;
     finish.residual_stride = p.columns;
   }
   if (p.clips) finish.activation = {.kind = cpu::Activation::Kind::clip, .low = -1, .high = 1.5};
   const auto program = cpu::compile_pointwise(PointwiseProgram::parse(2, "mul 0 1; add_imm 2 0x1p-1"));
   if (p.program) {
     finish.program = &program;
-    finish.operands[1] = {.data = operands.residual.as<float>().data(), .row_stride = p.columns, .col_stride = 1};
+    finish.operands[1] = {.data = floats(other), .is_bf16 = p.other_is_bf16, .row_stride = p.columns, .col_stride = 1};
     finish.group_rows = p.rows;
   }
   cpu::CpuStream stream(threads);
@@ -125,17 +151,40 @@ Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
   return c.to_tensor();
 }
 
-void check(const Product& p) {
-  if (cpu::machine_tier() == cpu::Tier::none) GTEST_SKIP() << "the emulation needs AVX2";
+void check_as_stored(const Product& p) {
   SCOPED_TRACE(testing::Message() << p.rows << " x " << p.columns << " x " << p.depth << ", blocks of " << p.row_block
-                                  << " x " << p.depth_block);
+                                  << " x " << p.depth_block << ", bfloat16: " << p.a_is_bf16 << p.c_is_bf16
+                                  << p.other_is_bf16);
   const Operands operands(p);
-  // Factors are exact, so only sums are rounded, each of at most depth + 3 terms of at most 1.
-  const Tolerance tolerance{2 * 0x1p-24 * static_cast<double>((p.depth + 3) * (p.depth + 3)) / 4, 4 * 0x1p-24};
+  // Factors are exact, so only sums are rounded, each of at most depth + 3 terms of at most 1; then perhaps the result,
+  // to 8 bits.
+  Tolerance tolerance{2 * 0x1p-24 * static_cast<double>((p.depth + 3) * (p.depth + 3)) / 4, 4 * 0x1p-24};
+  if (p.c_is_bf16) tolerance = {1.01 * tolerance.absolute, 1.01 * 0x1p-8};
   const Tensor first = run_emulated(p, operands, 1);
-  EXPECT_EQ(difference(first, expected(p, operands), tolerance), "");
+  const auto widened = [](const Tensor& tensor) {
+    Tensor result(DType::float32, tensor.shape());
+    const std::vector<double> numbers = tensor.to_double();
+    std::transform(numbers.begin(), numbers.end(), result.as_mutable<float>().begin(),
+                   [](double x) { return static_cast<float>(x); });
+    return result;
+  };
+  EXPECT_EQ(difference(widened(first), expected(p, operands), tolerance), "");
   for (const int threads : {2, 7}) {
     EXPECT_TRUE(run_emulated(p, operands, threads).equals(first)) << "depends on the number of threads: " << threads;
+  }
+}
+
+/// With float32 and bfloat16 in every place, alone and together.
+void check(Product p) {
+  if (cpu::machine_tier() == cpu::Tier::none) GTEST_SKIP() << "the emulation needs AVX2";
+  for (const int places : {0b000, 0b001, 0b010, 0b111}) {
+    p.a_is_bf16 = (places & 1) != 0;
+    p.c_is_bf16 = (places & 2) != 0;
+    p.other_is_bf16 = (places & 4) != 0;
+    check_as_stored(p);
+    if (!p.residual && !p.program) continue;
+    p.other_is_bf16 = !p.other_is_bf16;
+    check_as_stored(p);
   }
 }
 
@@ -284,6 +333,38 @@ TEST(TileKernels, WhatHappensToSumsOfBytes) {
   }
 }
 
+/// Ties go to even numbers, what is too large to infinity, and NaN stays NaN.
+TEST(TileKernels, ResultsAreRoundedToBfloat16) {
+  if (cpu::machine_tier() == cpu::Tier::none) GTEST_SKIP() << "the emulation needs AVX2";
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> values = {1, 1 + 0x1p-8F, 1 + 0x3p-8F, -1 - 0x1p-8F, 3.4e38F, kInfinity, -kInfinity, kNan,
+                                     0};
+  const auto columns = static_cast<std::int64_t>(values.size());
+  const std::vector<std::byte> panels =
+      cpu::pack_tile_panels<BFloat16>(1, columns, [](std::int64_t, std::int64_t) { return 0.0F; });
+  const BFloat16 zero(0.0F);
+  std::vector<BFloat16> results(values.size());
+  cpu::Bf16Args args;
+  args.panels = reinterpret_cast<const std::uint16_t*>(panels.data());
+  args.a_is_bf16 = args.c_is_bf16 = true;
+  args.product.rows = args.product.depth = args.product.a_stride = 1;
+  args.product.columns = args.product.c_stride = columns;
+  args.product.a = reinterpret_cast<const float*>(&zero);
+  args.product.c = reinterpret_cast<float*>(results.data());
+  args.product.finish.bias = values.data();
+  args.product.tiling = {.tile_rows = 16, .tile_vectors = 2, .depth_block = 32, .row_block = 16};
+  cpu::CpuStream stream(1);
+  test::run_emulated_bf16_tiles(args, {&stream.pool(), stream.scratch(), cpu::CpuStream::kScratchBytes});
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::isnan(values[i])) {
+      EXPECT_TRUE(std::isnan(static_cast<float>(results[i])));
+    } else {
+      EXPECT_EQ(results[i].bits, BFloat16(values[i]).bits) << values[i];
+    }
+  }
+}
+
 TEST(TileKernels, TailsOfRowsColumnsAndDepth) {
   for (const std::int64_t rows : {1, 7, 16, 17, 31, 32, 33, 49, 70}) {
     for (const std::int64_t columns : {1, 15, 16, 17, 32, 33, 48, 61}) {
@@ -301,10 +382,12 @@ TEST(TileKernels, BlocksOfRowsAndDepth) {
 }
 
 TEST(TileKernels, BlocksThatExceedTheScratchMemory) {
-  check({.rows = 55, .columns = 8, .depth = 40000, .row_block = 1 << 20, .depth_block = 4096});
+  check_as_stored({.rows = 55, .columns = 8, .depth = 40000, .row_block = 1 << 20, .depth_block = 4096});
+  check_as_stored(
+      {.rows = 55, .columns = 8, .depth = 39999, .row_block = 1 << 20, .depth_block = 4096, .a_is_bf16 = true});
   Product windows{.rows = 45, .columns = 8, .depth = 48000, .row_block = 1 << 20, .depth_block = 4096};
   windows.conv = {.in = {1, 7, 12}, .out = {1, 5, 9}, .kernel = {1, 3, 4}};
-  check(windows);
+  check_as_stored(windows);
 }
 
 TEST(TileKernels, WhatHappensToSums) {
@@ -366,10 +449,72 @@ TEST(TileKernels, Windows) {
       p.extra_pitch = extra_pitch;
       p.conv = w.conv;
       check(p);
+      p.reads_windows = true;  // no whole tiles of channels: copied together all the same, but for one
+      check(p);
+      p.reads_windows = false;
       check_bytes(p, DType::uint8, 130, {.result = DType::int8});
       check_bytes(p, DType::int8, -128, {.result = DType::uint8});
     }
   }
+}
+
+TEST(TileKernels, WindowsWhereTheyLie) {
+  if (cpu::machine_tier() == cpu::Tier::none) GTEST_SKIP() << "the emulation needs AVX2";
+  struct Window {
+    cpu::ConvRows conv;
+    std::int64_t channels, columns;
+    bool is_copied = true;  ///< an image of bfloat16
+  };
+  std::vector<Window> windows = {
+      {{.batch = 2, .in = {1, 9, 8}, .out = {1, 5, 7}, .kernel = {1, 3, 2}, .stride = {1, 2, 1}, .pad = {0, 1, 0}},
+       32,
+       33,
+       false},
+      {{.in = {1, 12, 20}, .out = {1, 12, 20}, .kernel = {1, 3, 3}, .dilation = {1, 2, 2}, .pad = {0, 2, 2}}, 64, 48},
+      {{.batch = 2, .in = {1, 9, 57}, .out = {1, 5, 29}, .kernel = {1, 1, 1}, .stride = {1, 2, 2}}, 96, 40, false},
+      {{.in = {1, 15, 31}, .out = {1, 8, 16}, .kernel = {1, 3, 3}, .stride = {1, 2, 2}, .pad = {0, 1, 1}}, 32, 16},
+      {{.in = {5, 6, 7},
+        .out = {5, 3, 5},
+        .kernel = {3, 2, 3},
+        .stride = {1, 2, 1},
+        .dilation = {1, 1, 2},
+        .pad = {1, 0, 1}},
+       32,
+       10},
+      {{.in = {1, 2, 1}, .out = {1, 4, 3}, .kernel = {1, 3, 3}, .pad = {0, 2, 2}}, 32, 8},
+      // Windows that end before the image does, and some that lie outside altogether.
+      {{.in = {1, 4, 40}, .out = {1, 4, 7}, .kernel = {1, 1, 3}, .stride = {1, 1, 3}}, 32, 20, false},
+      {{.in = {1, 3, 4}, .out = {1, 9, 12}, .kernel = {1, 1, 2}, .pad = {0, 3, 5}}, 64, 8}};
+  for (const std::int64_t width : {7, 16, 17, 33, 56}) {
+    windows.push_back(
+        {{.batch = 2, .in = {1, 3, width}, .out = {1, 3, width}, .kernel = {1, 3, 3}, .pad = {0, 1, 1}}, 64, 24});
+  }
+  for (const Window& w : windows) {
+    for (const bool is_bf16 : {false, true}) {
+      const cpu::WindowLines lines = cpu::window_lines(w.conv, w.channels, is_bf16, cpu::CpuStream::kScratchBytes);
+      EXPECT_GT(lines.pixels, 0);
+      EXPECT_EQ(lines.is_copied, w.is_copied || !is_bf16);
+    }
+    const std::int64_t rows = w.conv.batch * w.conv.out[0] * w.conv.out[1] * w.conv.out[2];
+    const std::int64_t depth = w.channels * w.conv.kernel[0] * w.conv.kernel[1] * w.conv.kernel[2];
+    for (const std::int64_t extra_pitch : {0, 3}) {
+      Product p{.rows = rows, .columns = w.columns, .depth = depth, .row_block = 64, .depth_block = 64};
+      if (extra_pitch > 0) p.depth_block = 1024;
+      p.bias = p.clips = p.residual = p.reads_windows = true;
+      p.extra_pitch = extra_pitch;
+      p.conv = w.conv;
+      check(p);
+    }
+  }
+}
+
+TEST(TileKernels, WindowsThatAreCopiedTogether) {
+  const cpu::ConvRows plain = {.in = {1, 8, 8}, .out = {1, 8, 8}, .kernel = {1, 3, 3}, .pad = {0, 1, 1}};
+  EXPECT_EQ(cpu::window_lines(plain, 48, true, 4 << 20).pixels, 0) << "a pixel is no whole tiles";
+  EXPECT_EQ(cpu::window_lines(plain, 64, true, 32 << 10).pixels, 0) << "a line's sums exceed the scratch memory";
+  cpu::ConvRows wide = plain;
+  wide.in[2] = wide.out[2] = std::int64_t{1} << 40;
+  EXPECT_EQ(cpu::window_lines(wide, 64, true, 4 << 20).pixels, 0);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Conv and MatMul with constant weights whose factors are rounded to bfloat16, where the build allows it (--bf16).
 //   conv.bf16, gemm.bf16:          vectors of pairs (AVX512_BF16)
-//   conv.amx_bf16, gemm.amx_bf16:  tiles (AMX_BF16)
+//   conv.amx_bf16, gemm.amx_bf16:  tiles (AMX_BF16); input, result and operands of the result's shape may be stored as
+//                                  bfloat16, each by itself. Weights have the input's type.
 #include <algorithm>
 
 #include "backend/cpu/conv_support.hpp"
@@ -26,6 +27,45 @@ std::optional<std::string> refuses(Unit unit, const Problem& problem) {
   if (!problem.bf16) return std::string(kNotAllowed);
   if (unit == Unit::tiles && !has_bf16_tiles()) return "this processor has no tiles of bfloat16 (AMX_BF16)";
   return std::nullopt;
+}
+
+bool is_bf16(const TensorType& type) { return type.dtype == DType::bfloat16; }
+bool is_number(const TensorType& type) { return is_float32(type) || is_bf16(type); }
+
+/// Why the unit does not take these types; the epilogue's inputs begin at `first_input`. nullopt if it does.
+std::optional<std::string> refuses_types(Unit unit, const Epilogue& epilogue, std::span<const TensorType> inputs,
+                                         const TensorType& output, int first_input) {
+  if (unit == Unit::vectors) {
+    if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
+    return FinishPlan::refuses(epilogue, inputs, first_input);
+  }
+  if (!is_number(inputs[0]) || inputs[1].dtype != inputs[0].dtype)
+    return "input and weights are neither both float32 nor both bfloat16";
+  if (!is_number(output)) return fmt::format("the result is {}", to_string(output.dtype));
+  if (epilogue.program.empty()) return std::nullopt;
+  for (std::size_t i = static_cast<std::size_t>(first_input); i < inputs.size(); ++i) {
+    if (!is_number(inputs[i])) return "an input of the epilogue is neither float32 nor bfloat16";
+    if (is_bf16(inputs[i]) && inputs[i].dims != output.dims)
+      return "an input of the epilogue is bfloat16 and has not the result's shape";
+  }
+  return FinishPlan::refuses(epilogue);
+}
+
+/// Element i of a constant of a type that refuses_types lets pass.
+float number_at(const Tensor& constant, std::int64_t i) {
+  const auto at = static_cast<std::size_t>(i);
+  if (constant.dtype() == DType::bfloat16) return static_cast<float>(constant.as<BFloat16>()[at]);
+  return constant.as<float>()[at];
+}
+
+/// Bytes of memory that a product touches: A, B packed, C.
+double bytes_touched(const Problem& problem) {
+  const auto bytes = [](const TensorType& type, const Shape& shape) {
+    return static_cast<double>(num_elements(shape)) * static_cast<double>(size_of(type.dtype));
+  };
+  return bytes(problem.inputs[0], problem.input_shapes[0]) +
+         static_cast<double>(sizeof(BFloat16)) * static_cast<double>(num_elements(problem.input_shapes[1])) +
+         bytes(problem.outputs[0], problem.output_shapes[0]);
 }
 
 /// Pairs [pair of depth][column][2] of B[k][n], given as value(k, n), in panels; zeros in the padding.
@@ -64,6 +104,14 @@ const std::uint16_t* packed(Unit unit, const KernelSpec& spec, std::int64_t dept
   return reinterpret_cast<const std::uint16_t*>(spec.weights[0].data());
 }
 
+/// The third parameter of tiles, see append_tilings.
+bool reads_windows_from(Unit unit, std::span<const std::int64_t> parameters) {
+  if (unit == Unit::vectors || parameters.size() != 3) return false;
+  require(parameters[2] == 0 || parameters[2] == 1, Code::incompatible_engine,
+          "whether windows are read where they lie is 0 or 1, got {}", parameters[2]);
+  return parameters[2] == 1;
+}
+
 // Parameters: of vectors [tile_rows, tile_vectors, row_block], of tiles see tile_blocks_from.
 GemmTiling tiling_of(Unit unit, std::span<const std::int64_t> parameters) {
   if (unit == Unit::tiles) {
@@ -79,16 +127,29 @@ GemmTiling tiling_of(Unit unit, std::span<const std::int64_t> parameters) {
   return tiling_from(with_depth);
 }
 
-void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int64_t depth, double flops, double bytes,
-                    std::vector<Candidate>& out) {
+/// `windows`: of tiles, channels of windows that can be read where they lie, see WindowLines; 0: there are none. Then a
+/// third parameter says whether they are (1) or are copied together (0).
+void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int64_t depth, std::int64_t windows,
+                    double flops, double bytes, std::vector<Candidate>& out) {
   // How many times as fast as multiply-adds of float32, at best.
   constexpr double kVectors = 1.8, kTiles = 8;
   const double estimated_us = estimate_us(flops / (unit == Unit::tiles ? kTiles : kVectors), bytes, 0.85);
   double rank = 1;
   if (unit == Unit::tiles) {
-    for (const TileBlocks& blocks : promising_tile_blocks(rows, depth * 2)) {
-      out.push_back({.parameters = {blocks.rows, blocks.depth_bytes}, .estimated_us = rank * estimated_us});
-      rank += kRankStep;
+    const auto append = [&](double first_rank, double step, std::int64_t row_bytes, std::optional<bool> reads_windows) {
+      rank = first_rank;
+      for (const TileBlocks& blocks : promising_tile_blocks(rows, depth * 2, row_bytes)) {
+        out.push_back({.parameters = {blocks.rows, blocks.depth_bytes}, .estimated_us = rank * estimated_us});
+        if (reads_windows) out.back().parameters.push_back(*reads_windows ? 1 : 0);
+        rank += step;
+      }
+    };
+    if (windows == 0) {
+      append(1, kRankStep, depth * 2, std::nullopt);
+    } else {
+      // In turns, so that a short list has both.
+      append(1, 2 * kRankStep, windows * 2, true);
+      append(1 + kRankStep, 2 * kRankStep, depth * 2, false);
     }
     return;
   }
@@ -118,11 +179,29 @@ void run_product(Unit unit, const Bf16Args& args, const Launch& launch) {
   }
 }
 
+/// With what both kinds of products say alike.
+Bf16Args arguments(const TensorView& a, const TensorView& c, const std::uint16_t* panels, const Launch& launch) {
+  Bf16Args args{.product = {},
+                .panels = panels,
+                .rounded = reinterpret_cast<std::uint16_t*>(launch.workspace.data()),
+                .a_is_bf16 = a.dtype == DType::bfloat16,
+                .c_is_bf16 = c.dtype == DType::bfloat16};
+  args.product.a = a.as<const float>();
+  args.product.a_stride = a.pitch;
+  args.product.c = c.as<float>();
+  args.product.c_stride = c.pitch;
+  return args;
+}
+
 // --- Convolutions
 
-std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType> inputs,
+std::optional<std::string> refuses(Unit unit, const Conv& conv, std::span<const TensorType> inputs,
                                    std::span<const TensorType> outputs) {
-  if (auto refusal = refuses_conv(conv, inputs, outputs)) return refusal;
+  if (auto refusal = refuses_conv_shapes(conv, inputs, outputs)) return refusal;
+  if (inputs.size() > 2 && inputs[2].dtype != DType::undefined && !is_float32(inputs[2]))
+    return "the bias is no float32";
+  if (auto refusal = refuses_types(unit, conv.epilogue(), inputs, outputs[0], Conv::kFirstEpilogueInput))
+    return refusal;
   const ConvSizes sizes = conv_sizes(conv, inputs[1]);
   if (sizes.group != 1) return "the convolution has groups";
   if (sizes.in_channels > kMaxDepth || sizes.taps() > kMaxDepth || sizes.taps() * sizes.in_channels > kMaxDepth)
@@ -136,13 +215,21 @@ class Bf16ConvKernel final : public Kernel {
       : unit_(unit),
         op_(spec.op),
         sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
-        tiling_(tiling_of(unit, spec.parameters)),
+        reads_windows_(reads_windows_from(unit, spec.parameters)),
+        tiling_(tiling_of(unit, std::span(spec.parameters).first(blocks_in(unit, spec.parameters)))),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput),
         panels_(packed(unit, spec, sizes_.taps() * sizes_.in_channels, sizes_.out_channels)) {}
 
-  std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
+  std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView> outputs) const override {
     if (unit_ == Unit::vectors) return 0;
     const std::int64_t pixels = leading(inputs[0].dims), channels = sizes_.in_channels;
+    const bool is_bf16 = inputs[0].dtype == DType::bfloat16;
+    if (reads_windows_ && !is_plain_product(conv_of(op_), sizes_)) {
+      const ConvRows rows = conv_rows(conv_of(op_), sizes_, inputs[0], outputs[0]);
+      const WindowLines lines = window_lines(rows, channels, is_bf16, CpuStream::kScratchBytes);
+      if (lines.pixels > 0) return static_cast<std::size_t>(window_line_bytes(rows, lines, channels, inputs[0].pitch));
+    }
+    if (is_bf16) return 0;
     return static_cast<std::size_t>(is_plain_product(conv_of(op_), sizes_) ? rounded_bytes(pixels, channels)
                                                                            : rounded_image_bytes(pixels, channels));
   }
@@ -150,19 +237,15 @@ class Bf16ConvKernel final : public Kernel {
     const TensorView& x = launch.inputs[0];
     const TensorView& y = launch.outputs[0];
     ConvRows rows;
-    Bf16Args args{
-        .product = {}, .panels = panels_, .rounded = reinterpret_cast<std::uint16_t*>(launch.workspace.data())};
+    Bf16Args args = arguments(x, y, panels_, launch);
     if (!is_plain_product(conv_of(op_), sizes_)) {
       rows = conv_rows(conv_of(op_), sizes_, x, y);
       args.product.conv = &rows;
+      args.reads_windows = reads_windows_;
     }
     args.product.rows = leading(y.dims);
     args.product.columns = sizes_.out_channels;
     args.product.depth = sizes_.taps() * sizes_.in_channels;
-    args.product.a = x.as<const float>();
-    args.product.a_stride = x.pitch;
-    args.product.c = y.as<float>();
-    args.product.c_stride = y.pitch;
     args.product.tiling = tiling_;
     args.product.finish.bias = conv_bias(launch);
     finish_.resolve(launch, y.dims, args.product.finish);
@@ -172,9 +255,14 @@ class Bf16ConvKernel final : public Kernel {
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
+  static std::size_t blocks_in(Unit unit, std::span<const std::int64_t> parameters) {
+    return unit == Unit::tiles && parameters.size() == 3 ? 2 : parameters.size();
+  }
+
   Unit unit_;
   OpPtr op_;
   ConvSizes sizes_;
+  bool reads_windows_;
   GemmTiling tiling_;
   FinishPlan finish_;
   const std::uint16_t* panels_;
@@ -184,27 +272,28 @@ template <Unit kUnit>
 void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const Conv& conv = conv_of(problem.op);
   std::optional<std::string> refusal = refuses(kUnit, problem);
-  if (!refusal) refusal = refuses(conv, problem.inputs, problem.outputs);
-  if (!refusal && !is_float32(problem.constants[1])) refusal = "the weights are computed";
+  if (!refusal) refusal = refuses(kUnit, conv, problem.inputs, problem.outputs);
+  if (!refusal && problem.constants[1] == nullptr) refusal = "the weights are computed";
   if (refusal) {
     out.push_back({.refusal = *refusal});
     return;
   }
   const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
-  const ConvWork work = conv_work(problem, sizes);
+  const bool whole_tiles = sizes.in_channels * 2 % kTileBytes == 0 && !is_plain_product(conv, sizes);
   append_tilings(kUnit, leading(problem.output_shapes[0]), sizes.out_channels, sizes.taps() * sizes.in_channels,
-                 work.flops, work.bytes, out);
+                 whole_tiles ? sizes.in_channels : 0, conv_work(problem, sizes).flops, bytes_touched(problem), out);
 }
 
 template <Unit kUnit>
 PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
   const ConvSizes sizes = conv_sizes(conv_of(problem.op), problem.inputs[1]);
-  const float* w = problem.constants[1]->as<float>().data();
+  const Tensor& w = *problem.constants[1];
   const std::int64_t taps = sizes.taps(), channels = sizes.in_channels;
   PackedWeights packed;
   packed.blobs.push_back(
-      pack(kUnit, candidate, taps * channels, sizes.out_channels,
-           [&](std::int64_t k, std::int64_t n) { return w[(n * channels + k % channels) * taps + k / channels]; }));
+      pack(kUnit, candidate, taps * channels, sizes.out_channels, [&](std::int64_t k, std::int64_t n) {
+        return number_at(w, (n * channels + k % channels) * taps + k / channels);
+      }));
   packed.consumed_inputs = {1};
   return packed;
 }
@@ -212,7 +301,7 @@ PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
 template <Unit kUnit>
 std::unique_ptr<Kernel> conv_make(const KernelSpec& spec) {
   require_instructions(kUnit, spec);
-  const auto refusal = refuses(conv_of(spec.op), spec.inputs, spec.outputs);
+  const auto refusal = refuses(kUnit, conv_of(spec.op), spec.inputs, spec.outputs);
   require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this Conv: {}", spec.tactic,
           refusal.value_or(""));
   return std::make_unique<Bf16ConvKernel>(kUnit, spec);
@@ -234,15 +323,14 @@ Matrix matrix_of(const MatMul& matmul, const TensorType& b) {
   return matmul.trans_b() ? Matrix{shape[1], shape[0]} : Matrix{shape[0], shape[1]};
 }
 
-std::optional<std::string> refuses(const MatMul& matmul, std::span<const TensorType> inputs,
+std::optional<std::string> refuses(Unit unit, const MatMul& matmul, std::span<const TensorType> inputs,
                                    std::span<const TensorType> outputs) {
   if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
-  if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
   if (inputs[0].rank() < 2 || inputs[1].rank() != 2) return "b is no matrix, or a has no rows";
   if (matmul.trans_a()) return "a is transposed";
   if (!fits_in_panels(inputs[1])) return fmt::format("b of {} is computed, empty or too large", to_string(inputs[1]));
   if (matrix_of(matmul, inputs[1]).depth > kMaxDepth) return fmt::format("a row has more than {} numbers", kMaxDepth);
-  return FinishPlan::refuses(matmul.epilogue(), inputs, MatMul::kFirstEpilogueInput);
+  return refuses_types(unit, matmul.epilogue(), inputs, outputs[0], MatMul::kFirstEpilogueInput);
 }
 
 class Bf16MatMulKernel final : public Kernel {
@@ -255,21 +343,16 @@ class Bf16MatMulKernel final : public Kernel {
         panels_(packed(unit, spec, sizes_.depth, sizes_.columns)) {}
 
   std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
-    if (unit_ == Unit::vectors) return 0;
+    if (unit_ == Unit::vectors || inputs[0].dtype == DType::bfloat16) return 0;
     return static_cast<std::size_t>(rounded_bytes(leading(inputs[0].dims), sizes_.depth));
   }
   void run(const Launch& launch) const override {
     const TensorView& a = launch.inputs[0];
     const TensorView& c = launch.outputs[0];
-    Bf16Args args{
-        .product = {}, .panels = panels_, .rounded = reinterpret_cast<std::uint16_t*>(launch.workspace.data())};
+    Bf16Args args = arguments(a, c, panels_, launch);
     args.product.rows = leading(a.dims);
     args.product.columns = sizes_.columns;
     args.product.depth = sizes_.depth;
-    args.product.a = a.as<const float>();
-    args.product.a_stride = a.pitch;
-    args.product.c = c.as<float>();
-    args.product.c_stride = c.pitch;
     args.product.tiling = tiling_;
     finish_.resolve(launch, c.dims, args.product.finish);
     run_product(unit_, args, launch);
@@ -289,7 +372,7 @@ template <Unit kUnit>
 void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const MatMul& matmul = matmul_of(problem.op);
   std::optional<std::string> refusal = refuses(kUnit, problem);
-  if (!refusal) refusal = refuses(matmul, problem.inputs, problem.outputs);
+  if (!refusal) refusal = refuses(kUnit, matmul, problem.inputs, problem.outputs);
   if (!refusal && problem.constants[1] == nullptr) refusal = "b is computed";
   if (refusal) {
     out.push_back({.refusal = *refusal});
@@ -299,19 +382,20 @@ void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const std::int64_t rows = leading(problem.input_shapes[0]);
   const double r = static_cast<double>(rows), n = static_cast<double>(sizes.columns);
   const double k = static_cast<double>(sizes.depth);
-  append_tilings(kUnit, rows, sizes.columns, sizes.depth, 2 * r * n * k, 4 * r * (k + n) + 2 * n * k, out);
+  append_tilings(kUnit, rows, sizes.columns, sizes.depth, 0, 2 * r * n * k, bytes_touched(problem), out);
 }
 
 template <Unit kUnit>
 PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
   const MatMul& matmul = matmul_of(problem.op);
   const Matrix sizes = matrix_of(matmul, problem.inputs[1]);
-  const float* b = problem.constants[1]->as<float>().data();
+  const Tensor& b = *problem.constants[1];
   const std::int64_t k_stride = matmul.trans_b() ? 1 : sizes.columns;
   const std::int64_t n_stride = matmul.trans_b() ? sizes.depth : 1;
   PackedWeights packed;
-  packed.blobs.push_back(pack(kUnit, candidate, sizes.depth, sizes.columns,
-                              [&](std::int64_t k, std::int64_t n) { return b[k * k_stride + n * n_stride]; }));
+  packed.blobs.push_back(pack(kUnit, candidate, sizes.depth, sizes.columns, [&](std::int64_t k, std::int64_t n) {
+    return number_at(b, k * k_stride + n * n_stride);
+  }));
   packed.consumed_inputs = {1};
   return packed;
 }
@@ -319,7 +403,7 @@ PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
 template <Unit kUnit>
 std::unique_ptr<Kernel> matmul_make(const KernelSpec& spec) {
   require_instructions(kUnit, spec);
-  const auto refusal = refuses(matmul_of(spec.op), spec.inputs, spec.outputs);
+  const auto refusal = refuses(kUnit, matmul_of(spec.op), spec.inputs, spec.outputs);
   require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this MatMul: {}", spec.tactic,
           refusal.value_or(""));
   return std::make_unique<Bf16MatMulKernel>(kUnit, spec);

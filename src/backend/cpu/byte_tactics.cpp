@@ -246,7 +246,7 @@ void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int
                     double estimated_us, std::vector<Candidate>& out) {
   double rank = 1;
   if (unit == Unit::tiles) {
-    for (const TileBlocks& blocks : promising_tile_blocks(rows, depth)) {
+    for (const TileBlocks& blocks : promising_tile_blocks(rows, depth, depth)) {
       out.push_back(
           {.parameters = {blocks.rows, blocks.depth_bytes, has_form ? 1 : 0}, .estimated_us = rank * estimated_us});
       rank += kRankStep;

@@ -138,7 +138,10 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return "cpu"; }
   Abilities abilities() const override {
     const bool has_kernels = tier() != Tier::none;
-    return {.integer_products = has_kernels, .bf16 = has_bf16_dot(), .zero_points = has_kernels};
+    return {.integer_products = has_kernels,
+            .bf16 = has_bf16_dot(),
+            .bf16_values = has_bf16_tiles(),
+            .zero_points = has_kernels};
   }
   std::string target() const override { return std::string(target_string(tier())); }
 

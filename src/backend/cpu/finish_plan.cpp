@@ -170,6 +170,7 @@ void FinishPlan::resolve(const Launch& launch, std::span<const std::int64_t> dim
   for (int i = 1; i < operands; ++i) {
     const TensorView& view = launch.inputs[static_cast<std::size_t>(first_input_ + i - 1)];
     args.operands[i].data = static_cast<const float*>(view.data);
+    args.operands[i].is_bf16 = view.dtype == DType::bfloat16;
     const int shift = rank - view.rank();
     std::int64_t stride = 1;
     for (int axis = view.rank() - 1; axis >= 0; --axis) {
@@ -209,7 +210,8 @@ void FinishPlan::resolve(const Launch& launch, std::span<const std::int64_t> dim
   }
 
   const auto one_for_each_column = [&](int input) {
-    bool same = args.operands[input].col_stride == 1 || dims[static_cast<std::size_t>(rank - 1)] == 1;
+    bool same = !args.operands[input].is_bf16 &&
+                (args.operands[input].col_stride == 1 || dims[static_cast<std::size_t>(rank - 1)] == 1);
     for (int axis = 0; axis < row_axes; ++axis) same = same && strides[input][axis] == 0;
     return same;
   };
@@ -222,6 +224,7 @@ void FinishPlan::resolve(const Launch& launch, std::span<const std::int64_t> dim
       args.bias = operand.data;
     } else if (affine && args.residual == nullptr) {
       args.residual = operand.data;
+      args.residual_is_bf16 = operand.is_bf16;
       args.residual_stride = operand.row_stride;
     } else {
       break;

@@ -25,6 +25,9 @@ class PoolKernel final : public Kernel {
     const DType dtype = signature.inputs[0].dtype;
     if (dtype == DType::int8 || dtype == DType::uint8) {
       if (signature.op.type() != "MaxPool") return "8-bit integers are pooled by their maximum";
+    } else if (dtype == DType::bfloat16) {
+      if (signature.op.type() != "MaxPool" || spec->layout != ImageLayout::nhwc)
+        return "bfloat16 is pooled by its maximum, channels last";
     } else if (auto refusal = signature.refuses_dtype(0, "the input")) {
       return refusal;
     }
@@ -81,6 +84,12 @@ class PoolKernel final : public Kernel {
             [&](std::int64_t begin, std::int64_t end) {
               for (std::int64_t at = begin; at < end;) {
                 const std::int64_t n = at / rows, row = at % rows, last = std::min(rows, row + end - at);
+                if (x.dtype == DType::bfloat16) {
+                  kernels_.nhwc_bf16(shape, x.as<const std::uint16_t>() + n * in_pixels * x.pitch, x.pitch,
+                                     y.as<std::uint16_t>() + n * out_pixels * y.pitch, y.pitch, channels, row, last);
+                  at += last - row;
+                  continue;
+                }
                 if (x.dtype != DType::float32) {
                   const auto* bytes = static_cast<const std::uint8_t*>(x.data);
                   kernels_.nhwc_bytes(shape, x.dtype == DType::int8, bytes + n * in_pixels * x.pitch, x.pitch,

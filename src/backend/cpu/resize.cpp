@@ -52,8 +52,12 @@ class ResizeKernel final : public Kernel {
   static Refusal refuses(const Signature& signature) {
     const auto* resize = dynamic_cast<const Resize*>(&signature.op);
     if (resize == nullptr) return "it is no Resize";
-    if (auto refusal = signature.refuses_dtype(0, "the input")) return refusal;
     const Resize::Spec& spec = resize->spec();
+    if (signature.has_input(0) && signature.inputs[0].dtype == DType::bfloat16) {
+      if (spec.mode != Resize::Mode::nearest) return "bfloat16 is only copied";
+    } else if (auto refusal = signature.refuses_dtype(0, "the input")) {
+      return refusal;
+    }
     if (spec.coordinates == Resize::Coordinates::tf_crop_and_resize) return "a region of the input is resized";
     if (spec.aspect_ratio != Resize::AspectRatio::stretch) return "the aspect ratio is kept";
     if (signature.has_input(Resize::kScales)) return "the scales are an input";
@@ -104,8 +108,13 @@ class ResizeKernel final : public Kernel {
             float* row_buffer = blended + begin * in_row;
             for (std::int64_t r = rows * begin / groups; r < rows * stop / groups; ++r) {
               const std::int64_t o = r / tables->out[0], row = r % tables->out[0];
-              const float* image = in + o * tables->in[0] * in_row;
               const auto at = static_cast<std::size_t>(row * down.taps);
+              if (x.dtype == DType::bfloat16) {
+                kernels_.copy_halves(x.as<const std::uint16_t>() + (o * tables->in[0] + down.index[at]) * in_row,
+                                     columns, tables->out[1], inner, y.as<std::uint16_t>() + r * out_row);
+                continue;
+              }
+              const float* image = in + o * tables->in[0] * in_row;
               const float* source = image + down.index[at] * in_row;
               if (!down.is_copy) {
                 kernels_.blend_rows(image, in_row, down.index.data() + at, down.weight.data() + at, down.taps,

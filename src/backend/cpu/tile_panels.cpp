@@ -18,11 +18,12 @@ TileBlocks tile_blocks_from(std::span<const std::int64_t> parameters) {
   return blocks;
 }
 
-std::vector<TileBlocks> promising_tile_blocks(std::int64_t rows, std::int64_t depth_bytes) {
+std::vector<TileBlocks> promising_tile_blocks(std::int64_t rows, std::int64_t depth_bytes, std::int64_t row_bytes) {
   // A block of rows stays in the second-level cache (2 MiB) beside the panel that passes and the next one.
   constexpr std::int64_t kMostBytes = 1 << 20;
   const std::int64_t whole_depth = whole_tiles(depth_bytes, kTileBytes) * kTileBytes;
-  const std::int64_t most = std::max(2 * kTileRows, kMostBytes / whole_depth / kTileRows * kTileRows);
+  const std::int64_t whole_row = whole_tiles(row_bytes, kTileBytes) * kTileBytes;
+  const std::int64_t most = std::max(2 * kTileRows, kMostBytes / whole_row / kTileRows * kTileRows);
   // A part of a panel stays in the first-level cache (48 KiB) while rows pass, if there are rows to pass.
   const auto depths = rows <= 2 * kTileRows ? std::vector<std::int64_t>{whole_depth}
                                             : std::vector<std::int64_t>{512, whole_depth, 1024};

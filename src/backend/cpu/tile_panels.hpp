@@ -38,7 +38,8 @@ struct TileBlocks {
 };
 /// Throws Error(incompatible_engine) unless they are two sensible numbers.
 TileBlocks tile_blocks_from(std::span<const std::int64_t> parameters);
-/// Blocks worth timing for a product of so many rows, most promising first.
-std::vector<TileBlocks> promising_tile_blocks(std::int64_t rows, std::int64_t depth_bytes);
+/// Blocks worth timing for a product of so many rows, most promising first. `row_bytes`: what a row takes in the cache;
+/// windows that are read where they lie share most of it.
+std::vector<TileBlocks> promising_tile_blocks(std::int64_t rows, std::int64_t depth_bytes, std::int64_t row_bytes);
 
 }  // namespace tenfold::cpu

@@ -4,7 +4,8 @@
 // or the windows of a convolution, are rounded and copied together some rows at a time. An instruction adds two
 // products.
 //
-// Or, with tiles (tile_product.hpp), an instruction multiplies 16 rows by 16 columns. A is rounded as a whole before.
+// Or, with tiles (tile_product.hpp), an instruction multiplies 16 rows by 16 columns. A is bfloat16 already, or rounded
+// before; the result is float32 or bfloat16.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,12 @@ struct Bf16Args {
   /// numbers.
   GemmArgs product;
   const std::uint16_t* panels = nullptr;
-  std::uint16_t* rounded = nullptr;  ///< for tiles: room for A, 64-byte aligned; see rounded_bytes
+  // For tiles.
+  std::uint16_t* rounded = nullptr;  ///< room for A, if it is float32; 64-byte aligned, see rounded_bytes
+  /// A, C: are they stored as bfloat16? Then `product` has their addresses all the same; strides count numbers.
+  bool a_is_bf16 = false, c_is_bf16 = false;
+  /// Are windows read where they lie in the image (see WindowLines), rather than copied together? Needs `rounded`.
+  bool reads_windows = false;
 };
 
 /// Room for plain rows, each with zeros up to whole tiles of depth.
@@ -28,6 +34,35 @@ constexpr std::int64_t rounded_bytes(std::int64_t rows, std::int64_t depth) {
 }
 /// Room for images, pixel after pixel.
 constexpr std::int64_t rounded_image_bytes(std::int64_t pixels, std::int64_t channels) { return pixels * channels * 2; }
+
+/// Windows that tiles read where they lie: where the channels of a pixel are whole tiles of depth, a kernel position's
+/// rows of one line of results are pixels of one line of the image, evenly spaced. What lies outside, left and right,
+/// is zeros in a copy of the image with longer lines; above and below, one line of zeros.
+struct WindowLines {
+  std::int64_t pixels = 0;  ///< of a line; 0: windows must be copied together
+  bool is_copied = false;   ///< else the image's own lines serve
+};
+/// `scratch_bytes`: what a thread has. Inlined by force: files for several tiers have it.
+[[gnu::always_inline]] inline WindowLines window_lines(const ConvRows& conv, std::int64_t channels, bool a_is_bf16,
+                                                       std::int64_t scratch_bytes) {
+  constexpr std::int64_t kNumbers = kTileBytes / 2, kLongest = 1 << 20;
+  if (channels % kNumbers != 0 || conv.pad[2] < 0 || conv.out[2] > kLongest) return {};
+  // A line's sums, and where its tiles lie.
+  const std::int64_t tiles = whole_tiles(conv.out[2], kTileRows);
+  const std::int64_t steps = conv.kernel[0] * conv.kernel[1] * conv.kernel[2] * (channels / kNumbers);
+  constexpr std::int64_t kMargin = 64 << 10;
+  if (tiles * (kPanelTiles * kTileSize + steps * std::int64_t{sizeof(void*)}) + kMargin > scratch_bytes) return {};
+  const std::int64_t reach =
+      (conv.out[2] - 1) * conv.stride[2] + (conv.kernel[2] - 1) * conv.dilation[2] + 1 - conv.pad[2];
+  const std::int64_t pixels = conv.pad[2] + (reach > conv.in[2] ? reach : conv.in[2]);
+  return {pixels, !a_is_bf16 || pixels != conv.in[2]};
+}
+/// Room for the copied lines, and for one of zeros as long as a line of A, whose pixels are `a_stride` numbers apart.
+[[gnu::always_inline]] inline std::int64_t window_line_bytes(const ConvRows& conv, const WindowLines& lines,
+                                                             std::int64_t channels, std::int64_t a_stride) {
+  const std::int64_t copied = lines.is_copied ? conv.batch * conv.in[0] * conv.in[1] : 0;
+  return (copied + 1) * lines.pixels * (lines.is_copied ? channels : a_stride) * 2;
+}
 
 struct Bf16Kernels {
   /// nullptr in tiers without the instruction. Requires has_bf16_dot().

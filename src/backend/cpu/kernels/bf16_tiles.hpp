@@ -1,6 +1,8 @@
-// Products of bfloat16 by the matrix unit: A is rounded once, then come the tiles.
+// Products of bfloat16 by the matrix unit: A as it is, or rounded once; then come the tiles.
 #pragma once
 
+#include "backend/cpu/kernels/activation.hpp"
+#include "backend/cpu/kernels/bf16_convert.hpp"
 #include "backend/cpu/kernels/bf16_product.hpp"
 #include "backend/cpu/kernels/copied_rows.hpp"
 #include "backend/cpu/kernels/finish.hpp"
@@ -9,72 +11,185 @@
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
-/// From sums to results, as the register tiles of other products do it.
+/// From sums to results, a tile at a time: in registers, or through a tile of floats that a program works on.
 class Bf16TileFinish {
  public:
-  explicit Bf16TileFinish(const GemmArgs& args) : args_(args) {
-    to_.c_stride = args.c_stride;
-    to_.residual_stride = args.finish.residual_stride;
-    to_.activation = &args.finish.activation;
-  }
+  explicit Bf16TileFinish(const Bf16Args& args) : args_(args.product), stores_bf16_(args.c_is_bf16) {}
 
   void tile(const std::byte* sums, std::int64_t row, std::int64_t rows, std::int64_t column) {
-    const std::int64_t end = min(args_.columns, column + kTileColumns);
     const auto* from = reinterpret_cast<const float*>(sums);
-    for (std::int64_t n = column; n < end; n += Vec::kWidth, from += Vec::kWidth) {
-      to_.tail = static_cast<int>(min(end - n, Vec::kWidth));
-      to_.slopes = args_.finish.activation.slopes_from(n);
-      std::int64_t r = 0;
-      for (; r + kRows <= rows; r += kRows) finish<kRows>(from + r * kTileColumns, row + r, n);
-      for (; r < rows; ++r) finish<1>(from + r * kTileColumns, row + r, n);
+    const std::int64_t at = row * args_.c_stride + column;
+    if (args_.finish.program != nullptr) {
+      run_program(from, row, rows, column, at);
+    } else if (stores_bf16_) {
+      finish(from, row, rows, column, halves(args_.c) + at, args_.c_stride);
+    } else {
+      finish(from, row, rows, column, args_.c + at, args_.c_stride);
     }
   }
-  void panel(std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
-    if (args_.finish.program == nullptr) return;
-    run_finish_program(args_.finish, args_.c + row * args_.c_stride + column, args_.c_stride, row, row + rows, column,
-                       column + columns);
-  }
+  void panel(std::int64_t, std::int64_t, std::int64_t, std::int64_t) {}
 
  private:
   static constexpr int kRows = 4;
 
-  template <int kCount>
-  void finish(const float* from, std::int64_t row, std::int64_t column) {
-    const bool whole = to_.tail == Vec::kWidth;
+  static std::uint16_t* halves(float* p) { return reinterpret_cast<std::uint16_t*>(p); }
+  static const std::uint16_t* halves(const float* p) { return reinterpret_cast<const std::uint16_t*>(p); }
+  std::int64_t columns_from(std::int64_t column) const { return min(args_.columns - column, kTileColumns); }
+
+  /// Bias, residual and activation; results go to the tile's first element, `to`.
+  template <typename T>
+  void finish(const float* from, std::int64_t row, std::int64_t rows, std::int64_t column, T* to,
+              std::int64_t to_stride) {
+    const std::int64_t columns = columns_from(column);
+    for (std::int64_t n = 0; n < columns; n += Vec::kWidth) {
+      const int tail = static_cast<int>(min(columns - n, Vec::kWidth));
+      std::int64_t r = 0;
+      for (; r + kRows <= rows; r += kRows) {
+        finish<kRows>(from + r * kTileColumns + n, row + r, column + n, tail, to + r * to_stride + n, to_stride);
+      }
+      for (; r < rows; ++r)
+        finish<1>(from + r * kTileColumns + n, row + r, column + n, tail, to + r * to_stride + n, to_stride);
+    }
+  }
+  template <int kCount, typename T>
+  void finish(const float* from, std::int64_t row, std::int64_t column, int tail, T* to, std::int64_t to_stride) {
     const FinishArgs& finish = args_.finish;
-    const Vec bias = finish.bias == nullptr ? Vec::zero() : Vec::load_first(finish.bias + column, to_.tail);
-    TileColumn<Vec, kCount> sums;
+    const bool whole = tail == Vec::kWidth;
+    const auto load = [&](const auto* p) { return whole ? load_number(p) : load_first_numbers(p, tail); };
+    const Vec bias = finish.bias == nullptr ? Vec::zero() : load(finish.bias + column);
+    Vec x[kCount];
     TENFOLD_UNROLL
-    for (int i = 0; i < kCount; ++i) sums.sum[i] = Vec::load(from + i * kTileColumns) + bias;
-    sums.finish(to_, args_.c + row * args_.c_stride + column,
-                finish.residual == nullptr ? nullptr : finish.residual + row * finish.residual_stride + column, 0,
-                whole);
+    for (int i = 0; i < kCount; ++i) x[i] = Vec::load(from + i * kTileColumns) + bias;
+    const auto add = [&](const auto* residual) {
+      TENFOLD_UNROLL
+      for (int i = 0; i < kCount; ++i) x[i] = x[i] + load(residual + i * finish.residual_stride);
+    };
+    if (finish.residual != nullptr) {
+      const std::int64_t at = row * finish.residual_stride + column;
+      finish.residual_is_bf16 ? add(halves(finish.residual) + at) : add(finish.residual + at);
+    }
+    activate(x, finish.activation, finish.activation.slopes_from(column), load);
+    TENFOLD_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      if (whole) {
+        store_number(x[i], to + i * to_stride);
+      } else {
+        store_first_numbers(x[i], to + i * to_stride, tail);
+      }
+    }
   }
 
+  /// `at`: of the tile's first element in C.
+  void run_program(const float* from, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t at) {
+    const FinishArgs& finish = args_.finish;
+    const std::int64_t columns = columns_from(column);
+    alignas(64) float operands[FinishArgs::kMaxOperands][kTileRows * kTileColumns];
+    const float* widened[FinishArgs::kMaxOperands] = {};
+    for (int i = 1; i < finish.program->num_inputs; ++i) {
+      const FinishOperand& operand = finish.operands[i];
+      if (!operand.is_bf16) continue;
+      widened[i] = operands[i];
+      const std::uint16_t* p = halves(operand.data) + row * operand.row_stride + column;
+      for (std::int64_t r = 0; r < rows; ++r, p += operand.row_stride) {
+        for (std::int64_t n = 0; n < columns; n += Vec::kWidth) {
+          const int tail = static_cast<int>(min(columns - n, Vec::kWidth));
+          load_first_bf16(p + n, tail).store(operands[i] + r * kTileColumns + n);
+        }
+      }
+    }
+    const auto run = [&](float* values, std::int64_t stride) {
+      this->finish(from, row, rows, column, values, stride);
+      run_finish_program(finish, values, stride, row, row + rows, column, column + columns, widened, kTileColumns);
+    };
+    if (!stores_bf16_) return run(args_.c + at, args_.c_stride);
+    alignas(64) float values[kTileRows * kTileColumns];
+    run(values, kTileColumns);
+    round_rows(values, kTileColumns, rows, columns, reinterpret_cast<std::uint8_t*>(halves(args_.c) + at),
+               args_.c_stride * kNumber);
+  }
+  static constexpr std::int64_t kNumber = 2;  // bytes
+
   const GemmArgs& args_;
-  TileArgs to_{};
+  bool stores_bf16_;
 };
 
 /// Rounds rows or pixels, all threads together. From row to row `stride` bytes.
-template <typename Round>
-void round_all(const float* a, std::int64_t a_stride, std::int64_t rows, std::int64_t numbers, std::int64_t stride,
-               std::uint8_t* to, const Workers& workers) {
+inline void round_all(const float* a, std::int64_t a_stride, std::int64_t rows, std::int64_t numbers,
+                      std::int64_t stride, std::uint8_t* to, const Workers& workers) {
   constexpr std::int64_t kWorthwhile = 1 << 13;
   const std::int64_t threads = workers.pool->num_threads();
   const Cut cut{rows, 1, rows * numbers < kWorthwhile * threads ? 1 : min(rows, threads)};
   for_each_item(workers, cut.parts, [&](std::int64_t part, std::byte*) {
     const std::int64_t begin = cut.begin(part), count = cut.begin(part + 1) - begin;
-    Round::rows(a + begin * a_stride, a_stride, count, numbers, to + begin * stride, stride);
+    round_rows(a + begin * a_stride, a_stride, count, numbers, to + begin * stride, stride);
   });
 }
 
-/// `Round`: rows(from, from_stride, rows, numbers, to, stride) makes float32 bfloat16 and writes nothing else; the last
-/// stride in bytes.
-template <typename Unit, typename Round>
+/// Plain rows of float32, rounded as they are copied.
+struct RoundedRows {
+  const GemmArgs& args;
+  void copy(std::int64_t first, std::int64_t rows, std::int64_t stride, std::uint8_t* to) const {
+    round_rows(args.a + first * args.a_stride, args.a_stride, rows, args.depth, to, stride);
+  }
+};
+
+/// See WindowLines.
+struct PlacedWindows {
+  const ConvRows& conv;
+  const std::uint8_t* image;               ///< its lines, one after the other
+  const std::uint8_t* zeros;               ///< one line
+  std::int64_t pixel_stride, line_stride;  ///< bytes
+
+  void place(std::int64_t first, std::int64_t steps, const std::uint8_t** to) const {
+    const PixelWalk pixel(conv, first);
+    const std::int64_t pixel_steps = steps / (conv.kernel[0] * conv.kernel[1] * conv.kernel[2]);
+    const std::int64_t x = (pixel.x + conv.pad[2]) * pixel_stride, kernel_column = conv.dilation[2] * pixel_stride;
+    for (std::int64_t k = 0; k < conv.kernel[0] * conv.kernel[1]; ++k) {
+      const std::int64_t z = pixel.z + k / conv.kernel[1] * conv.dilation[0];
+      const std::int64_t y = pixel.y + k % conv.kernel[1] * conv.dilation[1];
+      const bool inside = 0 <= z && z < conv.in[0] && 0 <= y && y < conv.in[1];
+      const std::uint8_t* at =
+          (inside ? image + ((pixel.image * conv.in[0] + z) * conv.in[1] + y) * line_stride : zeros) + x;
+      for (std::int64_t kx = 0; kx < conv.kernel[2]; ++kx, at += kernel_column) {
+        for (std::int64_t step = 0; step < pixel_steps; ++step) *to++ = at + step * kTileBytes;
+      }
+    }
+  }
+};
+
+/// Lines of the image with zeros left and right, as bfloat16, and a line of zeros behind them.
+inline void copy_window_lines(const Bf16Args& whole, std::int64_t channels, const WindowLines& lines, std::uint8_t* to,
+                              const Workers& workers) {
+  constexpr std::int64_t kNumber = 2, kWorthwhile = 1 << 13;
+  const GemmArgs& args = whole.product;
+  const ConvRows& conv = *args.conv;
+  const std::int64_t pixel = channels * kNumber, line_bytes = lines.pixels * pixel;
+  const std::int64_t left = conv.pad[2] * pixel, inner = conv.in[2] * pixel;
+  const std::int64_t count = conv.batch * conv.in[0] * conv.in[1], threads = workers.pool->num_threads();
+  const Cut cut{count, 1, count * lines.pixels * channels < kWorthwhile * threads ? 1 : min(count, threads)};
+  fill_bytes(0, line_bytes, to + count * line_bytes);
+  for_each_item(workers, cut.parts, [&](std::int64_t part, std::byte*) {
+    for (std::int64_t line = cut.begin(part); line < cut.begin(part + 1); ++line) {
+      std::uint8_t* out = to + line * line_bytes;
+      const std::int64_t first = line * conv.in[2] * args.a_stride;
+      fill_bytes(0, left, out);
+      if (whole.a_is_bf16) {
+        const auto* from = reinterpret_cast<const std::uint8_t*>(args.a) + first * kNumber;
+        copy_strided(from, args.a_stride * kNumber, pixel, conv.in[2], out + left, pixel);
+      } else {
+        round_rows(args.a + first, args.a_stride, conv.in[2], channels, out + left, pixel);
+      }
+      fill_bytes(0, line_bytes - left - inner, out + left + inner);
+    }
+  });
+}
+
+template <typename Unit>
 void run_bf16_tiles(const Bf16Args& whole, const Workers& workers) {
   const GemmArgs& args = whole.product;
   if (args.rows <= 0 || args.columns <= 0) return;
   constexpr std::int64_t kNumber = 2;
+  const auto* numbers = reinterpret_cast<const std::uint8_t*>(args.a);  // if they are bfloat16
   auto* rounded = reinterpret_cast<std::uint8_t*>(whole.rounded);
   TileProduct product;
   product.rows = args.rows;
@@ -83,34 +198,59 @@ void run_bf16_tiles(const Bf16Args& whole, const Workers& workers) {
   product.panels = reinterpret_cast<const std::byte*>(whole.panels);
   product.row_block = args.tiling.row_block;
   product.depth_block = args.tiling.depth_block * kNumber / kTileBytes;
-  const auto run = [&](const auto& copy) {
+  const auto run = [&](const auto& rows) {
     TileCut(product, workers, 0).for_each_block(workers, [&](const TileBlock& block, std::byte* scratch) {
-      Bf16TileFinish finish(args);
-      run_tile_block<Unit>(product, block, copy, finish, scratch);
+      Bf16TileFinish finish(whole);
+      run_tile_block<Unit>(product, block, rows, finish, scratch);
     });
   };
   if (args.conv != nullptr) {
-    // A window has most numbers in common with its neighbours, so images are rounded first.
     const ConvRows& conv = *args.conv;
-    const std::int64_t pixels = conv.batch * conv.in[0] * conv.in[1] * conv.in[2];
     const std::int64_t channels = args.depth / (conv.kernel[0] * conv.kernel[1] * conv.kernel[2]);
-    round_all<Round>(args.a, args.a_stride, pixels, channels, channels * kNumber, rounded, workers);
-    const RowSource source{rounded, channels * kNumber, product.row_bytes, args.conv, 0};
-    run([&](std::int64_t first, std::int64_t rows, std::int64_t stride, std::uint8_t* to) {
-      copy_rows(source, first, rows, stride, to);
-    });
-    return;
+    const auto scratch_bytes = static_cast<std::int64_t>(workers.scratch_bytes);
+    const WindowLines lines =
+        whole.reads_windows ? window_lines(conv, channels, whole.a_is_bf16, scratch_bytes) : WindowLines{};
+    if (lines.pixels > 0) {
+      PlacedWindows windows{conv, rounded, nullptr, channels * kNumber, 0};
+      if (lines.is_copied) {
+        copy_window_lines(whole, channels, lines, rounded, workers);
+      } else {
+        windows.image = numbers;
+        windows.pixel_stride = args.a_stride * kNumber;
+      }
+      windows.line_stride = lines.pixels * windows.pixel_stride;
+      const std::int64_t copied = lines.is_copied ? conv.batch * conv.in[0] * conv.in[1] : 0;
+      windows.zeros = rounded + copied * windows.line_stride;
+      if (!lines.is_copied) fill_bytes(0, windows.line_stride, rounded);
+      product.line_rows = conv.out[2];
+      product.a_stride = conv.stride[2] * windows.pixel_stride;
+      return run(windows);
+    }
+    RowSource source{numbers, args.a_stride * kNumber, product.row_bytes, args.conv, 0};
+    if (!whole.a_is_bf16) {
+      // A window has most numbers in common with its neighbours, so images are rounded first.
+      const std::int64_t pixels = conv.batch * conv.in[0] * conv.in[1] * conv.in[2];
+      source.a = rounded;
+      source.stride = channels * kNumber;
+      round_all(args.a, args.a_stride, pixels, channels, source.stride, rounded, workers);
+    }
+    return run(CopiedRows{source});
   }
-  // Plain rows by the block that multiplies them, unless several blocks have the same.
+  if (whole.a_is_bf16) {
+    if (product.row_bytes % kTileBytes == 0) {
+      product.a = numbers;
+      product.a_stride = args.a_stride * kNumber;
+    }
+    return run(CopiedRows{{numbers, args.a_stride * kNumber, product.row_bytes, nullptr, 0}});
+  }
+  // Plain rows are rounded by the block that multiplies them, unless several blocks have the same.
   if (TileCut(product, workers, 0).repeats_rows()) {
     product.a = rounded;
     product.a_stride = tile_row_stride(product.row_bytes);
-    round_all<Round>(args.a, args.a_stride, args.rows, args.depth, product.a_stride, rounded, workers);
+    round_all(args.a, args.a_stride, args.rows, args.depth, product.a_stride, rounded, workers);
     clear_row_ends(product.row_bytes, args.rows, product.a_stride, rounded);
   }
-  run([&](std::int64_t first, std::int64_t rows, std::int64_t stride, std::uint8_t* to) {
-    Round::rows(args.a + first * args.a_stride, args.a_stride, rows, args.depth, to, stride);
-  });
+  run(RoundedRows{args});
 }
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

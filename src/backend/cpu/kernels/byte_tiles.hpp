@@ -89,18 +89,15 @@ void run_byte_tiles(const ByteProductArgs& args, const Workers& workers) {
   product.panels = reinterpret_cast<const std::byte*>(args.panels);
   product.row_block = args.tiling.row_block;
   product.depth_block = args.tiling.depth_block / kTileBytes;
-  const RowSource source{args.a, args.a_stride, args.depth, args.conv, args.zero};
-  const auto copy = [&](std::int64_t first, std::int64_t rows, std::int64_t stride, std::uint8_t* to) {
-    copy_rows(source, first, rows, stride, to);
-  };
+  const CopiedRows source{{args.a, args.a_stride, args.depth, args.conv, args.zero}};
   const TileCut cut(product, workers, args.finish.program.program == nullptr ? 0 : ByteTileFinish::kRowBytes);
   cut.for_each_block(workers, [&](const TileBlock& block, std::byte* scratch) {
     const std::int64_t rows = block.row_end - block.row_begin;
     ByteTileFinish finish(args, block.row_begin, rows, scratch + tile_scratch_bytes(product, rows));
     if (args.a_is_signed) {
-      run_tile_block<SignedUnit>(product, block, copy, finish, scratch);
+      run_tile_block<SignedUnit>(product, block, source, finish, scratch);
     } else {
-      run_tile_block<UnsignedUnit>(product, block, copy, finish, scratch);
+      run_tile_block<UnsignedUnit>(product, block, source, finish, scratch);
     }
   });
 }

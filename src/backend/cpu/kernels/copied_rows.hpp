@@ -105,4 +105,12 @@ inline void copy_rows(const RowSource& source, std::int64_t first, std::int64_t 
   }
 }
 
+/// For run_tile_block.
+struct CopiedRows {
+  RowSource source;
+  void copy(std::int64_t first, std::int64_t rows, std::int64_t stride, std::uint8_t* to) const {
+    copy_rows(source, first, rows, stride, to);
+  }
+};
+
 }  // namespace tenfold::cpu::TENFOLD_TIER

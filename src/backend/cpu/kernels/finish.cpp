@@ -5,7 +5,8 @@
 namespace tenfold::cpu::TENFOLD_TIER {
 
 void run_finish_program(const FinishArgs& finish, float* c, std::int64_t c_stride, std::int64_t row_begin,
-                        std::int64_t row_end, std::int64_t column_begin, std::int64_t column_end) {
+                        std::int64_t row_end, std::int64_t column_begin, std::int64_t column_end,
+                        const float* const* widened, std::int64_t widened_stride) {
   const CompiledPointwise& program = *finish.program;
   PointwiseOperand inputs[FinishArgs::kMaxOperands];
   for (std::int64_t row = row_begin; row < row_end;) {
@@ -15,6 +16,10 @@ void run_finish_program(const FinishArgs& finish, float* c, std::int64_t c_strid
     inputs[0] = {c, c_stride, 1};
     for (int i = 1; i < program.num_inputs; ++i) {
       const FinishOperand& operand = finish.operands[i];
+      if (operand.is_bf16) {
+        inputs[i] = {widened[i] + (row - row_begin) * widened_stride, widened_stride, 1};
+        continue;
+      }
       const float* data = operand.data + (row - first) * operand.row_stride + column_begin * operand.col_stride;
       std::int64_t rest = group;
       for (int axis = operand.num_outer - 1; axis >= 0; --axis) {

@@ -31,6 +31,7 @@ struct Workers {
 struct FinishOperand {
   static constexpr int kMaxOuter = 8;
   const float* data = nullptr;
+  bool is_bf16 = false;  ///< `data` are bfloat16 numbers, one for each element of the result
   std::int64_t row_stride = 0;
   std::int64_t col_stride = 0;  ///< 0 or 1
   int num_outer = 0;            ///< axes that count groups of rows, outermost first
@@ -59,6 +60,7 @@ struct FinishArgs {
   static constexpr int kMaxOperands = 8;
   const float* bias = nullptr;  ///< one for each column
   const float* residual = nullptr;
+  bool residual_is_bf16 = false;  ///< as FinishOperand::is_bf16; kernels that Bf16Args belongs to
   std::int64_t residual_stride = 0;
   Activation activation;
   const CompiledPointwise* program = nullptr;

@@ -1,5 +1,6 @@
 #include "backend/cpu/kernels/pool.hpp"
 
+#include "backend/cpu/kernels/bf16_convert.hpp"
 #include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/simd_int.hpp"
 #include "backend/cpu/kernels/simd_math.hpp"
@@ -35,6 +36,12 @@ Taps taps_at(const PoolShape& shape, int axis, std::int64_t position) {
   return taps;
 }
 
+/// A result, which is an element where maxima of bfloat16 numbers are taken.
+inline void store_result(Vec x, float* p) { x.store(p); }
+inline void store_result(Vec x, std::uint16_t* p) { store_halves(upper_halves(x), p); }
+inline void store_first_results(Vec x, float* p, int n) { x.store_first(p, n); }
+inline void store_first_results(Vec x, std::uint16_t* p, int n) { store_first_halves(upper_halves(x), p, n); }
+
 struct MaxRule {
   static Vec start() { return Vec(-INFINITY); }
   static Vec join(Vec acc, Vec x) { return math::max(acc, x); }
@@ -51,26 +58,26 @@ struct PixelTaps {
 
 /// One output pixel, kVecs vectors of channels, of which the last one begins at channel `last` and, unless kWhole, has
 /// `lanes` only. kColumns: taps along the line, 0 if it is any other number.
-template <typename Rule, int kVecs, bool kWhole, int kColumns>
-inline void pixel_of(const PoolShape& shape, const float* x, std::int64_t x_pitch, const PixelTaps& taps, float* y,
+template <typename Rule, int kVecs, bool kWhole, int kColumns, typename T>
+inline void pixel_of(const PoolShape& shape, const T* x, std::int64_t x_pitch, const PixelTaps& taps, T* y,
                      std::int64_t last, int lanes, Vec factor) {
   const auto channel = [&](int v) { return v == kVecs - 1 ? last : v * kWidth; };
   Vec acc[kVecs];
 #pragma GCC unroll 4
   for (int v = 0; v < kVecs; ++v) acc[v] = Rule::start();
   const std::int64_t column = shape.dilation[2] * x_pitch;
-  const auto join = [&](const float* p) __attribute__((always_inline)) {
+  const auto join = [&](const T* p) __attribute__((always_inline)) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
-      const float* at = p + channel(v);
-      acc[v] = Rule::join(acc[v], !kWhole && v == kVecs - 1 ? Vec::load_first(at, lanes) : Vec::load(at));
+      const T* at = p + channel(v);
+      acc[v] = Rule::join(acc[v], !kWhole && v == kVecs - 1 ? load_first_numbers(at, lanes) : load_number(at));
     }
   };
-  const float* plane = x + (taps.x.start + taps.x.first * shape.dilation[2]) * x_pitch;
+  const T* plane = x + (taps.x.start + taps.x.first * shape.dilation[2]) * x_pitch;
   for (std::int64_t kz = taps.z.first; kz < taps.z.last; ++kz) {
     const std::int64_t z = (taps.z.start + kz * shape.dilation[0]) * shape.in[1];
     for (std::int64_t ky = taps.y.first; ky < taps.y.last; ++ky) {
-      const float* p = plane + (z + taps.y.start + ky * shape.dilation[1]) * shape.in[2] * x_pitch;
+      const T* p = plane + (z + taps.y.start + ky * shape.dilation[1]) * shape.in[2] * x_pitch;
       if constexpr (kColumns > 0) {
 #pragma GCC unroll 4
         for (int kx = 0; kx < kColumns; ++kx) join(p + kx * column);
@@ -83,15 +90,15 @@ inline void pixel_of(const PoolShape& shape, const float* x, std::int64_t x_pitc
   for (int v = 0; v < kVecs; ++v) {
     const Vec result = shape.average ? acc[v] / factor : acc[v];
     if (!kWhole && v == kVecs - 1) {
-      result.store_first(y + channel(v), lanes);
+      store_first_results(result, y + channel(v), lanes);
     } else {
-      result.store(y + channel(v));
+      store_result(result, y + channel(v));
     }
   }
 }
 
-template <typename Rule, int kVecs, bool kWhole>
-inline void pixel(const PoolShape& shape, const float* x, std::int64_t x_pitch, const PixelTaps& taps, float* y,
+template <typename Rule, int kVecs, bool kWhole, typename T>
+inline void pixel(const PoolShape& shape, const T* x, std::int64_t x_pitch, const PixelTaps& taps, T* y,
                   std::int64_t last, int lanes, Vec factor) {
   switch (taps.x.last - taps.x.first) {
     case 2:
@@ -103,8 +110,8 @@ inline void pixel(const PoolShape& shape, const float* x, std::int64_t x_pitch, 
   }
 }
 
-template <typename Rule>
-void run_nhwc(const PoolShape& shape, const float* x, std::int64_t x_pitch, float* y, std::int64_t y_pitch,
+template <typename Rule, typename T>
+void run_nhwc(const PoolShape& shape, const T* x, std::int64_t x_pitch, T* y, std::int64_t y_pitch,
               std::int64_t channels, std::int64_t row_begin, std::int64_t row_end) {
   for (std::int64_t row = row_begin; row < row_end; ++row) {
     PixelTaps taps{taps_at(shape, 0, row / shape.out[1]), taps_at(shape, 1, row % shape.out[1]), {}};
@@ -113,7 +120,7 @@ void run_nhwc(const PoolShape& shape, const float* x, std::int64_t x_pitch, floa
       const std::int64_t count = taps.z.count * taps.y.count * taps.x.count;
       // A window without a single element gives 0 as an average.
       const Vec divisor(count == 0 ? 1.0F : static_cast<float>(count));
-      float* out = y + (row * shape.out[2] + ox) * y_pitch;
+      T* out = y + (row * shape.out[2] + ox) * y_pitch;
       if (channels < kWidth) {
         pixel<Rule, 1, false>(shape, x, x_pitch, taps, out, 0, static_cast<int>(channels), divisor);
         continue;
@@ -122,10 +129,10 @@ void run_nhwc(const PoolShape& shape, const float* x, std::int64_t x_pitch, floa
         // A last vector that is not whole begins further to the left: what is written twice is the same.
         const std::int64_t rest = channels - c;
         const std::int64_t last = rest < 4 * kWidth ? rest - kWidth : 3 * kWidth;
-        const auto run = last > 2 * kWidth ? pixel<Rule, 4, true>
-                         : last > kWidth   ? pixel<Rule, 3, true>
-                         : last > 0        ? pixel<Rule, 2, true>
-                                           : pixel<Rule, 1, true>;
+        const auto run = last > 2 * kWidth ? pixel<Rule, 4, true, T>
+                         : last > kWidth   ? pixel<Rule, 3, true, T>
+                         : last > 0        ? pixel<Rule, 2, true, T>
+                                           : pixel<Rule, 1, true, T>;
         run(shape, x + c, x_pitch, taps, out + c, last, kWidth, divisor);
       }
     }
@@ -175,6 +182,11 @@ void nhwc(const PoolShape& shape, const float* x, std::int64_t x_pitch, float* y
   } else {
     run_nhwc<MaxRule>(shape, x, x_pitch, y, y_pitch, channels, row_begin, row_end);
   }
+}
+
+void nhwc_bf16(const PoolShape& shape, const std::uint16_t* x, std::int64_t x_pitch, std::uint16_t* y,
+               std::int64_t y_pitch, std::int64_t channels, std::int64_t row_begin, std::int64_t row_end) {
+  run_nhwc<MaxRule>(shape, x, x_pitch, y, y_pitch, channels, row_begin, row_end);
 }
 
 /// kWidth floats that are two apart.
@@ -273,6 +285,6 @@ void plane(const PoolShape& shape, const float* x, float* y) {
 }  // namespace
 
 extern const PoolKernels kPoolKernels;
-const PoolKernels kPoolKernels = {nhwc, nhwc_bytes, plane};
+const PoolKernels kPoolKernels = {nhwc, nhwc_bf16, nhwc_bytes, plane};
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

@@ -19,6 +19,9 @@ struct PoolKernels {
   /// the output's out[0] * out[1] rows.
   void (*nhwc)(const PoolShape& shape, const float* x, std::int64_t x_pitch, float* y, std::int64_t y_pitch,
                std::int64_t channels, std::int64_t row_begin, std::int64_t row_end);
+  /// The same for the maximum of bfloat16 numbers.
+  void (*nhwc_bf16)(const PoolShape& shape, const std::uint16_t* x, std::int64_t x_pitch, std::uint16_t* y,
+                    std::int64_t y_pitch, std::int64_t channels, std::int64_t row_begin, std::int64_t row_end);
   /// The same for the maximum of bytes.
   void (*nhwc_bytes)(const PoolShape& shape, bool is_signed, const std::uint8_t* x, std::int64_t x_pitch,
                      std::uint8_t* y, std::int64_t y_pitch, std::int64_t channels, std::int64_t row_begin,

@@ -1,5 +1,6 @@
 #include "backend/cpu/kernels/resize.hpp"
 
+#include "backend/cpu/kernels/copied_rows.hpp"
 #include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/simd_math.hpp"
 
@@ -106,9 +107,18 @@ void blend_columns(const float* from, const ResizeTable& table, std::int64_t col
   }
 }
 
+void copy_halves(const std::uint16_t* from, const ResizeTable& table, std::int64_t cols, std::int64_t inner,
+                 std::uint16_t* to) {
+  const auto bytes = static_cast<std::int64_t>(sizeof *from) * inner;
+  for (std::int64_t x = 0; x < cols; ++x, to += inner) {
+    copy_bytes(reinterpret_cast<const std::uint8_t*>(from + table.index[x] * inner), bytes,
+               reinterpret_cast<std::uint8_t*>(to));
+  }
+}
+
 }  // namespace
 
 extern const ResizeKernels kResizeKernels;
-const ResizeKernels kResizeKernels = {blend_rows, blend_columns};
+const ResizeKernels kResizeKernels = {blend_rows, blend_columns, copy_halves};
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

@@ -21,6 +21,9 @@ struct ResizeKernels {
   /// to[x * inner + c] = sum over t of weight * from[index * inner + c] for the table's entries of x, x < cols, c <
   /// inner.
   void (*blend_columns)(const float* from, const ResizeTable& table, std::int64_t cols, std::int64_t inner, float* to);
+  /// The same for a table without weights and numbers of two bytes.
+  void (*copy_halves)(const std::uint16_t* from, const ResizeTable& table, std::int64_t cols, std::int64_t inner,
+                      std::uint16_t* to);
 };
 TENFOLD_TIER_TABLE(ResizeKernels, kResizeKernels)
 

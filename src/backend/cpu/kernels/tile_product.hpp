@@ -14,7 +14,10 @@
 // `Finish` takes the sums while they are in the cache:
 //   tile(sums, row, rows, column)      sums [rows][kTileColumns] of 4 bytes; of its columns those that C has count
 //   panel(row, rows, column, columns)  all tiles of these rows and columns are done
-// `Copy` brings rows of A, or windows, into the cache: copy(first, rows, stride, to).
+// A's rows are read where they are, or `Rows` says how they come:
+//   rows.copy(first, rows, stride, to)     copies them, or windows, into the cache
+//   rows.place(first, tiles_of_depth, to)  gives for a tile that begins with row `first` where each tile of its depth
+//                                          lies; for windows, whose rows of one line are evenly spaced in the image
 #pragma once
 
 #include <cstdint>
@@ -36,9 +39,27 @@ struct TileProduct {
   /// copied.
   const std::uint8_t* a = nullptr;
   std::int64_t a_stride = 0;  ///< bytes
+  /// Rows of a line, if tiles of depth are placed; `a_stride` apart. No tile has rows of two lines, and no block parts
+  /// of one. 0: there are no lines.
+  std::int64_t line_rows = 0;
+  bool copies() const { return a == nullptr && line_rows == 0; }
   const std::byte* panels = nullptr;
   std::int64_t row_block = 0;    ///< rows that share a pass over the panels
   std::int64_t depth_block = 0;  ///< tiles of depth between two visits of C
+};
+
+/// How the rows of a block are cut into tiles. They are equally high, because they all have one configuration; the last
+/// one of a line repeats rows of the one before it.
+struct TileRowCut {
+  TileRowCut(const TileProduct& product, std::int64_t rows)
+      : line(product.line_rows > 0 ? product.line_rows : rows),
+        line_tiles(ceil_div(line, kTileRows)),
+        height(ceil_div(line, line_tiles)),
+        tiles(rows / line * line_tiles) {}
+  std::int64_t begin(std::int64_t tile) const {
+    return tile / line_tiles * line + min(tile % line_tiles * height, line - height);
+  }
+  std::int64_t line, line_tiles, height, tiles;
 };
 
 struct TileBlock {
@@ -57,7 +78,8 @@ inline void clear_row_ends(std::int64_t bytes, std::int64_t rows, std::int64_t s
 
 /// Up to 2 x 2 tiles of C.
 struct TileStrip {
-  const std::uint8_t* a[2];  ///< the first rows of the tiles
+  const std::uint8_t* a[2];                ///< the first rows of the tiles
+  const std::uint8_t* const* a_places[2];  ///< or: the same for each tile of depth
   std::int64_t a_stride;
   const std::byte* panel;
   std::int64_t steps;  ///< tiles of depth
@@ -67,7 +89,7 @@ struct TileStrip {
   std::int64_t ahead_lines;  ///< to ask for in every step
 };
 
-template <typename Unit, int kRowTiles, int kColumnTiles>
+template <typename Unit, bool kPlaced, int kRowTiles, int kColumnTiles>
 void multiply_strip(Unit& unit, const TileStrip& strip) {
   // C takes tiles 0 to 3, A 4 and 5, B 6 and 7.
   constexpr std::int64_t kLine = kTileBytes, kPanelStride = kColumnTiles * kTileBytes;
@@ -84,11 +106,15 @@ void multiply_strip(Unit& unit, const TileStrip& strip) {
     if constexpr (kRowTiles == 2 && kColumnTiles == 2) unit.template clear<3>();
   }
   const std::uint8_t* a0 = strip.a[0];
-  const std::uint8_t* a1 = strip.a[1];
+  [[maybe_unused]] const std::uint8_t* a1 = strip.a[1];
   const std::byte* panel = strip.panel;
   const std::byte* ahead = strip.ahead;
   const std::int64_t a_stride = strip.a_stride, ahead_bytes = strip.ahead_lines * kLine;
   for (std::int64_t step = 0; step < strip.steps; ++step) {
+    if constexpr (kPlaced) {
+      a0 = strip.a_places[0][step];
+      a1 = strip.a_places[1][step];
+    }
     unit.template load<6>(panel, kPanelStride);
     unit.template load<4>(a0, a_stride);
     unit.template multiply<0, 4, 6>();
@@ -112,41 +138,54 @@ void multiply_strip(Unit& unit, const TileStrip& strip) {
   if constexpr (kRowTiles == 2 && kColumnTiles == 2) unit.template store<3>(sums + 3 * kTileSize, kLine);
 }
 
-template <typename Unit>
+template <typename Unit, bool kPlaced>
 void multiply_strip(Unit& unit, const TileStrip& strip, bool two_rows, bool two_columns) {
   if (two_rows) {
-    two_columns ? multiply_strip<Unit, 2, 2>(unit, strip) : multiply_strip<Unit, 2, 1>(unit, strip);
+    two_columns ? multiply_strip<Unit, kPlaced, 2, 2>(unit, strip) : multiply_strip<Unit, kPlaced, 2, 1>(unit, strip);
   } else {
-    two_columns ? multiply_strip<Unit, 1, 2>(unit, strip) : multiply_strip<Unit, 1, 1>(unit, strip);
+    two_columns ? multiply_strip<Unit, kPlaced, 1, 2>(unit, strip) : multiply_strip<Unit, kPlaced, 1, 1>(unit, strip);
   }
 }
 
 /// The sums of a strip, and how many strips have room.
 inline constexpr std::int64_t kStripSize = 2 * kPanelTiles * kTileSize;
-inline std::int64_t sums_slots(std::int64_t rows) { return max(2, ceil_div(rows, 2 * kTileRows)); }
+inline std::int64_t sums_slots(std::int64_t tiles) { return max(2, ceil_div(tiles, 2)); }
 /// What a block of so many rows needs of the scratch memory, in whole lines.
 inline std::int64_t tile_scratch_bytes(const TileProduct& product, std::int64_t rows) {
-  const std::int64_t copied = product.a != nullptr ? 0 : rows * tile_row_stride(product.row_bytes);
-  return sums_slots(rows) * kStripSize + ceil_div(copied, kTileBytes) * kTileBytes;
+  const std::int64_t tiles = TileRowCut(product, rows).tiles;
+  std::int64_t bytes = 0;
+  if (product.copies()) bytes = rows * tile_row_stride(product.row_bytes);
+  if (product.line_rows > 0) {
+    bytes = tiles * ceil_div(product.row_bytes, kTileBytes) * static_cast<std::int64_t>(sizeof(void*));
+  }
+  return sums_slots(tiles) * kStripSize + ceil_div(bytes, kTileBytes) * kTileBytes;
 }
 
-template <typename Unit, typename Copy, typename Finish>
-void run_tile_block(const TileProduct& product, const TileBlock& block, const Copy& copy_block, Finish& finish,
+template <typename Unit, typename Rows, typename Finish>
+void run_tile_block(const TileProduct& product, const TileBlock& block, const Rows& rows_of_a, Finish& finish,
                     std::byte* scratch) {
+  constexpr bool kPlaced = requires { &Rows::place; };
   const std::int64_t rows = block.row_end - block.row_begin;
   const std::int64_t steps = ceil_div(product.row_bytes, kTileBytes);
-  // Tiles are equally high, because they all have one configuration; the last one repeats rows of the one before it.
-  const std::int64_t tiles = ceil_div(rows, kTileRows), height = ceil_div(rows, tiles);
-  const auto tile_begin = [&](std::int64_t tile) { return min(tile * height, rows - height); };
+  const TileRowCut cut(product, rows);
+  const std::int64_t tiles = cut.tiles, height = cut.height;
 
   // Sums first: their tiles are lines.
   std::byte* sums = scratch;
-  const std::uint8_t* a = product.a + block.row_begin * product.a_stride;
+  std::byte* behind_sums = scratch + sums_slots(tiles) * kStripSize;
+  [[maybe_unused]] const std::uint8_t* a = nullptr;
+  [[maybe_unused]] auto* places = reinterpret_cast<const std::uint8_t**>(behind_sums);  // [tile][step]
   std::int64_t a_stride = product.a_stride;
-  if (product.a == nullptr) {
-    auto* copy = reinterpret_cast<std::uint8_t*>(scratch + sums_slots(rows) * kStripSize);
+  if constexpr (kPlaced) {
+    for (std::int64_t tile = 0; tile < tiles; ++tile) {
+      rows_of_a.place(block.row_begin + cut.begin(tile), steps, places + tile * steps);
+    }
+  } else if (product.a != nullptr) {
+    a = product.a + block.row_begin * product.a_stride;
+  } else {
+    auto* copy = reinterpret_cast<std::uint8_t*>(behind_sums);
     a_stride = tile_row_stride(product.row_bytes);
-    copy_block(block.row_begin, rows, a_stride, copy);
+    rows_of_a.copy(block.row_begin, rows, a_stride, copy);
     clear_row_ends(product.row_bytes, rows, a_stride, copy);
     a = copy;
   }
@@ -193,8 +232,14 @@ void run_tile_block(const TileProduct& product, const TileBlock& block, const Co
       const std::int64_t lines = ceil_div(bytes, kTileBytes * strips * strip.steps);
       for (std::int64_t tile = 0; tile < tiles; tile += 2) {
         const bool two_rows = tile + 1 < tiles;
-        const std::int64_t begin[2] = {tile_begin(tile), tile_begin(min(tile + 1, tiles - 1))};
-        for (int i = 0; i < 2; ++i) strip.a[i] = a + begin[i] * a_stride + first * kTileBytes;
+        const std::int64_t begin[2] = {cut.begin(tile), cut.begin(min(tile + 1, tiles - 1))};
+        for (int i = 0; i < 2; ++i) {
+          if constexpr (kPlaced) {
+            strip.a_places[i] = places + min(tile + i, tiles - 1) * steps + first;
+          } else {
+            strip.a[i] = a + begin[i] * a_stride + first * kTileBytes;
+          }
+        }
         // Neighbours, also across panels, have different slots.
         const std::int64_t number = p * strips + tile / 2;
         const bool is_whole = is_last && !strip.continues;
@@ -202,7 +247,7 @@ void run_tile_block(const TileProduct& product, const TileBlock& block, const Co
         strip.ahead = ahead;
         strip.ahead_lines = min(lines, (ahead_end - ahead) / (kTileBytes * strip.steps));
         ahead += strip.ahead_lines * strip.steps * kTileBytes;
-        multiply_strip(unit, strip, two_rows, two_columns);
+        multiply_strip<Unit, kPlaced>(unit, strip, two_rows, two_columns);
         finish_strip();
         if (!is_last) continue;
         finished = {strip.sums, {begin[0], begin[1]}, n, two_rows, two_columns, tile + 2 >= tiles};
@@ -220,24 +265,25 @@ class TileCut {
   TileCut(const TileProduct& product, const Workers& workers, std::int64_t scratch_row_bytes) : product_(product) {
     constexpr std::int64_t kItemsPerThread = 3;
     constexpr std::int64_t kSerialWork = 1 << 20;  // multiply-adds of bytes that are not worth a second thread
-    constexpr std::int64_t kStrip = 2 * kTileRows;
+    grain_ = product.line_rows > 0 ? product.line_rows : kTileRows;
+    const std::int64_t strip = 2 * grain_;
     panels_ = ceil_div(product.columns, kPanelColumns);
     const std::int64_t threads = workers.pool->num_threads();
     const std::int64_t work = product.rows * product.columns * product.row_bytes;
     const std::int64_t wanted = threads == 1 || work < kSerialWork ? 1 : kItemsPerThread * threads;
     // Blocks begin with whole tiles, so that no cut makes one larger than it may be.
-    const std::int64_t bytes = scratch_row_bytes + tile_scratch_bytes(product, kStrip) / kStrip;
+    const std::int64_t bytes = scratch_row_bytes + ceil_div(tile_scratch_bytes(product, strip), strip);
     const std::int64_t fitting = (static_cast<std::int64_t>(workers.scratch_bytes) - kTileMargin) / bytes;
-    const std::int64_t row_block = max(1, min(product.row_block, fitting) / kTileRows) * kTileRows;
+    const std::int64_t row_block = max(1, min(product.row_block, fitting) / grain_) * grain_;
     row_parts_ = ceil_div(product.rows, row_block);
     // Copied rows are cut first, because every part of the panels copies them again; else the panels, which are then
     // read by one thread only.
-    if (product.a == nullptr && row_parts_ < wanted) {
-      row_parts_ = max(row_parts_, min(product.rows / (2 * kStrip), wanted));
+    if (product.copies() && row_parts_ < wanted) {
+      row_parts_ = max(row_parts_, min(product.rows / (2 * strip), wanted));
     }
     panel_parts_ = min(panels_, ceil_div(wanted, row_parts_));
     if (row_parts_ * panel_parts_ < wanted) {
-      row_parts_ = max(row_parts_, min(ceil_div(product.rows, kStrip), ceil_div(wanted, panel_parts_)));
+      row_parts_ = max(row_parts_, min(ceil_div(product.rows, strip), ceil_div(wanted, panel_parts_)));
     }
   }
   /// Do several blocks have the same rows?
@@ -246,7 +292,7 @@ class TileCut {
   /// Calls f(block, scratch) for each.
   template <typename F>
   void for_each_block(const Workers& workers, const F& f) const {
-    const Cut row_cut{product_.rows, kTileRows, row_parts_};
+    const Cut row_cut{product_.rows, grain_, row_parts_};
     const Cut panel_cut{panels_, 1, panel_parts_};
     for_each_item(workers, row_parts_ * panel_parts_, [&](std::int64_t item, std::byte* scratch) {
       const std::int64_t panel_part = item % panel_parts_, row_part = item / panel_parts_;
@@ -258,6 +304,7 @@ class TileCut {
 
  private:
   const TileProduct& product_;
+  std::int64_t grain_;  ///< rows that stay together
   std::int64_t panels_, row_parts_, panel_parts_;
 };
 
