@@ -1,4 +1,6 @@
 // Products of factors rounded to bfloat16 against the reference, which rounds nothing.
+#include <algorithm>
+
 #include "backend/cpu/tier.hpp"
 #include "base/float16.hpp"
 #include "kernel_case.hpp"
@@ -89,6 +91,68 @@ TEST(Bf16Kernels, MatrixProducts) {
     const std::int64_t depth = p.a.back();
     c.inputs = {numbers(p.a, 1), numbers(p.trans_b ? Shape{p.columns, depth} : Shape{depth, p.columns}, 2)};
     check(c, "gemm", tolerance_of_exact(depth));
+  }
+}
+
+/// The same, stored as bfloat16 wherever a kernel takes that: `places` has bits for input, result and operands.
+KernelCase stored(KernelCase c, int places) {
+  const auto narrow = [](Tensor& tensor) {
+    Tensor result(DType::bfloat16, tensor.shape());
+    const std::span<const float> from = tensor.as<float>();
+    std::transform(from.begin(), from.end(), result.as_mutable<BFloat16>().begin(),
+                   [](float x) { return BFloat16(x); });
+    tensor = std::move(result);
+  };
+  if ((places & 1) != 0) {
+    narrow(c.inputs[0]);
+    narrow(c.inputs[1]);
+  }
+  for (std::size_t i = 3; (places & 4) != 0 && i < c.inputs.size(); ++i) narrow(c.inputs[i]);
+  c.attributes.set("to", std::string((places & 2) != 0 ? "bfloat16" : "float32"));
+  return c;
+}
+
+TEST(Bf16Kernels, ValuesStoredAsBfloat16) {
+  if (!cpu::has_bf16_tiles()) GTEST_SKIP() << "*** NOT EXERCISED: there are no tiles of bfloat16; see TileKernels";
+  const std::vector<Window> windows = {
+      {{1, 7, 9, 3}, 5, {3, 3}, {1, 1}, {1, 1, 1, 1}},
+      {{2, 12, 21, 32}, 48, {3, 3}, {1, 1}, {2, 2, 2, 2}, {2, 2}},
+      {{1, 11, 13, 64}, 70, {1, 1}},
+      {{2, 9, 33, 96}, 40, {1, 1}, {2, 2}},
+      {{1, 15, 31, 64}, 33, {3, 3}, {2, 2}, {1, 1, 1, 1}},
+      {{1, 8, 18, 32}, 40, {3, 3}, {1, 1}, {1, 1, 1, 1}, {1, 1}, "add 0 1; relu 2", {{1, 8, 18, 40}}},
+      {{1, 8, 8, 32}, 40, {1, 1}, {1, 1}, {0, 0, 0, 0}, {1, 1}, "silu 0; add 2 1", {{1, 8, 8, 40}}},
+  };
+  for (const Window& w : windows) {
+    for (const int places : {1, 2, 4, 7}) {
+      Tolerance tolerance = tolerance_of_exact(w.x.back() * w.kernel[0] * w.kernel[1]);
+      KernelCase c = stored(conv_case(w), places);
+      c.bf16 = true;
+      // A result near the middle of two bfloat16 numbers may become either.
+      if ((places & 2) != 0) tolerance.relative = 1.01 * 0x1p-7;
+      check_tactic(c, "conv.amx_bf16", tolerance);
+    }
+  }
+}
+
+/// What an engine file may say, whatever the processor.
+TEST(Bf16Kernels, KernelsOfFloat32RefuseBfloat16) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
+  for (const int places : {1, 2, 4}) {
+    KernelCase c =
+        stored(conv_case({{1, 4, 4, 8}, 16, {1, 1}, {1, 1}, {0, 0, 0, 0}, {1, 1}, "add 0 1", {{1, 4, 4, 16}}}), places);
+    c.bf16 = true;
+    const Problem problem = prepare(c).problem;
+    for (const Candidate& candidate : cpu_backend().candidates(problem)) {
+      if (candidate.tactic == "conv.amx_bf16" || candidate.tactic == "reference") continue;
+      EXPECT_NE(candidate.refusal, "") << candidate.tactic << " takes bfloat16 in places " << places;
+      try {
+        cpu_backend().make_kernel({problem.op, candidate.tactic, {64, 512}, problem.inputs, problem.outputs, {}});
+        ADD_FAILURE() << candidate.tactic << " was made";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), Code::incompatible_engine) << candidate.tactic << ": " << error.what();
+      }
+    }
   }
 }
 
