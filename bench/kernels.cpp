@@ -86,6 +86,13 @@ Layer product_layer(const std::string& network, const Product& p) {
 /// The layer between others whose values are bfloat16.
 Layer in_bf16(Layer layer) {
   layer.dtypes.assign(layer.inputs.size(), DType::float32);
+  if (layer.op->type() == "Conv" && layer.inputs[0].back() <= 4) {
+    // A network's own input is no bfloat16.
+    Attributes attributes = layer.op->attributes();
+    attributes.set("to", std::string("bfloat16"));
+    layer.op = make_op("Conv", attributes);
+    return layer;
+  }
   for (std::size_t i = 0; i < layer.inputs.size(); ++i) {
     const bool is_residual = layer.op->type() == "Conv" && i > 2;
     if (i < 2 || is_residual) layer.dtypes[i] = DType::bfloat16;

@@ -39,9 +39,10 @@ struct CompileOptions {
   /// products (Conv, MatMul, LSTM ...) to float16 and store them so, which halves the engine; the arithmetic stays in
   /// float32.
   bool fp16 = false;
-  bool tf32 = false;              ///< on a GPU: products of float32 round their operands to 11 bits, for its tensor cores
-  /// Round the factors of products with constant weights to bfloat16 where that is faster; sums stay float32. Needs a
-  /// device that has_bf16, and excludes `fp16`.
+  bool tf32 = false;  ///< on a GPU: products of float32 round their operands to 11 bits, for its tensor cores
+  /// Round the factors of products with constant weights to bfloat16 where that is faster, and what is stored between
+  /// them where the processor has a matrix unit (AMX_BF16); sums stay float32. Needs a device that has_bf16, and
+  /// excludes `fp16`.
   bool bf16 = false;
   /// On a GPU: libraries whose kernels are tried beside Tenfold's own, "cublas_lt" and "cudnn". They must be installed,
   /// and an engine that took a kernel of one needs that version of it to run.

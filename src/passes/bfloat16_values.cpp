@@ -27,8 +27,9 @@ const std::set<std::string_view> kMovers = {
     "Resize",       "Slice",    "SpaceToDepth",       "Split",   "Squeeze",          "Tile",
     "Transpose",    "Unsqueeze"};
 
-/// Fewer rows, or a shallower product, leave most of a tile of the matrix unit empty.
-constexpr std::int64_t kFewestRows = 16, kShallowest = 32;
+/// Fewer rows leave a tile of the matrix unit empty, and a shallower product more than a quarter of one of 32 numbers
+/// of depth. A window of 3 x 3 pixels of an image is just deep enough.
+constexpr std::int64_t kFewestRows = 16, kShallowest = 24;
 
 class Storing {
  public:

@@ -1,6 +1,8 @@
 // Products by the processor's matrix unit (AMX), whose part an emulation plays: everything around the instructions is
 // tried on every machine with AVX2. The instructions are in kernels_bf16.cpp.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "backend/cpu/compiled_pointwise.hpp"
 #include "backend/cpu/cpu_tactic.hpp"
@@ -20,7 +22,7 @@ struct Product {
   std::int64_t extra_pitch = 0;                                      ///< of A and C
   cpu::ConvRows conv = {};                                           ///< kernel of one position: a plain product
   bool a_is_bf16 = false, c_is_bf16 = false, other_is_bf16 = false;  ///< how A, C and the residual are stored
-  bool reads_windows = false;
+  cpu::Windows windows = cpu::Windows::copied;
 };
 
 /// Numbers that bfloat16 holds.
@@ -96,15 +98,19 @@ Tensor expected(const Product& p, const Operands& operands) {
 
 Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
   const float* b = operands.b.as<float>().data();
-  const std::vector<std::byte> panels = cpu::pack_tile_panels<BFloat16>(
-      p.depth, p.columns, [&](std::int64_t k, std::int64_t n) { return b[k * p.columns + n]; });
+  const bool by_lines = p.windows == cpu::Windows::by_lines;
+  const std::int64_t lines = by_lines ? p.conv.kernel[0] * p.conv.kernel[1] : 1, line = p.depth / lines;
+  const std::int64_t packed_line = by_lines ? cpu::window_line_depth(p.conv.kernel[2], operands.channels) : line;
+  const std::vector<std::byte> panels =
+      cpu::pack_tile_panels<BFloat16>(lines * packed_line, p.columns, [&](std::int64_t k, std::int64_t n) {
+        return k % packed_line >= line ? 0.0F : b[(k / packed_line * line + k % packed_line) * p.columns + n];
+      });
   const Tensor a = stored(operands.a, p.a_is_bf16), other = stored(operands.residual, p.other_is_bf16);
   const auto floats = [](const Tensor& tensor) { return reinterpret_cast<const float*>(tensor.data()); };
-  const cpu::WindowLines lines =
-      p.reads_windows ? cpu::window_lines(p.conv, operands.channels, p.a_is_bf16, cpu::CpuStream::kScratchBytes)
-                      : cpu::WindowLines{};
-  const std::int64_t room = lines.pixels > 0
-                                ? cpu::window_line_bytes(p.conv, lines, operands.channels, operands.a.shape()[1])
+  const cpu::WindowLines image =
+      cpu::window_lines(p.conv, p.windows, operands.channels, p.a_is_bf16, cpu::CpuStream::kScratchBytes);
+  const std::int64_t room = image.pixels > 0
+                                ? cpu::window_line_bytes(p.conv, image, operands.channels, operands.a.shape()[1])
                             : p.a_is_bf16      ? 0
                             : operands.is_conv ? cpu::rounded_image_bytes(operands.pixels, operands.channels)
                                                : cpu::rounded_bytes(p.rows, p.depth);
@@ -114,7 +120,7 @@ Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
   cpu::Bf16Args args;
   args.a_is_bf16 = p.a_is_bf16;
   args.c_is_bf16 = p.c_is_bf16;
-  args.reads_windows = p.reads_windows;
+  args.windows = p.windows;
   args.panels = reinterpret_cast<const std::uint16_t*>(panels.data());
   args.rounded = static_cast<std::uint16_t*>(rounded.view().data);
   cpu::GemmArgs& product = args.product;
@@ -449,9 +455,11 @@ TEST(TileKernels, Windows) {
       p.extra_pitch = extra_pitch;
       p.conv = w.conv;
       check(p);
-      p.reads_windows = true;  // no whole tiles of channels: copied together all the same, but for one
-      check(p);
-      p.reads_windows = false;
+      for (const cpu::Windows way : {cpu::Windows::by_pixels, cpu::Windows::by_lines}) {
+        if (way == cpu::Windows::by_lines && w.conv.dilation[2] > 1) continue;
+        p.windows = way;
+        check(p);
+      }
       check_bytes(p, DType::uint8, 130, {.result = DType::int8});
       check_bytes(p, DType::int8, -128, {.result = DType::uint8});
     }
@@ -491,7 +499,8 @@ TEST(TileKernels, WindowsWhereTheyLie) {
   }
   for (const Window& w : windows) {
     for (const bool is_bf16 : {false, true}) {
-      const cpu::WindowLines lines = cpu::window_lines(w.conv, w.channels, is_bf16, cpu::CpuStream::kScratchBytes);
+      const cpu::WindowLines lines =
+          cpu::window_lines(w.conv, cpu::Windows::by_pixels, w.channels, is_bf16, cpu::CpuStream::kScratchBytes);
       EXPECT_GT(lines.pixels, 0);
       EXPECT_EQ(lines.is_copied, w.is_copied || !is_bf16);
     }
@@ -500,7 +509,8 @@ TEST(TileKernels, WindowsWhereTheyLie) {
     for (const std::int64_t extra_pitch : {0, 3}) {
       Product p{.rows = rows, .columns = w.columns, .depth = depth, .row_block = 64, .depth_block = 64};
       if (extra_pitch > 0) p.depth_block = 1024;
-      p.bias = p.clips = p.residual = p.reads_windows = true;
+      p.bias = p.clips = p.residual = true;
+      p.windows = cpu::Windows::by_pixels;
       p.extra_pitch = extra_pitch;
       p.conv = w.conv;
       check(p);
@@ -508,13 +518,35 @@ TEST(TileKernels, WindowsWhereTheyLie) {
   }
 }
 
+/// Numbers beside a window, which zeros of B meet where windows are read by lines, do not come into it.
+TEST(TileKernels, NanOutsideAWindow) {
+  if (cpu::machine_tier() == cpu::Tier::none) GTEST_SKIP() << "the emulation needs AVX2";
+  for (const bool is_bf16 : {false, true}) {
+    Product p{.rows = 2 * 9 * 20, .columns = 20, .depth = 5 * 9, .row_block = 64, .a_is_bf16 = is_bf16};
+    p.conv = {.batch = 2, .in = {1, 9, 20}, .out = {1, 9, 20}, .kernel = {1, 3, 3}, .pad = {0, 1, 1}};
+    Operands operands(p);
+    operands.a.as_mutable<float>()[5 * (9 * 20 + 4 * 20 + 7) + 2] = std::numeric_limits<float>::quiet_NaN();
+    operands.a.as_mutable<float>()[5 * (2 * 20 + 18)] = std::numeric_limits<float>::infinity();
+    const Tensor copied = run_emulated(p, operands, 1);
+    p.windows = cpu::Windows::by_lines;
+    const Tensor by_lines = run_emulated(p, operands, 2);
+    // The same sums, in another order.
+    EXPECT_EQ(difference(by_lines, copied, {2 * 46 * 46 * 0x1p-24, 0}), "");
+    int finite = 0;
+    for (const double x : by_lines.to_double()) finite += std::isfinite(x) ? 1 : 0;
+    EXPECT_EQ(finite, (2 * 9 * 20 - 2 * 9) * 20);
+  }
+}
+
 TEST(TileKernels, WindowsThatAreCopiedTogether) {
   const cpu::ConvRows plain = {.in = {1, 8, 8}, .out = {1, 8, 8}, .kernel = {1, 3, 3}, .pad = {0, 1, 1}};
-  EXPECT_EQ(cpu::window_lines(plain, 48, true, 4 << 20).pixels, 0) << "a pixel is no whole tiles";
-  EXPECT_EQ(cpu::window_lines(plain, 64, true, 32 << 10).pixels, 0) << "a line's sums exceed the scratch memory";
+  EXPECT_EQ(cpu::window_lines(plain, cpu::Windows::by_pixels, 48, true, 4 << 20).pixels, 0)
+      << "a pixel is no whole tiles";
+  EXPECT_EQ(cpu::window_lines(plain, cpu::Windows::by_pixels, 64, true, 32 << 10).pixels, 0)
+      << "a line's sums exceed the scratch memory";
   cpu::ConvRows wide = plain;
   wide.in[2] = wide.out[2] = std::int64_t{1} << 40;
-  EXPECT_EQ(cpu::window_lines(wide, 64, true, 4 << 20).pixels, 0);
+  EXPECT_EQ(cpu::window_lines(wide, cpu::Windows::by_pixels, 64, true, 4 << 20).pixels, 0);
 }
 
 }  // namespace

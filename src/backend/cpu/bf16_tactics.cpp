@@ -105,11 +105,11 @@ const std::uint16_t* packed(Unit unit, const KernelSpec& spec, std::int64_t dept
 }
 
 /// The third parameter of tiles, see append_tilings.
-bool reads_windows_from(Unit unit, std::span<const std::int64_t> parameters) {
-  if (unit == Unit::vectors || parameters.size() != 3) return false;
-  require(parameters[2] == 0 || parameters[2] == 1, Code::incompatible_engine,
-          "whether windows are read where they lie is 0 or 1, got {}", parameters[2]);
-  return parameters[2] == 1;
+Windows windows_from(Unit unit, std::span<const std::int64_t> parameters) {
+  if (unit == Unit::vectors || parameters.size() != 3) return Windows::copied;
+  require(0 <= parameters[2] && parameters[2] <= static_cast<std::int64_t>(Windows::by_lines),
+          Code::incompatible_engine, "how windows are read is 0, 1 or 2, got {}", parameters[2]);
+  return static_cast<Windows>(parameters[2]);
 }
 
 // Parameters: of vectors [tile_rows, tile_vectors, row_block], of tiles see tile_blocks_from.
@@ -127,29 +127,29 @@ GemmTiling tiling_of(Unit unit, std::span<const std::int64_t> parameters) {
   return tiling_from(with_depth);
 }
 
-/// `windows`: of tiles, channels of windows that can be read where they lie, see WindowLines; 0: there are none. Then a
-/// third parameter says whether they are (1) or are copied together (0).
-void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int64_t depth, std::int64_t windows,
-                    double flops, double bytes, std::vector<Candidate>& out) {
+/// `windows`: of tiles, how windows are read where they lie, if they can be. Then there is a third parameter, one of
+/// Windows: this one, or that they are copied together. `row_bytes`: what a row adds to the image that is read.
+void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int64_t depth, Windows windows,
+                    std::int64_t row_bytes, double flops, double bytes, std::vector<Candidate>& out) {
   // How many times as fast as multiply-adds of float32, at best.
   constexpr double kVectors = 1.8, kTiles = 8;
   const double estimated_us = estimate_us(flops / (unit == Unit::tiles ? kTiles : kVectors), bytes, 0.85);
   double rank = 1;
   if (unit == Unit::tiles) {
-    const auto append = [&](double first_rank, double step, std::int64_t row_bytes, std::optional<bool> reads_windows) {
+    const auto append = [&](double first_rank, double step, std::int64_t bytes_of_row, std::optional<Windows> way) {
       rank = first_rank;
-      for (const TileBlocks& blocks : promising_tile_blocks(rows, depth * 2, row_bytes)) {
+      for (const TileBlocks& blocks : promising_tile_blocks(rows, depth * 2, bytes_of_row)) {
         out.push_back({.parameters = {blocks.rows, blocks.depth_bytes}, .estimated_us = rank * estimated_us});
-        if (reads_windows) out.back().parameters.push_back(*reads_windows ? 1 : 0);
+        if (way) out.back().parameters.push_back(static_cast<std::int64_t>(*way));
         rank += step;
       }
     };
-    if (windows == 0) {
+    if (windows == Windows::copied) {
       append(1, kRankStep, depth * 2, std::nullopt);
     } else {
       // In turns, so that a short list has both.
-      append(1, 2 * kRankStep, windows * 2, true);
-      append(1 + kRankStep, 2 * kRankStep, depth * 2, false);
+      append(1, 2 * kRankStep, row_bytes, windows);
+      append(1 + kRankStep, 2 * kRankStep, depth * 2, Windows::copied);
     }
     return;
   }
@@ -209,24 +209,35 @@ std::optional<std::string> refuses(Unit unit, const Conv& conv, std::span<const 
   return std::nullopt;
 }
 
+bool can_be_read_by_lines(const Conv& conv) { return conv.window().dilations.back() == 1; }
+std::int64_t kernel_lines(const ConvSizes& sizes) { return sizes.kernel[0] * sizes.kernel[1]; }
+/// Depth of the panels.
+std::int64_t packed_depth(const ConvSizes& sizes, Windows windows) {
+  if (windows == Windows::by_lines) return kernel_lines(sizes) * window_line_depth(sizes.kernel[2], sizes.in_channels);
+  return sizes.taps() * sizes.in_channels;
+}
+
 class Bf16ConvKernel final : public Kernel {
  public:
   Bf16ConvKernel(Unit unit, const KernelSpec& spec)
       : unit_(unit),
         op_(spec.op),
         sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
-        reads_windows_(reads_windows_from(unit, spec.parameters)),
+        windows_(windows_from(unit, spec.parameters)),
         tiling_(tiling_of(unit, std::span(spec.parameters).first(blocks_in(unit, spec.parameters)))),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput),
-        panels_(packed(unit, spec, sizes_.taps() * sizes_.in_channels, sizes_.out_channels)) {}
+        panels_(packed(unit, spec, packed_depth(sizes_, windows_), sizes_.out_channels)) {
+    require(windows_ != Windows::by_lines || can_be_read_by_lines(conv_of(op_)), Code::incompatible_engine,
+            "windows of dilated kernels are not read by lines");
+  }
 
   std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView> outputs) const override {
     if (unit_ == Unit::vectors) return 0;
     const std::int64_t pixels = leading(inputs[0].dims), channels = sizes_.in_channels;
     const bool is_bf16 = inputs[0].dtype == DType::bfloat16;
-    if (reads_windows_ && !is_plain_product(conv_of(op_), sizes_)) {
+    if (windows_ != Windows::copied && !is_plain_product(conv_of(op_), sizes_)) {
       const ConvRows rows = conv_rows(conv_of(op_), sizes_, inputs[0], outputs[0]);
-      const WindowLines lines = window_lines(rows, channels, is_bf16, CpuStream::kScratchBytes);
+      const WindowLines lines = window_lines(rows, windows_, channels, is_bf16, CpuStream::kScratchBytes);
       if (lines.pixels > 0) return static_cast<std::size_t>(window_line_bytes(rows, lines, channels, inputs[0].pitch));
     }
     if (is_bf16) return 0;
@@ -241,7 +252,7 @@ class Bf16ConvKernel final : public Kernel {
     if (!is_plain_product(conv_of(op_), sizes_)) {
       rows = conv_rows(conv_of(op_), sizes_, x, y);
       args.product.conv = &rows;
-      args.reads_windows = reads_windows_;
+      args.windows = windows_;
     }
     args.product.rows = leading(y.dims);
     args.product.columns = sizes_.out_channels;
@@ -262,7 +273,7 @@ class Bf16ConvKernel final : public Kernel {
   Unit unit_;
   OpPtr op_;
   ConvSizes sizes_;
-  bool reads_windows_;
+  Windows windows_;
   GemmTiling tiling_;
   FinishPlan finish_;
   const std::uint16_t* panels_;
@@ -279,9 +290,17 @@ void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
     return;
   }
   const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
-  const bool whole_tiles = sizes.in_channels * 2 % kTileBytes == 0 && !is_plain_product(conv, sizes);
-  append_tilings(kUnit, leading(problem.output_shapes[0]), sizes.out_channels, sizes.taps() * sizes.in_channels,
-                 whole_tiles ? sizes.in_channels : 0, conv_work(problem, sizes).flops, bytes_touched(problem), out);
+  const std::int64_t channels = sizes.in_channels;
+  Windows windows = Windows::copied;
+  if (!is_plain_product(conv, sizes)) {
+    if (channels * 2 % kTileBytes == 0) {
+      windows = Windows::by_pixels;
+    } else if (sizes.kernel[2] > 1 && can_be_read_by_lines(conv)) {
+      windows = Windows::by_lines;
+    }
+  }
+  append_tilings(kUnit, leading(problem.output_shapes[0]), sizes.out_channels, sizes.taps() * channels, windows,
+                 channels * 2, conv_work(problem, sizes).flops, bytes_touched(problem), out);
 }
 
 template <Unit kUnit>
@@ -290,10 +309,17 @@ PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
   const Tensor& w = *problem.constants[1];
   const std::int64_t taps = sizes.taps(), channels = sizes.in_channels;
   PackedWeights packed;
-  packed.blobs.push_back(
-      pack(kUnit, candidate, taps * channels, sizes.out_channels, [&](std::int64_t k, std::int64_t n) {
-        return number_at(w, (n * channels + k % channels) * taps + k / channels);
-      }));
+  const Windows windows = windows_from(kUnit, candidate.parameters);
+  const bool by_lines = windows == Windows::by_lines;
+  const std::int64_t depth = packed_depth(sizes, windows), packed_line = depth / kernel_lines(sizes);
+  const std::int64_t line = sizes.kernel[2] * channels;
+  packed.blobs.push_back(pack(kUnit, candidate, depth, sizes.out_channels, [&](std::int64_t k, std::int64_t n) {
+    if (by_lines) {
+      if (k % packed_line >= line) return 0.0F;
+      k = k / packed_line * line + k % packed_line;
+    }
+    return number_at(w, (n * channels + k % channels) * taps + k / channels);
+  }));
   packed.consumed_inputs = {1};
   return packed;
 }
@@ -382,7 +408,8 @@ void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const std::int64_t rows = leading(problem.input_shapes[0]);
   const double r = static_cast<double>(rows), n = static_cast<double>(sizes.columns);
   const double k = static_cast<double>(sizes.depth);
-  append_tilings(kUnit, rows, sizes.columns, sizes.depth, 0, 2 * r * n * k, bytes_touched(problem), out);
+  append_tilings(kUnit, rows, sizes.columns, sizes.depth, Windows::copied, 0, 2 * r * n * k, bytes_touched(problem),
+                 out);
 }
 
 template <Unit kUnit>

@@ -94,4 +94,15 @@ inline void round_rows(const float* from, std::int64_t from_stride, std::int64_t
   }
 }
 
+/// Is there neither infinity nor NaN?
+inline bool are_finite(const std::uint16_t* p, std::int64_t count) {
+  Vec sum = Vec::zero();
+  for (std::int64_t i = 0; i < count; i += Vec::kWidth) {
+    const std::int64_t rest = count - i;
+    const Vec x = rest < Vec::kWidth ? load_first_bf16(p + i, static_cast<int>(rest)) : load_bf16(p + i);
+    sum = fma(x, Vec::zero(), sum);
+  }
+  return sum.sum() == 0;
+}
+
 }  // namespace tenfold::cpu::TENFOLD_TIER

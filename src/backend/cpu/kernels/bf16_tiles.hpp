@@ -136,13 +136,14 @@ struct RoundedRows {
 /// See WindowLines.
 struct PlacedWindows {
   const ConvRows& conv;
+  std::int64_t kernel_columns;             ///< that are placed one by one; 1: a line of the kernel is one piece
   const std::uint8_t* image;               ///< its lines, one after the other
   const std::uint8_t* zeros;               ///< one line
   std::int64_t pixel_stride, line_stride;  ///< bytes
 
   void place(std::int64_t first, std::int64_t steps, const std::uint8_t** to) const {
     const PixelWalk pixel(conv, first);
-    const std::int64_t pixel_steps = steps / (conv.kernel[0] * conv.kernel[1] * conv.kernel[2]);
+    const std::int64_t pixel_steps = steps / (conv.kernel[0] * conv.kernel[1] * kernel_columns);
     const std::int64_t x = (pixel.x + conv.pad[2]) * pixel_stride, kernel_column = conv.dilation[2] * pixel_stride;
     for (std::int64_t k = 0; k < conv.kernel[0] * conv.kernel[1]; ++k) {
       const std::int64_t z = pixel.z + k / conv.kernel[1] * conv.dilation[0];
@@ -150,15 +151,16 @@ struct PlacedWindows {
       const bool inside = 0 <= z && z < conv.in[0] && 0 <= y && y < conv.in[1];
       const std::uint8_t* at =
           (inside ? image + ((pixel.image * conv.in[0] + z) * conv.in[1] + y) * line_stride : zeros) + x;
-      for (std::int64_t kx = 0; kx < conv.kernel[2]; ++kx, at += kernel_column) {
+      for (std::int64_t kx = 0; kx < kernel_columns; ++kx, at += kernel_column) {
         for (std::int64_t step = 0; step < pixel_steps; ++step) *to++ = at + step * kTileBytes;
       }
     }
   }
 };
 
-/// Lines of the image with zeros left and right, as bfloat16, and a line of zeros behind them.
-inline void copy_window_lines(const Bf16Args& whole, std::int64_t channels, const WindowLines& lines, std::uint8_t* to,
+/// Lines of the image with zeros left and right, as bfloat16, and a line of zeros behind them. Is all of it finite?
+/// (If that matters: it is looked at where windows are read by lines.)
+inline bool copy_window_lines(const Bf16Args& whole, std::int64_t channels, const WindowLines& lines, std::uint8_t* to,
                               const Workers& workers) {
   constexpr std::int64_t kNumber = 2, kWorthwhile = 1 << 13;
   const GemmArgs& args = whole.product;
@@ -167,7 +169,8 @@ inline void copy_window_lines(const Bf16Args& whole, std::int64_t channels, cons
   const std::int64_t left = conv.pad[2] * pixel, inner = conv.in[2] * pixel;
   const std::int64_t count = conv.batch * conv.in[0] * conv.in[1], threads = workers.pool->num_threads();
   const Cut cut{count, 1, count * lines.pixels * channels < kWorthwhile * threads ? 1 : min(count, threads)};
-  fill_bytes(0, line_bytes, to + count * line_bytes);
+  fill_bytes(0, line_bytes + kTileBytes, to + count * line_bytes);
+  bool has_others = false;
   for_each_item(workers, cut.parts, [&](std::int64_t part, std::byte*) {
     for (std::int64_t line = cut.begin(part); line < cut.begin(part + 1); ++line) {
       std::uint8_t* out = to + line * line_bytes;
@@ -175,13 +178,22 @@ inline void copy_window_lines(const Bf16Args& whole, std::int64_t channels, cons
       fill_bytes(0, left, out);
       if (whole.a_is_bf16) {
         const auto* from = reinterpret_cast<const std::uint8_t*>(args.a) + first * kNumber;
-        copy_strided(from, args.a_stride * kNumber, pixel, conv.in[2], out + left, pixel);
+        if (args.a_stride == channels) {
+          copy_bytes(from, inner, out + left);
+        } else {
+          copy_strided(from, args.a_stride * kNumber, pixel, conv.in[2], out + left, pixel);
+        }
       } else {
         round_rows(args.a + first, args.a_stride, conv.in[2], channels, out + left, pixel);
       }
       fill_bytes(0, line_bytes - left - inner, out + left + inner);
+      if (whole.windows == Windows::by_lines &&
+          !are_finite(reinterpret_cast<const std::uint16_t*>(out + left), conv.in[2] * channels)) {
+        __atomic_store_n(&has_others, true, __ATOMIC_RELAXED);
+      }
     }
   });
+  return !has_others;
 }
 
 template <typename Unit>
@@ -207,32 +219,44 @@ void run_bf16_tiles(const Bf16Args& whole, const Workers& workers) {
   if (args.conv != nullptr) {
     const ConvRows& conv = *args.conv;
     const std::int64_t channels = args.depth / (conv.kernel[0] * conv.kernel[1] * conv.kernel[2]);
-    const auto scratch_bytes = static_cast<std::int64_t>(workers.scratch_bytes);
+    const std::int64_t image_lines = conv.batch * conv.in[0] * conv.in[1];
+    const bool by_lines = whole.windows == Windows::by_lines;
+    const std::int64_t line_bytes = by_lines ? window_line_depth(conv.kernel[2], channels) * kNumber : 0;
+    if (by_lines) product.row_bytes = conv.kernel[0] * conv.kernel[1] * line_bytes;
+    RowSource source{numbers, args.a_stride * kNumber, args.depth * kNumber, args.conv, 0, line_bytes};
     const WindowLines lines =
-        whole.reads_windows ? window_lines(conv, channels, whole.a_is_bf16, scratch_bytes) : WindowLines{};
+        window_lines(conv, whole.windows, channels, whole.a_is_bf16, static_cast<std::int64_t>(workers.scratch_bytes));
     if (lines.pixels > 0) {
-      PlacedWindows windows{conv, rounded, nullptr, channels * kNumber, 0};
+      PlacedWindows windows{conv, by_lines ? 1 : conv.kernel[2], rounded, nullptr, channels * kNumber, 0};
+      bool can_be_read = true;
       if (lines.is_copied) {
-        copy_window_lines(whole, channels, lines, rounded, workers);
+        can_be_read = copy_window_lines(whole, channels, lines, rounded, workers);
       } else {
         windows.image = numbers;
         windows.pixel_stride = args.a_stride * kNumber;
       }
       windows.line_stride = lines.pixels * windows.pixel_stride;
-      const std::int64_t copied = lines.is_copied ? conv.batch * conv.in[0] * conv.in[1] : 0;
-      windows.zeros = rounded + copied * windows.line_stride;
+      windows.zeros = rounded + (lines.is_copied ? image_lines * windows.line_stride : 0);
       if (!lines.is_copied) fill_bytes(0, windows.line_stride, rounded);
+      if (!can_be_read) {
+        // Infinity or NaN would meet the zeros of other windows. Copied together from the longer lines they do not.
+        ConvRows longer = conv;
+        longer.in[2] = lines.pixels;
+        longer.pad[2] = 0;
+        source.a = rounded;
+        source.stride = windows.pixel_stride;
+        source.conv = &longer;
+        return run(CopiedRows{source});
+      }
       product.line_rows = conv.out[2];
       product.a_stride = conv.stride[2] * windows.pixel_stride;
       return run(windows);
     }
-    RowSource source{numbers, args.a_stride * kNumber, product.row_bytes, args.conv, 0};
     if (!whole.a_is_bf16) {
       // A window has most numbers in common with its neighbours, so images are rounded first.
-      const std::int64_t pixels = conv.batch * conv.in[0] * conv.in[1] * conv.in[2];
       source.a = rounded;
       source.stride = channels * kNumber;
-      round_all(args.a, args.a_stride, pixels, channels, source.stride, rounded, workers);
+      round_all(args.a, args.a_stride, image_lines * conv.in[2], channels, source.stride, rounded, workers);
     }
     return run(CopiedRows{source});
   }

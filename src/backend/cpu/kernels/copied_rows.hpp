@@ -55,6 +55,8 @@ struct RowSource {
   std::int64_t bytes;    ///< of a row; with `conv` of all taps
   const ConvRows* conv;  ///< nullptr: plain rows
   std::uint8_t zero;     ///< every byte outside the image
+  /// What a line of the kernel takes, zeros behind its own bytes; 0: those alone.
+  std::int64_t line_bytes = 0;
 };
 
 /// Rows from `first` on, one after the other, `stride` bytes apart: those of A, or the windows of a convolution.
@@ -98,6 +100,11 @@ inline void copy_rows(const RowSource& source, std::int64_t first, std::int64_t 
         for (std::int64_t i = stop; i < run; ++i) copy_edge(i);
         copy_strided(line + (x + begin * step) * source.stride, step * source.stride, tap_bytes, stop - begin,
                      tap + begin * stride, stride);
+      }
+      if (source.line_bytes > 0) {
+        const std::int64_t rest = source.line_bytes - conv.kernel[2] * channels;
+        for (std::int64_t i = 0; i < run; ++i) fill_bytes(0, rest, tap + i * stride);
+        tap += rest;
       }
     }
     first += run;
