@@ -11,48 +11,56 @@
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
-/// From sums to results, a tile at a time: in registers, or through a tile of floats that a program works on.
+/// From sums to results, one or two tiles at a time: in registers, or through as many floats that a program works on.
 class Bf16TileFinish {
  public:
   explicit Bf16TileFinish(const Bf16Args& args) : args_(args.product), stores_bf16_(args.c_is_bf16) {}
 
-  void tile(const std::byte* sums, std::int64_t row, std::int64_t rows, std::int64_t column) {
+  void tiles(const std::byte* sums, std::int64_t row, std::int64_t rows, std::int64_t column, int count) {
     const auto* from = reinterpret_cast<const float*>(sums);
+    const Part part{row, rows, column, min(args_.columns - column, count * kTileColumns)};
     const std::int64_t at = row * args_.c_stride + column;
     if (args_.finish.program != nullptr) {
-      run_program(from, row, rows, column, at);
+      run_program(from, part, at);
     } else if (stores_bf16_) {
-      finish(from, row, rows, column, halves(args_.c) + at, args_.c_stride);
+      finish(from, part, halves(args_.c) + at, args_.c_stride);
     } else {
-      finish(from, row, rows, column, args_.c + at, args_.c_stride);
+      finish(from, part, args_.c + at, args_.c_stride);
     }
   }
   void panel(std::int64_t, std::int64_t, std::int64_t, std::int64_t) {}
 
  private:
   static constexpr int kRows = 4;
+  static constexpr std::int64_t kNumber = 2;  // bytes
+  /// Of the result.
+  struct Part {
+    std::int64_t row, rows, column, columns;
+  };
 
   static std::uint16_t* halves(float* p) { return reinterpret_cast<std::uint16_t*>(p); }
   static const std::uint16_t* halves(const float* p) { return reinterpret_cast<const std::uint16_t*>(p); }
-  std::int64_t columns_from(std::int64_t column) const { return min(args_.columns - column, kTileColumns); }
 
-  /// Bias, residual and activation; results go to the tile's first element, `to`.
+  /// Bias, residual and activation; results go to the part's first element, `to`. Line by line, so that both halves of
+  /// a cache line are written together.
   template <typename T>
-  void finish(const float* from, std::int64_t row, std::int64_t rows, std::int64_t column, T* to,
-              std::int64_t to_stride) {
-    const std::int64_t columns = columns_from(column);
-    for (std::int64_t n = 0; n < columns; n += Vec::kWidth) {
-      const int tail = static_cast<int>(min(columns - n, Vec::kWidth));
-      std::int64_t r = 0;
-      for (; r + kRows <= rows; r += kRows) {
-        finish<kRows>(from + r * kTileColumns + n, row + r, column + n, tail, to + r * to_stride + n, to_stride);
-      }
-      for (; r < rows; ++r)
-        finish<1>(from + r * kTileColumns + n, row + r, column + n, tail, to + r * to_stride + n, to_stride);
+  void finish(const float* from, const Part& part, T* to, std::int64_t to_stride) {
+    std::int64_t r = 0;
+    for (; r + kRows <= part.rows; r += kRows) finish_rows<kRows>(from, part, r, to, to_stride);
+    for (; r < part.rows; ++r) finish_rows<1>(from, part, r, to, to_stride);
+  }
+  template <int kCount, typename T>
+  void finish_rows(const float* from, const Part& part, std::int64_t r, T* to, std::int64_t to_stride) {
+    constexpr std::int64_t kTileFloats = kTileRows * kTileColumns;
+    for (std::int64_t n = 0; n < part.columns; n += Vec::kWidth) {
+      finish_vectors<kCount>(from + n / kTileColumns * kTileFloats + r * kTileColumns + n % kTileColumns, part.row + r,
+                             part.column + n, static_cast<int>(min(part.columns - n, Vec::kWidth)),
+                             to + r * to_stride + n, to_stride);
     }
   }
   template <int kCount, typename T>
-  void finish(const float* from, std::int64_t row, std::int64_t column, int tail, T* to, std::int64_t to_stride) {
+  void finish_vectors(const float* from, std::int64_t row, std::int64_t column, int tail, T* to,
+                      std::int64_t to_stride) {
     const FinishArgs& finish = args_.finish;
     const bool whole = tail == Vec::kWidth;
     const auto load = [&](const auto* p) { return whole ? load_number(p) : load_first_numbers(p, tail); };
@@ -79,35 +87,36 @@ class Bf16TileFinish {
     }
   }
 
-  /// `at`: of the tile's first element in C.
-  void run_program(const float* from, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t at) {
+  /// `at`: of the part's first element in C.
+  void run_program(const float* from, const Part& part, std::int64_t at) {
     const FinishArgs& finish = args_.finish;
-    const std::int64_t columns = columns_from(column);
-    alignas(64) float operands[FinishArgs::kMaxOperands][kTileRows * kTileColumns];
+    // Without gaps between rows a program has one long one.
+    const std::int64_t stride = part.columns;
+    alignas(64) float operands[FinishArgs::kMaxOperands][kTileRows * kPanelColumns];
     const float* widened[FinishArgs::kMaxOperands] = {};
     for (int i = 1; i < finish.program->num_inputs; ++i) {
       const FinishOperand& operand = finish.operands[i];
       if (!operand.is_bf16) continue;
       widened[i] = operands[i];
-      const std::uint16_t* p = halves(operand.data) + row * operand.row_stride + column;
-      for (std::int64_t r = 0; r < rows; ++r, p += operand.row_stride) {
-        for (std::int64_t n = 0; n < columns; n += Vec::kWidth) {
-          const int tail = static_cast<int>(min(columns - n, Vec::kWidth));
-          load_first_bf16(p + n, tail).store(operands[i] + r * kTileColumns + n);
+      const std::uint16_t* p = halves(operand.data) + part.row * operand.row_stride + part.column;
+      for (std::int64_t r = 0; r < part.rows; ++r, p += operand.row_stride) {
+        for (std::int64_t n = 0; n < part.columns; n += Vec::kWidth) {
+          const int tail = static_cast<int>(min(part.columns - n, Vec::kWidth));
+          load_first_bf16(p + n, tail).store_first(operands[i] + r * stride + n, tail);
         }
       }
     }
-    const auto run = [&](float* values, std::int64_t stride) {
-      this->finish(from, row, rows, column, values, stride);
-      run_finish_program(finish, values, stride, row, row + rows, column, column + columns, widened, kTileColumns);
+    const auto run = [&](float* values, std::int64_t values_stride) {
+      this->finish(from, part, values, values_stride);
+      run_finish_program(finish, values, values_stride, part.row, part.row + part.rows, part.column,
+                         part.column + part.columns, widened, stride);
     };
     if (!stores_bf16_) return run(args_.c + at, args_.c_stride);
-    alignas(64) float values[kTileRows * kTileColumns];
-    run(values, kTileColumns);
-    round_rows(values, kTileColumns, rows, columns, reinterpret_cast<std::uint8_t*>(halves(args_.c) + at),
+    alignas(64) float values[kTileRows * kPanelColumns];
+    run(values, stride);
+    round_rows(values, stride, part.rows, part.columns, reinterpret_cast<std::uint8_t*>(halves(args_.c) + at),
                args_.c_stride * kNumber);
   }
-  static constexpr std::int64_t kNumber = 2;  // bytes
 
   const GemmArgs& args_;
   bool stores_bf16_;

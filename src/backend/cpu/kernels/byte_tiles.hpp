@@ -25,6 +25,9 @@ class ByteTileFinish {
     static_assert(FinishArgs::kMaxOperands * kPanelColumns * 4 <= kTileMargin);
   }
 
+  void tiles(const std::byte* sums, std::int64_t row, std::int64_t rows, std::int64_t column, int count) {
+    for (int i = 0; i < count; ++i) tile(sums + i * kTileSize, row, rows, column + i * kTileColumns);
+  }
   void tile(const std::byte* sums, std::int64_t row, std::int64_t rows, std::int64_t column) {
     const ByteFinish& finish = args_.finish;
     ByteSums from{};

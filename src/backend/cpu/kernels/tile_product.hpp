@@ -12,7 +12,9 @@
 //   clear<kTile>(), load<kTile>(p, stride), store<kTile>(p, stride)        strides in bytes
 //   multiply<kC, kA, kB>()             adds the product of two tiles to a third
 // `Finish` takes the sums while they are in the cache:
-//   tile(sums, row, rows, column)      sums [rows][kTileColumns] of 4 bytes; of its columns those that C has count
+//   tiles(sums, row, rows, column, count)  sums [count][kTileRows][kTileColumns] of 4 bytes, of 1 or 2 tiles beside
+//   each
+//                                      other; of their rows the first, of their columns those that C has count
 //   panel(row, rows, column, columns)  all tiles of these rows and columns are done
 // A's rows are read where they are, or `Rows` says how they come:
 //   rows.copy(first, rows, stride, to)     copies them, or windows, into the cache
@@ -206,10 +208,8 @@ void run_tile_block(const TileProduct& product, const TileBlock& block, const Ro
   const auto finish_strip = [&] {
     if (finished.sums == nullptr) return;
     for (int i = 0; i < (finished.two_rows ? 2 : 1); ++i) {
-      for (int j = 0; j < (finished.two_columns ? 2 : 1); ++j) {
-        finish.tile(finished.sums + (2 * i + j) * kTileSize, block.row_begin + finished.row[i], height,
-                    finished.column + j * kTileColumns);
-      }
+      finish.tiles(finished.sums + 2 * i * kTileSize, block.row_begin + finished.row[i], height, finished.column,
+                   finished.two_columns ? 2 : 1);
     }
     finished.sums = nullptr;
     if (!finished.ends_panel) return;
