@@ -25,6 +25,16 @@ class Stream {
   virtual ~Stream() = default;
   /// Waits until everything enqueued has finished. Throws Error(device_failure) if it failed.
   virtual void synchronize() = 0;
+
+  /// On the host: how many threads share a kernel's work.
+  virtual int num_threads() const { return 1; }
+  /// A stream for the kernels of one thread, used inside `run_lanes` only. nullptr: the backend has none.
+  virtual std::unique_ptr<Stream> make_lane() const { return nullptr; }
+  /// Calls f(i) once for each lane, as many at once as there are threads; returns when all are done. f(i) may enqueue
+  /// on lanes[i] and must not throw. At most num_threads() lanes, all of them this stream's.
+  virtual void run_lanes(std::span<const std::unique_ptr<Stream>> lanes, const std::function<void(int lane)>& f) {
+    for (std::size_t i = 0; i < lanes.size(); ++i) f(static_cast<int>(i));
+  }
 };
 
 /// Memory of a device. Freed with the object.

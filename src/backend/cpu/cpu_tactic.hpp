@@ -1,7 +1,9 @@
 // How a CPU kernel is offered: one entry per tactic, listed in tactics.inc; cpu_backend.cpp does the rest.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -38,6 +40,7 @@ class CpuStream final : public Stream {
   /// belongs to the calling thread: contexts that run at the same time share the stream, but never their scratch memory.
   /// Allocates on a thread's first call, and throws Error(out_of_memory).
   std::byte* scratch() {
+    if (lent_scratch_ != nullptr) return lent_scratch_;
     thread_local std::unique_ptr<Buffer> memory;
     const std::size_t bytes = kScratchBytes * static_cast<std::size_t>(pool_.num_threads());
     if (!memory || memory->size_bytes() < bytes) {
@@ -48,8 +51,20 @@ class CpuStream final : public Stream {
   }
   void synchronize() override {}
 
+  int num_threads() const override { return pool_.num_threads(); }
+  std::unique_ptr<Stream> make_lane() const override { return std::make_unique<CpuStream>(1); }
+  /// Lane i works with block i of the calling thread's scratch memory.
+  void run_lanes(std::span<const std::unique_ptr<Stream>> lanes, const std::function<void(int lane)>& f) override {
+    std::byte* memory = scratch();
+    for (std::size_t i = 0; i < lanes.size(); ++i) {
+      static_cast<CpuStream&>(*lanes[i]).lent_scratch_ = memory + i * kScratchBytes;
+    }
+    pool_.run(static_cast<int>(lanes.size()), f);
+  }
+
  private:
   ThreadPool pool_;
+  std::byte* lent_scratch_ = nullptr;  ///< of a lane, while its stream runs
 };
 inline ThreadPool& pool_of(const Launch& launch) { return static_cast<CpuStream*>(launch.stream)->pool(); }
 
