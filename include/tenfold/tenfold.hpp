@@ -131,7 +131,7 @@ class Engine {
   std::uint64_t weight_bytes() const;
   std::uint64_t arena_bytes(int profile = 0) const;
   int num_steps() const;
-  /// Top-level steps in the order in which they run; none if the portable section runs.
+  /// Top-level steps as they run, and behind each sample section its own; none if the portable section runs.
   std::vector<StepInfo> steps() const;
   EngineInfo info() const;
   /// The engine file that was loaded, byte by byte. Valid while this engine, a copy of it, or a context of it exists.

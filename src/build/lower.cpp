@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "ops/control_flow.hpp"
+#include "ops/samples.hpp"
 
 namespace tenfold {
 namespace {
@@ -108,6 +109,7 @@ class Lowering {
       index[static_cast<std::size_t>(output)] = value;
       step.outputs.push_back(value);
     }
+    if (op_cast<Samples>(&node) != nullptr) lower_sample_results(*node.blocks.data(), step);
     for (const std::int32_t output : step.outputs) {
       if (output >= 0) bind(output, step.bindings);
     }
@@ -142,7 +144,9 @@ class Lowering {
     for (std::size_t i = 0; i < block.inputs().size(); ++i) {
       const ValueId id = block.inputs()[i];
       if (i < own_inputs) {
-        const std::int32_t value = add_value(block.value(id), Storage::arena, block.scope);
+        const bool is_slice = op_cast<Samples>(&node) != nullptr;
+        const std::int32_t value = add_value(block.value(id), is_slice ? Storage::slice : Storage::arena, block.scope);
+        if (is_slice) plan_.values[static_cast<std::size_t>(value)].view_of = operands[i];
         index[static_cast<std::size_t>(id)] = value;
         result.inputs.push_back(value);
         bind(value, result.bindings);
@@ -155,12 +159,49 @@ class Lowering {
     return result;
   }
 
+  /// The block's results are made where they belong, as slices of the step's.
+  void lower_sample_results(const Graph& graph, PlanStep& step) {
+    PlanBlock& block = step.blocks[0];
+    for (std::size_t i = 0; i < block.outputs.size(); ++i) {
+      std::int32_t& result = block.outputs[i];
+      const std::int32_t owner = root(result);
+      if (plan_.values[static_cast<std::size_t>(owner)].storage == Storage::arena) {
+        take_over(result, Storage::slice);
+        plan_.values[static_cast<std::size_t>(result)].view_of = step.outputs[i];
+        continue;
+      }
+      // A value that came from outside, or is a result already: copied.
+      const Value& value = graph.value(graph.outputs()[i]);
+      const std::int32_t copy = add_value(value, Storage::slice, graph.scope);
+      plan_.values[static_cast<std::size_t>(copy)].view_of = step.outputs[i];
+      block.steps.push_back(make_copy_step(step.name + "/copy", result, copy, value.type));
+      sources_.push_back({&graph, nullptr});
+      result = copy;
+    }
+  }
+
+  /// `value` gets memory of its own kind; if it was a view, what owned it becomes a view of it.
+  void take_over(std::int32_t value, Storage storage) {
+    const std::int32_t owner = root(value);
+    PlanValue& entry = plan_.values[static_cast<std::size_t>(value)];
+    entry.storage = storage;
+    entry.view_of = -1;
+    if (owner == value) return;
+    for (PlanValue& other : plan_.values) {
+      if (&other != &entry && other.storage == Storage::view && other.view_of == owner) other.view_of = value;
+    }
+    PlanValue& owning = plan_.values[static_cast<std::size_t>(owner)];
+    owning.storage = Storage::view;
+    owning.view_of = value;
+  }
+
   /// The node's last operands are what its blocks use from outside.
   static std::size_t num_captured(const Node& node, const std::vector<std::int32_t>& operands) {
     std::size_t own = 1;  // If: the condition
     if (const auto* loop = op_cast<Loop>(&node)) own = 2 + static_cast<std::size_t>(loop->num_carried());
     if (const auto* scan = op_cast<Scan>(&node))
       own = static_cast<std::size_t>(scan->num_carried() + scan->num_scanned());
+    if (op_cast<Samples>(&node) != nullptr) own = operands.size();  // it captures nothing
     ensure(own <= operands.size(), "{} has {} operands of at least {}", describe(node), operands.size(), own);
     return operands.size() - own;
   }
@@ -168,7 +209,8 @@ class Lowering {
   void lower_outputs(const Graph& graph, std::vector<std::int32_t>& index) {
     std::set<std::int32_t> by_control_flow;  // made where the runtime puts them, never inside another value
     for (const PlanStep& step : plan_.steps) {
-      if (!step.blocks.empty()) by_control_flow.insert(step.outputs.begin(), step.outputs.end());
+      const bool is_in_place = step.op_type == "Samples";
+      if (!step.blocks.empty() && !is_in_place) by_control_flow.insert(step.outputs.begin(), step.outputs.end());
     }
     for (std::size_t i = 0; i < graph.outputs().size(); ++i) {
       const std::int32_t value = operand(graph, graph.outputs()[i], index);
@@ -178,16 +220,8 @@ class Lowering {
       const std::string& name = graph.output_names()[i];
       if (owning.storage == Storage::arena && (owner == value || !by_control_flow.contains(owner))) {
         // The caller's buffer holds it; what was the owner becomes a view of the output.
-        entry.storage = Storage::output;
-        entry.view_of = -1;
+        take_over(value, Storage::output);
         entry.name = name;
-        if (owner != value) {
-          for (PlanValue& other : plan_.values) {
-            if (&other != &entry && other.storage == Storage::view && other.view_of == owner) other.view_of = value;
-          }
-          owning.storage = Storage::view;
-          owning.view_of = value;
-        }
         plan_.outputs.push_back(value);
         continue;
       }
@@ -222,6 +256,17 @@ void for_each_step(std::vector<PlanStep>& steps, const std::function<void(PlanSt
     }
   };
   walk(steps);
+}
+
+std::vector<bool> steps_in_sections(std::vector<PlanStep>& steps) {
+  std::vector<bool> inside;
+  std::size_t end = 0;  // behind the steps of the last section's block
+  for_each_step(steps, [&](PlanStep& step, int index) {
+    const auto at = static_cast<std::size_t>(index);
+    inside.push_back(at < end);
+    if (step.op_type == "Samples") end = at + 1 + step.blocks[0].steps.size();
+  });
+  return inside;
 }
 
 PlanStep make_copy_step(const std::string& name, std::int32_t from, std::int32_t to, const TensorType& type) {

@@ -28,6 +28,9 @@ LoweredPlan lower(const Graph& graph);
 /// Visits each step, then the steps of its blocks; `index` counts visits. The order of execution, loops aside.
 void for_each_step(std::vector<PlanStep>& steps, const std::function<void(PlanStep& step, int index)>& visit);
 
+/// By that index: is it a step of a sample section's block?
+std::vector<bool> steps_in_sections(std::vector<PlanStep>& steps);
+
 /// The step that the engine uses to copy a value where no alias is possible: Reshape to the value's own shape.
 PlanStep make_copy_step(const std::string& name, std::int32_t from, std::int32_t to, const TensorType& type);
 

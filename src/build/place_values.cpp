@@ -1,8 +1,8 @@
 #include "build/place_values.hpp"
 
 #include <algorithm>
-#include <functional>
 #include <limits>
+#include <optional>
 
 #include "build/memory_plan.hpp"
 
@@ -20,25 +20,93 @@ struct Span {
     last = std::max(last, step);
   }
 };
-std::vector<Span> live_spans(Plan& plan, int& num_steps) {
-  std::vector<Span> spans(plan.values.size());
-  const auto touch = [&](std::int32_t value, std::int32_t step) {
-    if (value < 0) return;
-    const PlanValue& entry = plan.values[static_cast<std::size_t>(value)];
-    spans[static_cast<std::size_t>(entry.storage == Storage::view ? entry.view_of : value)].include(step);
+
+struct Places {
+  std::uint64_t arena_bytes = 0;
+  std::vector<std::uint64_t> offsets, sizes;  ///< by value
+};
+
+/// Who lives when, and in what: the arena, or a lane of a sample section.
+class Layout {
+ public:
+  explicit Layout(Plan& plan) : plan_(plan), spans_(plan.values.size()), section_of_(plan.values.size(), kNone) {
+    int next = 0;
+    walk(plan.steps, next, kNone);
+  }
+
+  /// Where everything lies at the profile's largest shapes. With `index` scratch memory too, whose places are stored
+  /// with the choices of that profile.
+  Places place(const ShapeRanges& profile, std::optional<std::size_t> index) const {
+    Places places{0, std::vector<std::uint64_t>(plan_.values.size(), 0),
+                  std::vector<std::uint64_t>(plan_.values.size(), 0)};
+    std::vector<SampleSection> lanes(sections_.size());
+    for (std::size_t s = 0; s < sections_.size(); ++s) {
+      const PlanValue& whole = plan_.values[static_cast<std::size_t>(sections_[s].step->inputs[0])];
+      lanes[s].num_lanes = std::clamp<std::int64_t>(profile.max(whole.type.dims[0]), 1, plan_.num_threads);
+      lanes[s].lane_bytes = place_in(static_cast<int>(s), profile, index, {}, places);
+    }
+    std::vector<Lifetime> extra;
+    for (std::size_t s = 0; s < sections_.size(); ++s) {
+      extra.push_back(
+          {sections_[s].begin, sections_[s].end, static_cast<std::uint64_t>(lanes[s].num_lanes) * lanes[s].lane_bytes});
+    }
+    std::vector<std::uint64_t> section_offsets;
+    places.arena_bytes = place_in(kNone, profile, index, extra, places, &section_offsets);
+    // What lies in a lane was placed from its beginning on.
+    for (std::size_t s = 0; s < sections_.size(); ++s) {
+      lanes[s].offset = section_offsets[s];
+      for (std::size_t i = 0; i < plan_.values.size(); ++i) {
+        if (section_of_[i] == static_cast<int>(s) && is_placed(i)) places.offsets[i] += lanes[s].offset;
+      }
+      if (!index) continue;
+      sections_[s].step->choices.resize(*index + 1);
+      sections_[s].step->choices[*index] = lanes[s].choice();
+      for (PlanStep& step : sections_[s].step->blocks[0].steps) {
+        if (step.choices[*index].workspace_bytes > 0) step.choices[*index].workspace_offset += lanes[s].offset;
+      }
+    }
+    return places;
+  }
+
+ private:
+  static constexpr int kNone = -1;
+  struct Section {
+    PlanStep* step = nullptr;
+    int begin = 0, end = 0;
   };
-  int next = 0;
-  const std::function<void(std::vector<PlanStep>&)> walk = [&](std::vector<PlanStep>& steps) {
+  struct TimedStep {
+    PlanStep* step = nullptr;
+    int at = 0;
+    int section = kNone;
+  };
+
+  std::size_t owner_of(std::int32_t value) const {
+    const PlanValue& entry = plan_.values[static_cast<std::size_t>(value)];
+    return static_cast<std::size_t>(entry.storage == Storage::view ? entry.view_of : value);
+  }
+  void touch(std::int32_t value, std::int32_t step) {
+    if (value >= 0) spans_[owner_of(value)].include(step);
+  }
+  bool is_placed(std::size_t value) const {
+    return plan_.values[value].storage == Storage::arena && spans_[value].last >= 0;
+  }
+
+  void walk(std::vector<PlanStep>& steps, int& next, int section) {
     for (PlanStep& step : steps) {
       const int begin = next++;
+      steps_.push_back({&step, begin, section});
+      const bool is_section = step.op_type == "Samples";
+      if (is_section) sections_.push_back({&step, begin, begin});
+      const int inside = is_section ? static_cast<int>(sections_.size()) - 1 : section;
       for (PlanBlock& block : step.blocks) {
         for (const std::int32_t value : block.inputs) touch(value, begin);
-        walk(block.steps);
+        walk(block.steps, next, inside);
       }
       // After its blocks a step is not over until their results are copied out. Operands and results of a step with
       // blocks are alive all the while: a body reads what it captured in every pass.
       const int end = step.blocks.empty() ? begin : next++;
-      for (const PlanBlock& block : step.blocks) {
+      if (is_section) sections_[static_cast<std::size_t>(inside)].end = end;
+      for (PlanBlock& block : step.blocks) {
         for (const std::int32_t value : block.inputs) touch(value, end);
         for (const std::int32_t value : block.outputs) touch(value, end);
       }
@@ -48,12 +116,52 @@ std::vector<Span> live_spans(Plan& plan, int& num_steps) {
           touch(value, end);
         }
       }
+      for (const std::int32_t output : step.outputs) {
+        if (output >= 0) section_of_[owner_of(output)] = section;
+      }
     }
-  };
-  walk(plan.steps);
-  num_steps = next;
-  return spans;
-}
+  }
+
+  /// Places the values and scratch memory of one section, or of none, and `extra` behind them; returns their size.
+  std::uint64_t place_in(int section, const ShapeRanges& profile, std::optional<std::size_t> index,
+                         std::span<const Lifetime> extra, Places& places,
+                         std::vector<std::uint64_t>* extra_offsets = nullptr) const {
+    std::vector<Lifetime> lifetimes;
+    std::vector<std::size_t> value_of;
+    for (std::size_t i = 0; i < plan_.values.size(); ++i) {
+      if (!is_placed(i) || section_of_[i] != section) continue;
+      lifetimes.push_back({spans_[i].first, spans_[i].last, profile.max_bytes(plan_.values[i].type).value()});
+      value_of.push_back(i);
+    }
+    std::vector<PlanChoice*> choice_of;
+    for (const TimedStep& timed : steps_) {
+      if (!index || timed.section != section || timed.step->op_type == "Samples" || timed.step->choices.empty())
+        continue;
+      PlanChoice& choice = timed.step->choices[*index];
+      if (choice.workspace_bytes == 0) continue;
+      lifetimes.push_back({timed.at, timed.at, choice.workspace_bytes});
+      choice_of.push_back(&choice);
+    }
+    const std::size_t first_extra = lifetimes.size();
+    lifetimes.insert(lifetimes.end(), extra.begin(), extra.end());
+    const std::vector<std::uint64_t> offsets = plan_offsets(lifetimes, kAlignment);
+    for (std::size_t i = 0; i < value_of.size(); ++i) {
+      places.offsets[value_of[i]] = offsets[i];
+      places.sizes[value_of[i]] = lifetimes[i].bytes;
+    }
+    for (std::size_t i = 0; i < choice_of.size(); ++i) choice_of[i]->workspace_offset = offsets[value_of.size() + i];
+    if (extra_offsets != nullptr) {
+      extra_offsets->assign(offsets.begin() + static_cast<std::ptrdiff_t>(first_extra), offsets.end());
+    }
+    return arena_size(lifetimes, offsets, kAlignment);
+  }
+
+  Plan& plan_;
+  std::vector<Span> spans_;
+  std::vector<int> section_of_;  ///< by value: the section whose block makes it
+  std::vector<Section> sections_;
+  std::vector<TimedStep> steps_;
+};
 
 }  // namespace
 
@@ -114,65 +222,23 @@ void pack_weights(LoweredPlan& lowered, std::span<const StepChoices> step_choice
 }
 
 std::uint64_t activation_bytes(Plan& plan, std::span<const ShapeRanges> profiles) {
-  int num_steps = 0;
-  const std::vector<Span> spans = live_spans(plan, num_steps);
+  const Layout layout(plan);
   std::uint64_t most = 0;
   for (const ShapeRanges& profile : profiles) {
-    std::vector<Lifetime> lifetimes;
-    for (std::size_t i = 0; i < plan.values.size(); ++i) {
-      const PlanValue& value = plan.values[i];
-      if (value.storage == Storage::arena && spans[i].last >= 0) {
-        lifetimes.push_back({spans[i].first, spans[i].last, profile.max_bytes(value.type).value()});
-      }
-    }
-    const std::vector<std::uint64_t> offsets = plan_offsets(lifetimes, kAlignment);
-    most = std::max(most, arena_size(lifetimes, offsets, kAlignment));
+    most = std::max(most, layout.place(profile, std::nullopt).arena_bytes);
   }
   return most;
 }
 
 void plan_memory(Plan& plan, std::span<const ShapeRanges> profiles, std::uint64_t limit) {
-  int num_steps = 0;
-  const std::vector<Span> spans = live_spans(plan, num_steps);
-  std::vector<int> position;  // of each step in time, by step index
-  {
-    int next = 0;
-    const std::function<void(std::vector<PlanStep>&)> walk = [&](std::vector<PlanStep>& steps) {
-      for (PlanStep& step : steps) {
-        position.push_back(next++);
-        for (PlanBlock& block : step.blocks) walk(block.steps);
-        if (!step.blocks.empty()) ++next;
-      }
-    };
-    walk(plan.steps);
-  }
+  const Layout layout(plan);
   for (std::size_t p = 0; p < profiles.size(); ++p) {
-    const ShapeRanges& profile = profiles[p];
-    std::vector<Lifetime> lifetimes;
-    std::vector<std::size_t> value_of;
-    for (std::size_t i = 0; i < plan.values.size(); ++i) {
-      if (plan.values[i].storage != Storage::arena || spans[i].last < 0) continue;
-      lifetimes.push_back({spans[i].first, spans[i].last, profile.max_bytes(plan.values[i].type).value()});
-      value_of.push_back(i);
-    }
-    std::vector<PlanChoice*> choice_of;
-    for_each_step(plan.steps, [&](PlanStep& step, int index) {
-      if (step.choices.empty() || step.choices[p].workspace_bytes == 0) return;
-      const int at = position[static_cast<std::size_t>(index)];
-      lifetimes.push_back({at, at, step.choices[p].workspace_bytes});
-      choice_of.push_back(&step.choices[p]);
-    });
-    const std::vector<std::uint64_t> offsets = plan_offsets(lifetimes, kAlignment);
     PlanProfile stored;
-    stored.inputs = profile.inputs();
-    stored.arena_bytes = arena_size(lifetimes, offsets, kAlignment);
-    stored.arena_offsets.assign(plan.values.size(), 0);
-    stored.arena_sizes.assign(plan.values.size(), 0);
-    for (std::size_t i = 0; i < value_of.size(); ++i) {
-      stored.arena_offsets[value_of[i]] = offsets[i];
-      stored.arena_sizes[value_of[i]] = lifetimes[i].bytes;
-    }
-    for (std::size_t i = 0; i < choice_of.size(); ++i) choice_of[i]->workspace_offset = offsets[value_of.size() + i];
+    stored.inputs = profiles[p].inputs();
+    Places places = layout.place(profiles[p], p);
+    stored.arena_bytes = places.arena_bytes;
+    stored.arena_offsets = std::move(places.offsets);
+    stored.arena_sizes = std::move(places.sizes);
     require(stored.arena_bytes <= limit, Code::out_of_memory,
             "profile {} needs {} bytes of activations and scratch memory, but the workspace limit is {}", p,
             stored.arena_bytes, limit);

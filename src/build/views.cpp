@@ -135,6 +135,11 @@ class ViewMaker {
            std::none_of(aliases.begin(), aliases.end(),
                         [&](std::int32_t alias) { return in_block_[static_cast<std::size_t>(alias)]; });
   }
+  /// May parts be read where they lie in it? Views keep their owner alive.
+  static bool can_be_viewed(const PlanValue& whole) {
+    return whole.storage == Storage::arena || whole.storage == Storage::view || whole.storage == Storage::input ||
+           whole.storage == Storage::slice;
+  }
   void make_view(std::int32_t id, std::int32_t owner, const Placement& placement) {
     const auto place_at = [&](std::int32_t view, const Dim& pitch) {
       PlanValue& entry = value(view);
@@ -194,8 +199,7 @@ class ViewMaker {
     const PlanValue whole = value(whole_id);
     const int rank = whole.type.rank();
     if (rank == 0 || !step.bindings.empty()) return;
-    // Views keep their owner alive; one made into a network input, or out of one, is none of ours.
-    if (whole.storage != Storage::arena && whole.storage != Storage::view && whole.storage != Storage::input) return;
+    if (!can_be_viewed(whole)) return;
     std::int64_t axis = step.attributes.get_int("axis", 0);
     if (axis < 0) axis += rank;
     std::vector<Placement> placements;
@@ -223,7 +227,7 @@ class ViewMaker {
     const OpPtr op = make_op(step.op_type, step.attributes);
     const auto* slice = op_cast<Slice>(op);
     if (slice == nullptr || !slice->ranges() || slice->ranges()->size() != 1 || !step.bindings.empty()) return;
-    if (whole.storage != Storage::arena && whole.storage != Storage::view && whole.storage != Storage::input) return;
+    if (!can_be_viewed(whole)) return;
     const Slice::Range range = slice->ranges()->front();
     const int rank = whole.type.rank();
     const auto axis = static_cast<int>(range.axis < 0 ? range.axis + rank : range.axis);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/backend.hpp"
@@ -23,6 +24,7 @@ enum class Storage : std::uint8_t {
   arena = 4,     ///< at a fixed offset of the context's arena; the offset is the profile's
   growable = 5,  ///< its own buffer, grown when needed: no bound is known at build time
   view = 6,      ///< part of another value: see view_of
+  slice = 7,     ///< one sample of another value, [1, ...] of [N, ...], in the block of a Samples step: see view_of
 };
 
 struct PlanValue {
@@ -30,7 +32,7 @@ struct PlanValue {
   TensorType type;
   Storage storage = Storage::none;
   std::uint64_t constant_offset = 0;  ///< bytes from the start of the weights section; 64-byte aligned
-  std::int32_t view_of = -1;          ///< the value that owns the memory
+  std::int32_t view_of = -1;          ///< the value that owns the memory; of a slice: the whole, which may be a view
   Dim view_offset = 0;                ///< elements from the owner's first element
   Dim pitch = 0;                      ///< elements from row to row; equals the last dim unless it is a pitched view
 };
@@ -64,8 +66,10 @@ struct PlanStep;
 /// directly in the flat table. The step lists them after its own operands, so that they stay alive while it runs.
 struct PlanBlock {
   /// Filled before the block runs. If: none. Loop: iteration, condition, carried... Scan: states..., slices...
+  /// Samples: one slice of each of the step's inputs.
   std::vector<std::int32_t> inputs;
   /// If: as many as the step's outputs. Loop: condition, carried..., scan outputs... Scan: states..., scan outputs...
+  /// Samples: one slice of each of the step's outputs.
   std::vector<std::int32_t> outputs;
   std::vector<PlanBinding> bindings;  ///< of the inputs
   std::vector<PlanStep> steps;
@@ -81,8 +85,33 @@ struct PlanStep {
   std::vector<PlanBinding> bindings;  ///< symbols that this step's outputs decide
   bool infer_at_run_time = false;     ///< call Op::infer with actual values to get the output shapes
   /// One a profile. Empty for what the runtime itself does: If, Loop, Scan, DimValues. Views need no step at all.
+  /// Samples: see SampleSection.
   std::vector<PlanChoice> choices;
-  std::vector<PlanBlock> blocks;  ///< If: then, else. Loop, Scan: body
+  std::vector<PlanBlock> blocks;  ///< If: then, else. Loop, Scan, Samples: body
+};
+
+/// The block of a Samples step runs once for each sample, and every thread works on samples of its own. So what lives
+/// in the block exists as often as threads are planned for: these are *lanes*, copies of equal size, one behind the
+/// other in the step's scratch memory. Arena offsets of the block's values and scratch memory are those of lane 0.
+struct SampleSection {
+  static constexpr std::string_view kTactic = "samples";
+  std::int64_t num_lanes = 1;
+  std::uint64_t lane_bytes = 0;
+  std::uint64_t offset = 0;  ///< of lane 0 in the arena
+
+  /// Of a choice of a Samples step: tactic "samples", parameters {lanes}. Requires at least one lane.
+  static SampleSection of(const PlanChoice& choice) {
+    const std::int64_t lanes = choice.parameters.at(0);
+    return {lanes, choice.workspace_bytes / static_cast<std::uint64_t>(lanes), choice.workspace_offset};
+  }
+  PlanChoice choice() const {
+    PlanChoice result;
+    result.tactic = kTactic;
+    result.parameters = {num_lanes};
+    result.workspace_bytes = static_cast<std::uint64_t>(num_lanes) * lane_bytes;
+    result.workspace_offset = offset;
+    return result;
+  }
 };
 
 struct PlanRange {

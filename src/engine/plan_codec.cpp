@@ -7,7 +7,7 @@
 namespace tenfold {
 namespace {
 
-constexpr std::uint8_t kNumStorages = 7;
+constexpr std::uint8_t kNumStorages = 8;
 
 class PlanEncoder {
  public:

@@ -131,6 +131,10 @@ class PlanValidator {
     check_interface();
     check_profiles();
     check_steps(plan_.steps);
+    for (std::size_t i = 0; i < plan_.values.size(); ++i) {
+      check(plan_.values[i].storage != Storage::slice || slices_[i] != Slice::none,
+            "value {} '{}' is a slice, but of no section", i, plan_.values[i].name);
+    }
     for (const std::int32_t output : plan_.outputs) {
       check(is_readable(output), "output '{}' is never computed", value(output).name);
     }
@@ -163,7 +167,12 @@ class PlanValidator {
       const auto bytes = static_bytes(entry.type);
       check(bytes && *bytes <= limits::kMaxFileBytes, "its shape is {}", to_string(entry.type.dims));
     }
-    if (entry.storage == Storage::view) {
+    if (entry.storage == Storage::slice) {
+      check(is_value(entry.view_of) && entry.view_of != id && value(entry.view_of).storage != Storage::slice,
+            "it is a slice of value {}", entry.view_of);
+      check(entry.view_offset == Dim(0), "it is a slice, but has an offset");
+      check(entry.pitch == natural_pitch(entry.type), "it is a slice, but has the pitch {}", entry.pitch.to_string());
+    } else if (entry.storage == Storage::view) {
       check(is_value(entry.view_of) && entry.view_of != id, "it is a view of value {}", entry.view_of);
       const PlanValue& owner = value(entry.view_of);
       check(owner.storage != Storage::view && owner.storage != Storage::none, "it is a view of a value without memory");
@@ -212,6 +221,7 @@ class PlanValidator {
   void check_interface() {
     written_.assign(plan_.values.size(), Written::no);
     parts_written_.assign(plan_.values.size(), 0);
+    slices_.assign(plan_.values.size(), Slice::none);
     std::vector<bool> is_interface(plan_.values.size(), false);
     const auto check_list = [&](const std::vector<std::int32_t>& list, Storage storage, std::string_view kind) {
       std::set<std::string_view> names;
@@ -340,8 +350,11 @@ class PlanValidator {
     check(is_value(id), "{} {} does not exist", kind, id);
     const PlanValue& entry = value(id);
     const Storage storage = value(owner_of(id)).storage;
-    check(storage == Storage::arena || storage == Storage::growable || storage == Storage::output,
+    const bool is_result =
+        storage == Storage::slice && slices_[static_cast<std::size_t>(owner_of(id))] == Slice::open_result;
+    check(storage == Storage::arena || storage == Storage::growable || storage == Storage::output || is_result,
           "{} '{}' has no memory that can be written", kind, entry.name);
+    if (section_ != nullptr) check_lane(id, storage);
     for (const PlanProfile& profile : plan_.profiles) {
       if (storage != Storage::arena || entry.storage == Storage::view || !entry.type.is_static()) continue;
       check(*static_bytes(entry.type) <= profile.arena_sizes[static_cast<std::size_t>(id)],
@@ -373,17 +386,26 @@ class PlanValidator {
     }
     const OpPtr op = make_op(step.op_type, step.attributes);
     const bool is_control_flow = step.op_type == "If" || step.op_type == "Loop" || step.op_type == "Scan";
+    const bool is_section = step.op_type == "Samples";
     const bool is_run_by_runtime = is_control_flow || step.op_type == "DimValues";
-    check(is_control_flow || step.blocks.empty(), "the operator holds no blocks");
+    check(is_control_flow || is_section || step.blocks.empty(), "the operator holds no blocks");
     check(step.choices.size() == (is_run_by_runtime ? 0 : plan_.profiles.size()), "{} choices for {} profiles",
           step.choices.size(), plan_.profiles.size());
-    for (std::size_t p = 0; p < step.choices.size(); ++p) check_choice(step.choices[p], plan_.profiles[p]);
+    if (section_ != nullptr) check_sample_step(step, *op);
+    for (std::size_t p = 0; p < step.choices.size(); ++p) {
+      check_choice(step.choices[p], plan_.profiles[p]);
+      if (section_ != nullptr) check_lane(step.choices[p], p);
+    }
 
     const bool decides_shapes = is_control_flow || step.infer_at_run_time || op->sets_output_shape();
     check(decides_shapes || step.bindings.empty(), "it decides symbols, but its shapes are known before it runs");
     if (is_control_flow) {
       check(!step.infer_at_run_time, "control flow does not infer shapes");
       check_control_flow(step, *op);
+    }
+    if (is_section) {
+      check(!step.infer_at_run_time, "a sample section does not infer shapes");
+      check_section(step);
     }
     // A step whose sizes are known beforehand gets its memory beforehand.
     if (!decides_shapes) {
@@ -402,7 +424,7 @@ class PlanValidator {
       if (output != -1) check_symbols(output, "output");
     }
     if (step.op_type == "DimValues") check_dim_values(step);
-    if (!is_control_flow) check_types(step, *op);
+    if (!is_control_flow && !is_section) check_types(step, *op);
   }
 
   void check_choice(const PlanChoice& choice, const PlanProfile& profile) const {
@@ -473,7 +495,9 @@ class PlanValidator {
     }
     bind(block.bindings, block.inputs, "a block");
     for (const std::int32_t input : block.inputs) check_symbols(input, "block input");
+    ++depth_;
     check_steps(block.steps);
+    --depth_;
     for (const std::int32_t output : block.outputs) {
       check_read(output, "block output");
       check(value(output).storage != Storage::none, "block output '{}' has no memory", value(output).name);
@@ -481,6 +505,9 @@ class PlanValidator {
     }
     forget(block.bindings);
     for (const PlanStep& step : block.steps) forget(step.bindings);
+    close_block(writes_before);
+  }
+  void close_block(std::size_t writes_before) {
     for (std::size_t i = writes_before; i < writes_.size(); ++i) {
       const std::int32_t id = writes_[i];
       written_[static_cast<std::size_t>(id)] = Written::in_block;
@@ -590,15 +617,106 @@ class PlanValidator {
     }
   }
 
+  // --- Sample sections ----------------------------------------------------------------------------------------------
+
+  /// Slices of operands can be read in the block, those of results are written there. Both exist for this step only.
+  void check_section(const PlanStep& step) {
+    check(depth_ == 0, "a sample section inside a block");
+    check(plan_.backend == "cpu", "sample sections are there for the backend cpu only");
+    check(step.blocks.size() == 1, "{} blocks, not 1", step.blocks.size());
+    const PlanBlock& block = step.blocks[0];
+    check(!step.inputs.empty() && block.inputs.size() == step.inputs.size() &&
+              block.outputs.size() == step.outputs.size(),
+          "{} inputs and {} outputs, but the block has {} and {}", step.inputs.size(), step.outputs.size(),
+          block.inputs.size(), block.outputs.size());
+    check(block.bindings.empty(), "the block decides symbols");
+    for (std::size_t p = 0; p < step.choices.size(); ++p) {
+      const PlanChoice& choice = step.choices[p];
+      check(choice.tactic == SampleSection::kTactic && choice.parameters.size() == 1 && choice.weights.empty() &&
+                choice.code.size == 0 && !choice.on_host,
+            "its choice for profile {} is none of a sample section", p);
+      const std::int64_t lanes = choice.parameters[0];
+      check(1 <= lanes && lanes <= kMaxThreads &&
+                choice.workspace_bytes % (static_cast<std::uint64_t>(lanes) * kAlignment) == 0,
+            "{} bytes for {} lanes in profile {}", choice.workspace_bytes, lanes, p);
+    }
+    const auto check_slice = [&](std::int32_t whole, std::int32_t slice, Slice use) {
+      check(is_value(whole) && value(whole).storage != Storage::none && value(whole).storage != Storage::slice &&
+                is_contiguous(whole),
+            "operand {} is no value with samples", whole);
+      check(is_value(slice) && value(slice).storage == Storage::slice && value(slice).view_of == whole,
+            "value {} of the block is no slice of '{}'", slice, value(whole).name);
+      check(slices_[static_cast<std::size_t>(slice)] == Slice::none, "the slice '{}' comes twice", value(slice).name);
+      slices_[static_cast<std::size_t>(slice)] = use;
+      const TensorType& of_all = value(whole).type;
+      const TensorType& of_one = value(slice).type;
+      const bool fits = of_one.dtype == of_all.dtype && of_one.rank() == of_all.rank() && of_one.rank() > 0 &&
+                        of_one.dims[0] == Dim(1) &&
+                        std::equal(of_one.dims.begin() + 1, of_one.dims.end(), of_all.dims.begin() + 1);
+      check(fits, "'{}' is {}, which is no sample of {}", value(slice).name, to_string(of_one), to_string(of_all));
+      check(of_all.dims[0] == value(step.inputs[0]).type.dims[0], "'{}' has {} samples, '{}' has {}", value(whole).name,
+            of_all.dims[0].to_string(), value(step.inputs[0]).name, value(step.inputs[0]).type.dims[0].to_string());
+      check_symbols(whole, "an operand");
+    };
+    check(step.inputs[0] >= 0 && value(step.inputs[0]).type.rank() > 0, "its first input has no samples");
+    for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+      check_slice(step.inputs[i], block.inputs[i], Slice::operand);
+      written_[static_cast<std::size_t>(block.inputs[i])] = Written::yes;
+    }
+    for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+      check_slice(step.outputs[i], block.outputs[i], Slice::open_result);
+    }
+    const std::size_t writes_before = writes_.size();
+    section_ = &step;
+    check_steps(block.steps);
+    section_ = nullptr;
+    for (const std::int32_t output : block.outputs) check_read(output, "block output");
+    close_block(writes_before);
+    for (const std::int32_t input : block.inputs) written_[static_cast<std::size_t>(input)] = Written::in_block;
+    for (const std::int32_t output : block.outputs) slices_[static_cast<std::size_t>(output)] = Slice::result;
+  }
+
+  /// A kernel whose shapes are known before it runs.
+  static void check_sample_step(const PlanStep& step, const Op& op) {
+    check(step.blocks.empty() && !step.choices.empty() && !step.infer_at_run_time && step.bindings.empty() &&
+              !op.sets_output_shape(),
+          "a sample section holds nothing but kernels whose shapes are known before they run");
+  }
+  /// What the section writes belongs to one lane, or is a slice of a result.
+  void check_lane(std::int32_t id, Storage storage) const {
+    check(storage == Storage::arena || storage == Storage::slice, "'{}' is written in a section, but has no lane",
+          value(id).name);
+    if (storage == Storage::slice) return;
+    const auto owner = static_cast<std::size_t>(owner_of(id));
+    for (std::size_t p = 0; p < plan_.profiles.size(); ++p) {
+      const SampleSection lanes = SampleSection::of(section_->choices[p]);
+      const PlanProfile& profile = plan_.profiles[p];
+      check(profile.arena_offsets[owner] >= lanes.offset &&
+                fits(profile.arena_offsets[owner] - lanes.offset, profile.arena_sizes[owner], lanes.lane_bytes),
+            "'{}' does not lie in the section's first lane in profile {}", value(id).name, p);
+    }
+  }
+  void check_lane(const PlanChoice& choice, std::size_t p) const {
+    if (choice.workspace_bytes == 0) return;
+    const SampleSection lanes = SampleSection::of(section_->choices[p]);
+    check(choice.workspace_offset >= lanes.offset &&
+              fits(choice.workspace_offset - lanes.offset, choice.workspace_bytes, lanes.lane_bytes),
+          "its scratch memory does not lie in the section's first lane in profile {}", p);
+  }
+
   enum class Written : std::uint8_t { no, yes, in_block };  // in_block: in one that is over
 
   const Plan& plan_;
   const WeightData& weights_;
   std::uint64_t code_bytes_;
-  std::map<std::string, bool> symbols_;  // false: decided in a block that is over
-  std::vector<Written> written_;         // by value
-  std::vector<int> parts_written_;       // by value: views into it that are written
-  std::vector<std::int32_t> writes_;     // in order, of the blocks that are open
+  std::map<std::string, bool> symbols_;                                    // false: decided in a block that is over
+  std::vector<Written> written_;                                           // by value
+  std::vector<int> parts_written_;                                         // by value: views into it that are written
+  std::vector<std::int32_t> writes_;                                       // in order, of the blocks that are open
+  enum class Slice : std::uint8_t { none, operand, open_result, result };  // open: of the section that is checked
+  std::vector<Slice> slices_;                                              // by value
+  const PlanStep* section_ = nullptr;                                      // whose block is checked
+  int depth_ = 0;                                                          // of blocks of control flow
   std::map<std::int32_t, std::vector<Dim>> integers_;
 };
 

@@ -1,7 +1,9 @@
 // Who lives when, and whether two of them lie in the same place.
 //
 // Time is counted in steps, in the order of the file; a step with blocks has a beginning and an end around theirs. What
-// a loop body reads from outside lives until the loop ends, because the body reads it again in every iteration.
+// a loop body reads from outside lives until the loop ends, because the body reads it again in every iteration. The
+// lanes of a sample section are its scratch memory; what lies in the first one is seen as its block goes on, and the
+// others are copies of it.
 #include <algorithm>
 #include <limits>
 #include <map>
@@ -52,10 +54,11 @@ class Lives {
     for (const PlanStep& step : steps) {
       const std::int32_t begin = next(step);
       for (const std::int32_t input : step.inputs) touch(input, begin);
-      if (step.blocks.empty()) {
+      // A section writes its results where they belong, from its first step on.
+      if (step.blocks.empty() || step.op_type == "Samples") {
         for (const std::int32_t output : step.outputs) touch(output, begin);
-        continue;
       }
+      if (step.blocks.empty()) continue;
       loops_.push_back({begin, {}});
       for (const PlanBlock& block : step.blocks) {
         for (const std::int32_t input : block.inputs) touch(input, begin);

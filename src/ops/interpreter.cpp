@@ -13,6 +13,7 @@
 #include "ops/concrete_infer.hpp"
 #include "ops/control_flow.hpp"
 #include "ops/numbers.hpp"
+#include "ops/samples.hpp"
 
 namespace tenfold {
 namespace {
@@ -227,6 +228,7 @@ class Interpreter {
     if (const auto* op = op_cast<If>(node.op)) return run_if(*op, node, inputs, symbols);
     if (const auto* op = op_cast<Loop>(node.op)) return run_loop(*op, node, inputs, symbols);
     if (const auto* op = op_cast<Scan>(node.op)) return run_scan(*op, node, inputs, symbols);
+    if (op_cast<Samples>(node.op) != nullptr) return run_samples(node, inputs, symbols);
     Evaluation evaluation(inputs, node.outputs.size(), options_);
     // Types that hold only numbers need no rule, except where the rule is all there is to compute.
     if (types.size() == node.outputs.size() && !node.inputs.empty() && !node.op->sets_output_shape() &&
@@ -404,6 +406,36 @@ class Interpreter {
     for (std::size_t k = 0; k < scans.size(); ++k) {
       const TensorType& element = body.value(body.outputs().at(carried + k)).type;
       outputs.push_back(stack(scans[k], element, spec.output_axes[k], spec.output_directions[k] != 0, symbols));
+    }
+    drop_unwanted(node, outputs);
+    return outputs;
+  }
+
+  std::vector<Tensor> run_samples(const Node& node, std::span<const Tensor> inputs, const Symbols& symbols) {
+    ensure(node.blocks.size() == 1 && !inputs.empty(), "Samples needs a block and an input");
+    const Graph& block = node.blocks[0];
+    const std::int64_t count = inputs[0].shape().at(0);
+    std::vector<std::vector<Tensor>> samples(node.outputs.size());
+    for (std::int64_t n = 0; n < count; ++n) {
+      std::vector<Tensor> arguments;
+      for (const Tensor& whole : inputs) {
+        require(whole.shape().at(0) == count, Code::invalid_argument, "inputs of {} and {} samples", count,
+                whole.shape()[0]);
+        Shape shape = whole.shape();
+        shape[0] = 1;
+        arguments.push_back(take_element(whole, 0, n).reshaped(std::move(shape)));
+      }
+      const std::vector<Tensor> results = run_graph(block, arguments, symbols, false);
+      check_block_outputs(node, node.outputs.size(), results.size());
+      for (std::size_t i = 0; i < results.size(); ++i) {
+        samples[i].push_back(results[i].reshaped(Shape(results[i].shape().begin() + 1, results[i].shape().end())));
+      }
+    }
+    std::vector<Tensor> outputs;
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      TensorType element = block.value(block.outputs()[i]).type;
+      element.dims.erase(element.dims.begin());
+      outputs.push_back(stack(samples[i], element, 0, false, symbols));
     }
     drop_unwanted(node, outputs);
     return outputs;

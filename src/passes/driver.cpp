@@ -301,6 +301,13 @@ std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options) {
   return report.take();
 }
 
+std::vector<PassReport> apply_pass(Graph& graph, const Pass& pass, const PassOptions& options) {
+  Report report;
+  run_pass(graph, pass, options, report);
+  graph.compact();
+  return report.take();
+}
+
 int apply_rewrites(Graph& graph, std::span<const Rewrite> rewrites, const PassOptions& options) {
   Report report;
   return run_pass(graph, Pass{.name = "rewrites", .rewrites = rewrites}, options, report);

@@ -52,6 +52,8 @@ extern const Pass kNarrowPass;
 extern const Pass kGatePass;
 extern const Pass kConvMaxPoolPass;
 extern const Pass kConvPairPass;
+/// Not run by the pipeline: the builder makes sections where it finds that they pay.
+extern const Pass kSamplesPass;
 /// All of these.
 std::span<const Pass* const> optional_passes();
 
@@ -81,6 +83,8 @@ struct PassReport {
 std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options = {});
 /// Runs one set of rewrites to a fixpoint on the graph and its blocks, and returns the number of changes.
 int apply_rewrites(Graph& graph, std::span<const Rewrite> rewrites, const PassOptions& options = {});
+/// Runs one pass as the pipeline would, and compacts the graph.
+std::vector<PassReport> apply_pass(Graph& graph, const Pass& pass, const PassOptions& options = {});
 /// The rewrite or pass of this name, from anywhere in the pipeline; nullptr if there is none.
 const Rewrite* find_rewrite(std::string_view name);
 const Pass* find_pass(std::string_view name);

@@ -76,11 +76,11 @@ const Pass kConvPairPass{.name = "conv_pair",
                          .reason = "Only where a backend has such kernels; behind all others, when types are final."};
 
 std::span<const Pass* const> optional_passes() {
-  static constexpr std::array<const Pass*, 15> kPasses = {&kWidenPass,      &kQuantisedFormPass,   &kIntegerProductPass,
-                                                          &kZeroPointPass,  &kFloat8FormPass,      &kFloat8ProductPass,
-                                                          &kNormFusionPass, &kIntegerEpiloguePass, &kFloat8EpiloguePass,
-                                                          &kMergePass,      &kConvChainPass,       &kNarrowPass,
-                                                          &kGatePass,       &kConvMaxPoolPass,     &kConvPairPass};
+  static constexpr std::array<const Pass*, 16> kPasses = {
+      &kWidenPass,          &kQuantisedFormPass, &kIntegerProductPass, &kZeroPointPass,
+      &kFloat8FormPass,     &kFloat8ProductPass, &kNormFusionPass,     &kIntegerEpiloguePass,
+      &kFloat8EpiloguePass, &kMergePass,         &kConvChainPass,      &kNarrowPass,
+      &kGatePass,           &kConvMaxPoolPass,   &kConvPairPass,       &kSamplesPass};
   return kPasses;
 }
 

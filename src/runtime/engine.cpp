@@ -179,7 +179,7 @@ std::vector<StepInfo> Engine::steps() const {
     candidates[line.step].push_back(
         {line.profile, line.tactic, line.parameters, line.refusal, line.median_us, line.chosen});
   }
-  for (const PlanStep& step : plan.steps) {
+  const auto add = [&](const PlanStep& step) {
     StepInfo info;
     info.name = step.name;
     info.origins = step.origins;
@@ -193,6 +193,11 @@ std::vector<StepInfo> Engine::steps() const {
     }
     if (const auto found = candidates.find(step.name); found != candidates.end()) info.candidates = found->second;
     steps.push_back(std::move(info));
+  };
+  for (const PlanStep& step : plan.steps) {
+    add(step);
+    if (step.op_type != "Samples") continue;
+    for (const PlanStep& inner : step.blocks[0].steps) add(inner);
   }
   return steps;
 }

@@ -12,16 +12,16 @@
 namespace tenfold {
 namespace {
 
-double now_us() {
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 /// A buffer that is too small is replaced by one half as large again, so that growing sizes do not reallocate each
 /// time.
 constexpr std::size_t kGrowNumerator = 3;
 constexpr std::size_t kGrowDenominator = 2;
 
 }  // namespace
+
+double now_us() {
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Stream> stream, int profile,
                    std::int64_t max_loop_iterations)
@@ -85,6 +85,7 @@ Executor::Executor(std::shared_ptr<const Program> program, std::shared_ptr<Strea
     }
     views_[i].pitch = run_value(id).pitch.is_constant() ? run_value(id).pitch.evaluate({}) : 0;
   }
+  make_lanes();
   set_profile(profile);
 }
 
@@ -127,6 +128,7 @@ void Executor::set_profile(int profile) {
         break;
     }
   }
+  place_lanes();
   for (InputState& input : inputs_) input.is_set = false;
   recordings_.clear();
   for (StepState& state : states_) state.is_checked = false;
@@ -291,6 +293,15 @@ void Executor::check_place(std::int32_t id) const {
     require(bytes <= room, Code::incompatible_engine,
             "value '{}' of shape [{}] does not fit in the {} bytes that the plan has for it", plan_value(id).name,
             fmt::join(tensor.dims, ", "), room);
+  }
+  if (plan_value(id).storage == Storage::slice) {
+    const std::int32_t whole = plan_value(id).view_of;
+    check_place(whole);
+    const std::int64_t num_samples = views_[static_cast<std::size_t>(whole)].dims[0];
+    const auto all = checked_mul(bytes, static_cast<std::uint64_t>(num_samples));
+    require(all && *all <= bytes_of(whole), Code::incompatible_engine,
+            "{} samples of shape [{}] do not lie in '{}' of shape [{}]", num_samples, fmt::join(tensor.dims, ", "),
+            plan_value(whole).name, fmt::join(views_[static_cast<std::size_t>(whole)].dims, ", "));
   }
   if (plan_value(id).storage != Storage::view) return;
   const std::int32_t owner_id = plan_value(id).view_of;
@@ -470,6 +481,7 @@ void Executor::run_steps(const std::vector<RunStep>& steps) {
   for (const RunStep& step : steps) {
     const double start = now_us();
     run_step(step);
+    if (step.kind == StepKind::samples) continue;  // it speaks for itself
     if (profiling) {
       current_stream_->synchronize();
       record(step, start - run_start_us_, now_us() - start);
@@ -494,6 +506,9 @@ void Executor::run_step(const RunStep& step) {
       break;
     case StepKind::scan:
       run_scan(step);
+      break;
+    case StepKind::samples:
+      run_samples(step);
       break;
   }
 }
@@ -687,7 +702,7 @@ void Executor::run_dim_values(const RunStep& step) {
   backend_.copy_to_device(view(id).data, data, bytes, *current_stream_);
 }
 
-void Executor::record(const RunStep& step, double start_us, double duration_us) {
+void Executor::record(const RunStep& step, double start_us, double duration_us, std::int64_t num_runs) {
   StepTime time;
   time.name = step.plan->name;
   time.origins = step.plan->origins;
@@ -708,8 +723,19 @@ void Executor::record(const RunStep& step, double start_us, double duration_us) 
       time.bytes += static_cast<double>(bytes_of(id));
     }
   }
-  time.flops = step.op->flops(inputs, outputs);
+  time.flops = step.op->flops(inputs, outputs) * static_cast<double>(num_runs);
+  time.bytes *= static_cast<double>(num_runs);
   step_times.push_back(std::move(time));
+}
+
+void copy_rows(const TensorView& tensor, const void* from, std::byte* to) {
+  const std::size_t row =
+      static_cast<std::size_t>(tensor.dims.empty() ? 1 : tensor.dims.back()) * size_of(tensor.dtype);
+  const std::size_t stride = static_cast<std::size_t>(tensor.pitch) * size_of(tensor.dtype);
+  const std::size_t bytes = static_cast<std::size_t>(tensor.num_elements()) * size_of(tensor.dtype);
+  for (std::size_t r = 0; row > 0 && r < bytes / row; ++r) {
+    std::memcpy(to + r * row, static_cast<const std::byte*>(from) + r * stride, row);
+  }
 }
 
 void Executor::observe(const RunStep& step) {
@@ -726,13 +752,8 @@ void Executor::observe(const RunStep& step) {
     output.size_bytes = bytes_of(id);
     output.data = host_data(id, copies[i]);
     if (!tensor.is_contiguous()) {
-      // The observer gets rows without the gaps.
-      const std::size_t row = static_cast<std::size_t>(tensor.dims.back()) * size_of(tensor.dtype);
-      const std::size_t stride = static_cast<std::size_t>(tensor.pitch) * size_of(tensor.dtype);
       std::vector<std::byte> packed(output.size_bytes);
-      for (std::size_t r = 0; row > 0 && r < packed.size() / row; ++r) {
-        std::memcpy(packed.data() + r * row, static_cast<const std::byte*>(output.data) + r * stride, row);
-      }
+      copy_rows(tensor, output.data, packed.data());
       copies[i] = std::move(packed);
       output.data = copies[i].data();
     }

@@ -1,6 +1,8 @@
 // One place to run a program: its memory, the shapes it has now, and the walk over the steps.
 #pragma once
 
+#include <atomic>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <span>
@@ -12,6 +14,10 @@
 #include "tenfold/tenfold.hpp"
 
 namespace tenfold {
+
+double now_us();
+/// The tensor's rows, which begin at `from`, without the gaps between them.
+void copy_rows(const TensorView& tensor, const void* from, std::byte* to);
 
 class Executor {
  public:
@@ -115,8 +121,10 @@ class Executor {
   void run_loop(const RunStep& step);
   void count_iteration(const RunStep& step);
   void run_scan(const RunStep& step);
+  void run_samples(const RunStep& step);
   void finish_outputs(const RunStep& step);
-  void record(const RunStep& step, double start_us, double duration_us);
+  /// `num_runs`: as often with these shapes.
+  void record(const RunStep& step, double start_us, double duration_us, std::int64_t num_runs = 1);
   void observe(const RunStep& step);
 
   /// Elements of scan outputs while a loop runs; kept between runs.
@@ -143,6 +151,31 @@ class Executor {
     std::vector<std::vector<std::byte>> carried;
     std::vector<Shape> carried_dims;
   };
+  // --- Sample sections
+  /// An operand as sample 0 of lane 0 sees it, and how far the others' lie apart.
+  struct SampleView {
+    TensorView view;
+    std::size_t sample_stride = 0, lane_stride = 0;  ///< bytes
+  };
+  /// A thread's own place in a sample section.
+  struct Lane {
+    std::vector<TensorView> operands;  ///< scratch for launches, sized for the widest step
+    std::vector<double> step_us;       ///< while profiling: what each of the block's steps took
+    std::exception_ptr error;
+    std::int64_t failed_sample = 0;
+  };
+  void make_lanes();
+  void place_lanes();
+  /// Where lane 0 begins.
+  std::byte* lane_data(const SampleSection& planned);
+  void prepare_samples(const RunStep& step, std::int64_t num_samples);
+  /// `operands`: of this step among sample_views_. Returns the results as the kernel saw them.
+  std::span<const TensorView> run_sample_step(const RunStep& section, const RunStep& step, const SampleView* operands,
+                                              std::int64_t sample, std::size_t lane, Stream& stream);
+  void run_sample(const RunStep& section, std::int64_t sample, std::size_t lane, Stream& stream);
+  void run_in_lane(const RunStep& step, std::atomic<std::int64_t>& next, std::int64_t end, std::size_t lane);
+  void observe_samples(const RunStep& step, std::int64_t num_samples);
+  void record_samples(const RunStep& step, std::int64_t num_samples, double start_us, double duration_us);
   void fill_block_input(std::int32_t target, std::int32_t source);
   void append(Accumulator& accumulator, std::int32_t value);
   void finish_scan_output(const Accumulator& accumulator, std::int32_t output, std::int64_t axis, bool reversed);
@@ -172,6 +205,10 @@ class Executor {
   std::size_t sizes_at_ = 0;
   std::unique_ptr<Buffer> arena_;
   std::unique_ptr<Buffer> workspace_;
+  std::vector<SampleView> sample_views_;  // of the section that runs now
+  std::vector<Lane> lanes_;               // empty: the plan has no section
+  std::vector<std::unique_ptr<Stream>> lane_streams_;
+  std::unique_ptr<Buffer> lane_memory_;  // where there are more threads than the plan has lanes for
   std::vector<LoopState> loops_;   // by step
   std::vector<StepState> states_;  // by step
   std::uint64_t epoch_ = 1;        // counts changes of symbols

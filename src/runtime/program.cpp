@@ -216,15 +216,46 @@ RunStep Program::make_step(const PlanStep& step) {
     return run;
   }
   if (!step.blocks.empty()) {
-    run.kind = step.op_type == "If" ? StepKind::branch : step.op_type == "Loop" ? StepKind::loop : StepKind::scan;
+    static const std::map<std::string_view, StepKind> kKinds{
+        {"If", StepKind::branch}, {"Loop", StepKind::loop}, {"Scan", StepKind::scan}, {"Samples", StepKind::samples}};
+    run.kind = kKinds.at(step.op_type);
     for (const PlanBlock& block : step.blocks) {
       run.blocks.push_back({block.inputs, block.outputs, make_bindings(block.bindings), make_steps(block.steps)});
     }
+    if (run.kind == StepKind::samples) run.sample_operands = sample_operands(step.blocks[0]);
     return run;
   }
   run.symbols.assign(slots.begin(), slots.end());
   make_kernels(step, run);
   return run;
+}
+
+std::vector<SampleOperand> Program::sample_operands(const PlanBlock& block) const {
+  const auto owner_of = [&](std::int32_t id) {
+    const PlanValue& value = file_.plan.values[static_cast<std::size_t>(id)];
+    return value.storage == Storage::view ? value.view_of : id;
+  };
+  std::set<std::int32_t> made_here;
+  for (const PlanStep& step : block.steps) {
+    for (const std::int32_t output : step.outputs) {
+      if (output >= 0) made_here.insert(owner_of(output));
+    }
+  }
+  std::vector<SampleOperand> operands;
+  for (const PlanStep& step : block.steps) {
+    for (const std::vector<std::int32_t>* list : {&step.inputs, &step.outputs}) {
+      for (const std::int32_t id : *list) {
+        SampleOperand& operand = operands.emplace_back();
+        if (id < 0) continue;
+        operand.value = id;
+        const std::int32_t owner = owner_of(id);
+        const Storage storage = file_.plan.values[static_cast<std::size_t>(owner)].storage;
+        if (storage == Storage::slice) operand.slice = owner;
+        operand.in_lane = storage == Storage::arena && made_here.contains(owner);
+      }
+    }
+  }
+  return operands;
 }
 
 void Program::make_kernels(const PlanStep& step, RunStep& run) const {

@@ -35,7 +35,14 @@ struct RunBlock {
   std::vector<RunStep> steps;
 };
 
-enum class StepKind : std::uint8_t { kernel, dim_values, branch, loop, scan };
+enum class StepKind : std::uint8_t { kernel, dim_values, branch, loop, scan, samples };
+
+/// An operand of a step of a sample section, of all its steps one after the other: where it lies depends on who asks.
+struct SampleOperand {
+  std::int32_t value = -1;
+  std::int32_t slice = -1;  ///< it lies in this slice, so it moves from sample to sample
+  bool in_lane = false;     ///< every lane has its own
+};
 
 struct RunStep {
   StepKind kind = StepKind::kernel;
@@ -56,7 +63,8 @@ struct RunStep {
   BindingGroup bindings;
   std::vector<DimProgram> elements;  ///< of dim_values
   std::vector<RunBlock> blocks;
-  int index = 0;  ///< position among all steps, blocks included
+  std::vector<SampleOperand> sample_operands;  ///< of samples: inputs and outputs of each of the block's steps
+  int index = 0;                               ///< position among all steps, blocks included
 };
 
 /// The dimensions, offset and pitch of a value as programs.
@@ -100,6 +108,7 @@ class Program {
   std::vector<RunStep> make_steps(const std::vector<PlanStep>& steps);
   RunStep make_step(const PlanStep& step);
   void make_kernels(const PlanStep& step, RunStep& run) const;
+  std::vector<SampleOperand> sample_operands(const PlanBlock& block) const;
   void check_in_place() const;
   void place_weights();
   void check_repeatable();

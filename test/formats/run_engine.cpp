@@ -2,6 +2,8 @@
 
 #include "build/builder.hpp"
 #include "ops/control_flow.hpp"
+#include "passes/pass.hpp"
+#include "passes/samples.hpp"
 
 namespace tenfold::test {
 namespace {
@@ -198,13 +200,23 @@ SmallEngine view_engine() {
   return maker.finish();
 }
 
-SmallEngine built(std::string_view network, const std::vector<ProfileSpec>& profiles) {
+SmallEngine built(Graph network, const std::vector<ProfileSpec>& profiles) {
   BuildOptions options;
   options.profiles = profiles;
   options.opt_level = 0;
   options.num_threads = 1;
-  BuildResult result = build(parse_graph(network), cpu_backend(), options);
+  BuildResult result = build(std::move(network), cpu_backend(), options);
   return {std::move(result.plan), std::move(result.weights)};
+}
+SmallEngine built(std::string_view network, const std::vector<ProfileSpec>& profiles) {
+  return built(parse_graph(network), profiles);
+}
+/// The largest section that there is, whether it pays or not.
+Graph sample_by_sample(std::string_view network) {
+  Graph graph = parse_graph(network);
+  run_pipeline(graph);
+  ensure(make_section(graph, per_sample_nodes(graph)) > 0, "nothing runs sample by sample");
+  return graph;
 }
 
 }  // namespace
@@ -225,8 +237,9 @@ std::vector<std::byte> run_all_profiles(const Engine& engine) {
 }
 
 std::vector<std::pair<std::string, SmallEngine>> control_flow_engines() {
-  return {{"loop", loop_engine()}, {"growing loop", growing_loop_engine()}, {"if", if_engine()},
-          {"scan", scan_engine()}, {"data-dependent", data_engine()},       {"views", view_engine()}};
+  return {{"loop", loop_engine()},      {"growing loop", growing_loop_engine()}, {"if", if_engine()},
+          {"scan", scan_engine()},      {"data-dependent", data_engine()},       {"views", view_engine()},
+          {"samples", sample_section()}};
 }
 
 std::vector<std::pair<std::string, SmallEngine>> built_engines() {
@@ -287,6 +300,7 @@ std::vector<std::pair<std::string, SmallEngine>> built_engines() {
   engines.emplace_back("quantised", built(kQuantised, {{{"x", {{1, 16, 8, 8}, {1, 16, 8, 8}, {1, 16, 12, 8}}}}}));
   engines.emplace_back("convolutions", built(kConvolutions, {{{"x", {{1, 3, 8, 8}, {1, 3, 8, 8}, {1, 3, 12, 8}}}}}));
   engines.emplace_back("attention", built(kBlock, {{{"x", {{1, 6, 16}, {2, 6, 16}, {3, 6, 16}}}}}));
+  engines.emplace_back("samples", built(sample_by_sample(kBlock), {{{"x", {{1, 6, 16}, {2, 6, 16}, {3, 6, 16}}}}}));
   return engines;
 }
 

@@ -69,6 +69,14 @@ class PlanMaker {
     entry.view_offset = offset;
     return id;
   }
+  /// One sample of `whole`, in the block of a Samples step.
+  std::int32_t slice(const std::string& name, std::int32_t whole) {
+    TensorType type = engine_.plan.values[static_cast<std::size_t>(whole)].type;
+    type.dims[0] = Dim(1);
+    const std::int32_t id = value(name, std::move(type), Storage::slice);
+    engine_.plan.values.back().view_of = whole;
+    return id;
+  }
   template <typename T>
   std::int32_t constant(const std::string& name, DType dtype, const Shape& shape, const std::vector<T>& elements) {
     TensorType type{dtype, std::vector<Dim>(shape.begin(), shape.end())};
@@ -110,6 +118,9 @@ class PlanMaker {
         profile.arena_bytes += (most_bytes_[i] + 63) / 64 * 64;
       }
     }
+    for (PlanStep& step : engine_.plan.steps) {
+      if (step.op_type == "Samples") give_lanes(step);
+    }
     return std::move(engine_);
   }
   Plan& plan() { return engine_.plan; }
@@ -120,6 +131,23 @@ class PlanMaker {
       const bool is_run_by_runtime = !step.blocks.empty() || step.op_type == "DimValues";
       if (!is_run_by_runtime) step.choices.assign(engine_.plan.profiles.size(), {.tactic = "reference"});
       for (PlanBlock& block : step.blocks) give_kernels(block.steps);
+    }
+  }
+
+  /// Two lanes behind all else.
+  void give_lanes(PlanStep& section) {
+    for (PlanProfile& profile : engine_.plan.profiles) {
+      SampleSection lanes{.num_lanes = 2, .lane_bytes = 0, .offset = profile.arena_bytes};
+      for (const PlanStep& step : section.blocks[0].steps) {
+        for (const std::int32_t output : step.outputs) {
+          const auto id = static_cast<std::size_t>(output);
+          if (engine_.plan.values[id].storage != Storage::arena) continue;
+          profile.arena_offsets[id] = lanes.offset + lanes.lane_bytes;
+          lanes.lane_bytes += (most_bytes_[id] + 63) / 64 * 64;
+        }
+      }
+      profile.arena_bytes += static_cast<std::uint64_t>(lanes.num_lanes) * lanes.lane_bytes;
+      section.choices.push_back(lanes.choice());
     }
   }
 
@@ -147,6 +175,38 @@ inline SmallEngine classifier() {
   maker.plan().report = {
       {.step = "MatMul2", .tactic = "gemm.packed", .refusal = "too small"},
       {.step = "MatMul2", .tactic = "reference", .parameters = {}, .median_us = 1.5, .chosen = true}};
+  return maker.finish();
+}
+
+/// Sample by sample: y = 2 flat(x) * c, z = (2 flat(x)) w; then p = softmax(z). x: [n, 4, 2], n 0..3 and, in the second
+/// profile, 4..9.
+inline SmallEngine sample_section() {
+  PlanMaker maker;
+  const Dim n = Dim::symbol("n");
+  const std::int32_t x = maker.input("x", f32({n, 4, 2}));
+  const std::int32_t y = maker.output("y", f32({n, 8}));
+  const std::int32_t z = maker.arena("z", f32({n, 5}), 9 * 5 * sizeof(float));
+  const std::int32_t p = maker.output("p", f32({n, 5}));
+  std::vector<float> elements(8 * 5);
+  for (std::size_t i = 0; i < elements.size(); ++i) elements[i] = 0.125F * static_cast<float>(i % 7) - 0.25F;
+  const std::int32_t w = maker.constant("w", DType::float32, {8, 5}, elements);
+  const std::int32_t c = maker.constant<float>("c", DType::float32, {8}, {1, 2, 3, 4, 5, 6, 7, 8});
+  const std::int32_t one_x = maker.slice("one_x", x);
+  const std::int32_t flat = maker.view("flat", f32({1, 8}), one_x);
+  const std::int32_t doubled = maker.arena("doubled", f32({1, 8}), 8 * sizeof(float));
+  const std::int32_t one_y = maker.slice("one_y", y);
+  const std::int32_t one_z = maker.slice("one_z", z);
+  PlanStep section = maker.step("Samples", {x}, {y, z});
+  section.blocks.push_back(
+      {.inputs = {one_x},
+       .outputs = {one_y, one_z},
+       .bindings = {},
+       .steps = {maker.step("Add", {flat, flat}, {doubled}), maker.step("Mul", {doubled, c}, {one_y}),
+                 maker.step("MatMul", {doubled, w}, {one_z})}});
+  maker.add(std::move(section));
+  maker.add(maker.step("Softmax", {z}, {p}, {{"axis", std::int64_t{1}}}));
+  maker.profile({{{0, 4, 2}, {2, 4, 2}, {3, 4, 2}}});
+  maker.profile({{{4, 4, 2}, {4, 4, 2}, {9, 4, 2}}});
   return maker.finish();
 }
 
