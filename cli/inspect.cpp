@@ -1,5 +1,6 @@
 // tenfold inspect ENGINE|MODEL: what is in it, why, and where it came from.
 #include <filesystem>
+#include <functional>
 #include <map>
 
 #include <fmt/format.h>
@@ -38,6 +39,15 @@ std::string value_label(const PlanValue& value) { return fmt::format("{}: {}", v
 
 const PlanValue& value_at(const Plan& plan, std::int32_t index) {
   return plan.values.at(static_cast<std::size_t>(index));
+}
+
+// Every step, then those of its blocks; `depth` counts the blocks around it.
+void for_each_step(const std::vector<PlanStep>& steps,
+                   const std::function<void(const PlanStep& step, int depth)>& visit, int depth = 0) {
+  for (const PlanStep& step : steps) {
+    visit(step, depth);
+    for (const PlanBlock& block : step.blocks) for_each_step(block.steps, visit, depth + 1);
+  }
 }
 
 // Graphviz source: a box a step, an edge a value.
@@ -102,11 +112,12 @@ MemoryUse memory_of(const EngineFile& file, std::size_t profile) {
   MemoryUse use;
   use.weights = file.weights.size;
   use.arena = file.plan.profiles[profile].arena_bytes;
-  for (const PlanStep& step : file.plan.steps) {
-    if (step.choices.size() <= profile) continue;
+  for_each_step(file.plan.steps, [&](const PlanStep& step, int) {
+    if (step.choices.size() <= profile) return;
     for (const PlanWeight& weight : step.choices[profile].weights) use.packed += weight.size;
+    if (!step.blocks.empty()) return;  // what a sample section has is its steps' memory
     use.largest_workspace = std::max(use.largest_workspace, step.choices[profile].workspace_bytes);
-  }
+  });
   for (const PlanValue& value : file.plan.values) {
     if (value.storage != Storage::constant || !value.type.is_static()) continue;
     use.plain_constants +=
@@ -118,10 +129,10 @@ MemoryUse memory_of(const EngineFile& file, std::size_t profile) {
 // How many steps each operator and tactic has.
 std::map<std::string, int> tactic_counts(const Plan& plan) {
   std::map<std::string, int> counts;
-  for (const PlanStep& step : plan.steps) {
+  for_each_step(plan.steps, [&](const PlanStep& step, int) {
     const std::string tactic = step.choices.empty() ? "" : step.choices.front().tactic;
     ++counts[tactic.empty() ? step.op_type : step.op_type + " by " + tactic];
-  }
+  });
   return counts;
 }
 
@@ -147,7 +158,7 @@ Json engine_json(const InspectCommand& command, const EngineFile& file) {
     profiles.push_back({{"inputs", inputs}, {"arena_bytes", profile.arena_bytes}});
   }
   Json steps = Json::array();
-  for (const PlanStep& step : plan.steps) {
+  for_each_step(plan.steps, [&](const PlanStep& step, int depth) {
     Json choices = Json::array();
     for (const PlanChoice& choice : step.choices) {
       choices.push_back(
@@ -160,10 +171,11 @@ Json engine_json(const InspectCommand& command, const EngineFile& file) {
     steps.push_back({{"name", step.name},
                      {"op", step.op_type},
                      {"attributes", step.attributes.to_string()},
+                     {"depth", depth},
                      {"origins", step.origins},
                      {"outputs", outputs},
                      {"choices", choices}});
-  }
+  });
   Json report = Json::array();
   for (const PlanCandidate& candidate : plan.report) {
     report.push_back({{"step", candidate.step},
@@ -215,25 +227,28 @@ void print_profiles(const Plan& plan) {
 
 void print_steps(const Plan& plan) {
   std::vector<std::vector<std::string>> rows;
-  for (const PlanStep& step : plan.steps) {
+  for_each_step(plan.steps, [&](const PlanStep& step, int depth) {
     const std::string tactic =
         step.choices.empty() ? "" : step.choices.front().tactic + parameters_text(step.choices.front().parameters);
     const auto output = std::find_if(step.outputs.begin(), step.outputs.end(), [](std::int32_t id) { return id >= 0; });
-    rows.push_back({shorten(step.name, 48), step.op_type, tactic, std::to_string(step.origins.size()),
+    rows.push_back({std::string(static_cast<std::size_t>(2 * depth), ' ') + shorten(step.name, 48), step.op_type,
+                    tactic, std::to_string(step.origins.size()),
                     output == step.outputs.end() ? "" : to_string(value_at(plan, *output).type)});
-  }
-  fmt::print("{} steps\n{}", plan.steps.size(),
+  });
+  fmt::print("{} steps\n{}", rows.size(),
              table({"step", "operator", "tactic", "nodes", "first output"}, rows, {false, false, false, true, false}));
 }
 
 void print_fusions(const Plan& plan) {
   int fused = 0;
-  for (const PlanStep& step : plan.steps) {
-    if (step.origins.size() < 2) continue;
+  int count = 0;
+  for_each_step(plan.steps, [&](const PlanStep& step, int) {
+    ++count;
+    if (step.origins.size() < 2 || !step.blocks.empty()) return;
     ++fused;
     fmt::print("  {} ({}) = {}\n", step.name, step.op_type, join(step.origins, " + "));
-  }
-  fmt::print("{} of {} steps stand for more than one node of the model\n", fused, plan.steps.size());
+  });
+  fmt::print("{} of {} steps stand for more than one node of the model\n", fused, count);
 }
 
 void print_tactics(const Plan& plan) {

@@ -4,9 +4,10 @@
 //   3. lower: values and steps in order
 //   4. tactics: for each step and profile, the fastest kernel
 //   5. views: Concat and Split that need no copy
-//   6. refine: between close candidates, the network decides
-//   7. weights: packed constants into one section
-//   8. memory: who lives where, within the workspace limit
+//   6. sections: of a batch on a processor, what runs sample by sample; steps 3 to 5 again for every proposal
+//   7. refine: between close candidates, the network decides
+//   8. weights: packed constants into one section
+//   9. memory: who lives where, within the workspace limit
 #include "build/builder.hpp"
 
 #include <algorithm>
@@ -21,6 +22,7 @@
 #include "build/place_values.hpp"
 #include "build/profiles.hpp"
 #include "build/refine.hpp"
+#include "build/sections.hpp"
 #include "build/tactics.hpp"
 #include "build/timing_cache.hpp"
 #include "build/views.hpp"
@@ -29,6 +31,7 @@
 #include "passes/bfloat16_values.hpp"
 #include "passes/half_weights.hpp"
 #include "passes/pass.hpp"
+#include "passes/samples.hpp"
 
 namespace tenfold {
 namespace {
@@ -103,41 +106,59 @@ class Builder {
     if (options_.portable) result.imported = graph;
     specialize(graph, profiles_);
 
-    for (const PassReport& pass : optimize(graph)) {
-      if (pass.changes > 0) provenance.passes.push_back(fmt::format("{}: {}", pass.name, pass.changes));
-    }
+    const auto note = [&](const std::vector<PassReport>& passes) {
+      for (const PassReport& pass : passes) {
+        if (pass.changes > 0) provenance.passes.push_back(fmt::format("{}: {}", pass.name, pass.changes));
+      }
+    };
+    // Chains are made last: which are worth it depends on whether a step has the batch before it, or one sample.
+    const bool may_have_sections = batch_profile().has_value();
+    note(optimize(graph, !may_have_sections));
     // Last, so that what was folded into weights is rounded once, with them.
     result.half_weights = options_.fp16 && backend_.is_host();
     if (result.half_weights) {
       const int rounded = round_weights_to_half(graph, options_.keep_float32);
       provenance.passes.push_back(fmt::format("round_weights_to_half: {}", rounded));
     }
-    if (options_.bf16 && backend_.abilities().bf16_values) {
-      const int narrowed = store_as_bfloat16(graph, [&](const auto&... about) { return has_kernel(graph, about...); });
+    Graph unchained;
+    if (may_have_sections) {
+      unchained = graph;
+      note(apply_pass(graph, kConvChainPass, pass_options(false)));
+    }
+    if (const int narrowed = narrow_values(graph); narrowed > 0) {
       provenance.passes.push_back(fmt::format("store_as_bfloat16: {}", narrowed));
     }
-    result.optimized = std::move(graph);
-    for (ShapeRanges& profile : profiles_) add_bounds(profile, result.optimized);
+    for (ShapeRanges& profile : profiles_) add_bounds(profile, graph);
     result.seconds_passes = seconds_since(start);
 
     const Clock::time_point tactics_start = Clock::now();
-    LoweredPlan lowered = lower(result.optimized);
-    lowered.plan.backend = std::string(backend_.name());
-    lowered.plan.target = backend_.target();
-    lowered.plan.num_threads = num_threads_;
-    lowered.plan.provenance = std::move(provenance);
-    choose_storage(lowered);
     TimingCache cache = TimingCache::load(options_.timing_cache_path, result.warnings);
     if (options_.timing_cache && !options_.timing_cache->empty()) {
       cache.merge(*options_.timing_cache, result.warnings);
     }
-    TacticChooser chooser(backend_, cache, tactic_options(lowered));
-    choose_tactics(lowered, chooser, result.warnings);
+    auto network = std::make_unique<Network>(std::move(graph));
+    lower_network(*network);
+    TacticOptions options = tactic_options(network->lowered, num_threads_);
+    options.time_single = may_have_sections;
+    TacticChooser chooser(backend_, cache, options);
+    choose_tactics(*network, chooser, nullptr);
     if (chooser.num_without_code() > 0) {
       result.warnings.push_back(fmt::format("{} kernels could not be tried and were left out: {}",
                                             chooser.num_without_code(), chooser.why_without_code()));
     }
-    place_views(lowered);
+    place_views(*network);
+    if (may_have_sections) {
+      std::unique_ptr<Network> faster = find_sections(*network, unchained, chooser, cache, result.warnings);
+      if (faster != nullptr) network = std::move(faster);
+    }
+    LoweredPlan& lowered = network->lowered;
+    choices_ = std::move(network->choices);
+    workspace_left_ = network->workspace_left;
+    result.warnings.insert(result.warnings.end(), network->warnings.begin(), network->warnings.end());
+    if (network->num_in_sections > 0) {
+      provenance.passes.push_back(fmt::format("{}: {}", kSamplesPass.name, network->num_in_sections));
+    }
+    lowered.plan.provenance = std::move(provenance);
     refine_choices(lowered, chooser, cache, result.warnings);
     keep_timings(cache, result);
     result.seconds_tactics = seconds_since(tactics_start);
@@ -151,6 +172,8 @@ class Builder {
     result.weights = weights.take();
     result.code = code.take();
     result.plan = std::move(lowered.plan);
+    result.optimized = std::move(network->graph);
+    dissolve_sections(result.optimized);
     result.seconds_total = seconds_since(start);
     report("done", {}, 1);
     return result;
@@ -189,7 +212,13 @@ class Builder {
     for (ShapeRanges& profile : profiles_) add_bounds(profile, graph);
   }
 
-  std::vector<PassReport> optimize(Graph& graph) const {
+  std::vector<PassReport> optimize(Graph& graph, bool with_chains = true) const {
+    std::vector<PassReport> reports = run_pipeline(graph, pass_options(with_chains));
+    graph.remove_dead();
+    return reports;
+  }
+
+  PassOptions pass_options(bool with_chains) const {
     PassOptions options;
     options.disabled = options_.disabled_rules;
     options.fp16 = options_.fp16 && !backend_.is_host();
@@ -200,14 +229,66 @@ class Builder {
     options.merged_products = backend_.abilities().merged_products;
     options.conv_max_pools = backend_.abilities().conv_max_pools;
     options.conv_pairs = backend_.abilities().conv_pairs;
-    options.conv_chains = backend_.is_host();  // only the CPU has such kernels
+    options.conv_chains = with_chains && backend_.is_host();  // only the CPU has such kernels
     options.dump_directory = options_.dump_directory;
     options.is_cancelled = options_.is_cancelled;
     options.verify = options_.opt_level >= 4;
     options.on_progress = [this](std::string_view pass, double fraction) { report("passes", pass, 0.2 * fraction); };
-    std::vector<PassReport> reports = run_pipeline(graph, options);
-    graph.remove_dead();
-    return reports;
+    return options;
+  }
+
+  // --- Networks: one, or several that are compared -------------------------------------------------------------------
+
+  void lower_network(Network& network) const {
+    network.lowered = lower(network.graph);
+    Plan& plan = network.lowered.plan;
+    plan.backend = std::string(backend_.name());
+    plan.target = backend_.target();
+    plan.num_threads = num_threads_;
+    choose_storage(network.lowered);
+  }
+
+  /// The profile with the most samples at its optimum; nullopt: there is nothing to run sample by sample.
+  std::optional<std::size_t> batch_profile() const {
+    const std::vector<std::string>& disabled = options_.disabled_rules;
+    if (!backend_.is_host() || std::find(disabled.begin(), disabled.end(), kSamplesPass.name) != disabled.end()) {
+      return std::nullopt;
+    }
+    std::optional<std::size_t> best;
+    for (std::size_t p = 0; p < profiles_.size(); ++p) {
+      if (num_samples(p) > (best ? num_samples(*best) : 1)) best = p;
+    }
+    return best;
+  }
+  std::int64_t num_samples(std::size_t profile) const {
+    const std::vector<PlanRange>& inputs = profiles_[profile].inputs();
+    return inputs.empty() || inputs[0].opt.empty() ? 1 : inputs[0].opt[0];
+  }
+
+  /// A network with sections that is faster; nullptr: there is none.
+  std::unique_ptr<Network> find_sections(const Network& whole, const Graph& unchained, TacticChooser& chooser,
+                                         TimingCache& cache, std::vector<std::string>& warnings) {
+    SectionSearch search{.backend = backend_, .profiles = profiles_, .cache = cache, .chooser = chooser};
+    search.profile = batch_profile().value();
+    search.num_samples = num_samples(search.profile);
+    search.num_threads = num_threads_;
+    search.opt_level = options_.opt_level;
+    search.workspace_bytes = options_.workspace_bytes;
+    search.is_cancelled = options_.is_cancelled;
+    search.report = [this](std::string_view item) { report("tactics", item, 0.9); };
+    search.tactic_options = [this](const LoweredPlan& lowered) { return tactic_options(lowered, 1); };
+    search.lower = [this](Graph graph) {
+      apply_pass(graph, kConvChainPass, pass_options(false));
+      narrow_values(graph);
+      auto network = std::make_unique<Network>(std::move(graph));
+      lower_network(*network);
+      return network;
+    };
+    search.choose = [&](Network& network, TacticChooser& samples) {
+      choose_tactics(network, chooser, &samples);
+      place_views(network);
+    };
+    return search.run(whole, unchained, section_report_, warnings);
   }
 
   static void add_bounds(ShapeRanges& ranges, const Graph& graph) {
@@ -267,6 +348,12 @@ class Builder {
     }
     return problem;
   }
+  /// Stores as bfloat16 what the build allows and the backend is fast with; behind chains, which are float32. Returns
+  /// how many values.
+  int narrow_values(Graph& graph) const {
+    if (!options_.bf16 || !backend_.abilities().bf16_values) return 0;
+    return store_as_bfloat16(graph, [&](const auto&... about) { return has_kernel(graph, about...); });
+  }
   /// Is there a kernel for the node with operands of these types, the reference not counted, at every profile?
   bool has_kernel(const Graph& graph, const Node& node, const std::vector<TensorType>& inputs,
                   const std::vector<TensorType>& outputs) const {
@@ -301,12 +388,12 @@ class Builder {
   }
   static OpPtr copy_op(const PlanStep& step) { return make_op(step.op_type, step.attributes); }
 
-  TacticOptions tactic_options(const LoweredPlan& lowered) const {
+  TacticOptions tactic_options(const LoweredPlan& lowered, int num_threads) const {
     TacticOptions options;
     options.opt_level = options_.opt_level;
     options.strict = options_.strict;
     options.allow_host = options_.allow_host;
-    options.num_threads = num_threads_;
+    options.num_threads = num_threads;
     options.is_cancelled = options_.is_cancelled;
     for (const Tensor* constant : lowered.constants) {
       if (constant != nullptr) options.weight_bytes += constant->size_bytes();
@@ -314,12 +401,15 @@ class Builder {
     return options;
   }
 
-  void choose_tactics(LoweredPlan& lowered, TacticChooser& chooser, std::vector<std::string>& warnings) {
+  /// `samples` chooses for the steps of sample sections, which one thread runs.
+  void choose_tactics(Network& network, TacticChooser& chooser, TacticChooser* samples) {
+    LoweredPlan& lowered = network.lowered;
+    const std::vector<bool> inside = steps_in_sections(lowered.plan.steps);
     const std::uint64_t values_bytes = activation_bytes(lowered.plan, profiles_);
     require(values_bytes <= options_.workspace_bytes, Code::out_of_memory,
             "the activations alone need {} bytes at the largest shapes, but the workspace limit is {}", values_bytes,
             options_.workspace_bytes);
-    workspace_left_ = options_.workspace_bytes - values_bytes;
+    network.workspace_left = options_.workspace_bytes - values_bytes;
 
     if (!backend_.is_host()) {
       report("tactics", "compiling kernels", 0.2);
@@ -328,7 +418,8 @@ class Builder {
 
     const auto total = static_cast<double>(std::max<std::size_t>(lowered.sources.size(), 1));
     const Clock::time_point start = Clock::now();
-    choices_.resize(lowered.sources.size());
+    std::vector<StepChoices>& all_choices = network.choices;
+    all_choices.resize(lowered.sources.size());
     std::string problems;
     int limited = 0;
     for_each_step(lowered.plan.steps, [&](PlanStep& step, int index) {
@@ -340,22 +431,24 @@ class Builder {
       for (const ShapeRanges& profile : profiles_) {
         try {
           const Problem problem = make_problem(lowered, step, source, profile);
-          choices_[static_cast<std::size_t>(index)].push_back(
-              chooser.choose(problem, profile, workspace_left_, variable_shape));
+          TacticChooser& by = inside[static_cast<std::size_t>(index)] && samples != nullptr ? *samples : chooser;
+          all_choices[static_cast<std::size_t>(index)].push_back(
+              by.choose(problem, profile, network.workspace_left, variable_shape));
         } catch (const Error& error) {
           if (error.code() != Code::unsupported) throw error.in_context(step.name);
           problems += fmt::format("\nnode '{}' ({}): {}", step.name, step.op_type, error.message());
           return;
         }
-        for (const PlanCandidate& line : choices_[static_cast<std::size_t>(index)].back().report) {
+        for (const PlanCandidate& line : all_choices[static_cast<std::size_t>(index)].back().report) {
           limited += line.refusal.find("workspace limit") != std::string::npos ? 1 : 0;
         }
       }
     });
     if (!problems.empty()) throw Error(Code::unsupported, "these nodes cannot be compiled:" + problems);
     if (limited > 0) {
-      warnings.push_back(fmt::format("the workspace limit of {} bytes ruled out {} candidates; see the build report",
-                                     options_.workspace_bytes, limited));
+      network.warnings.push_back(
+          fmt::format("the workspace limit of {} bytes ruled out {} candidates; see the build report",
+                      options_.workspace_bytes, limited));
     }
   }
 
@@ -405,9 +498,10 @@ class Builder {
 
   static bool is_run_by_runtime(const PlanStep& step) { return !step.blocks.empty() || step.op_type == "DimValues"; }
 
-  void place_views(LoweredPlan& lowered) {
+  void place_views(Network& network) const {
+    LoweredPlan& lowered = network.lowered;
     const auto accepts = [&](int step, const auto& question) {
-      const StepChoices& choices = choices_[static_cast<std::size_t>(step)];
+      const StepChoices& choices = network.choices[static_cast<std::size_t>(step)];
       return !choices.empty() && std::all_of(choices.begin(), choices.end(), [&](const Choice& choice) {
         return !choice.on_host && question(*choice.kernel);
       });
@@ -427,10 +521,10 @@ class Builder {
     std::vector<StepSource> sources;
     for (std::size_t i = 0; i < removed.size(); ++i) {
       if (removed[i]) continue;
-      kept.push_back(std::move(choices_[i]));
+      kept.push_back(std::move(network.choices[i]));
       sources.push_back(lowered.sources[i]);
     }
-    choices_ = std::move(kept);
+    network.choices = std::move(kept);
     lowered.sources = std::move(sources);
   }
 
@@ -445,6 +539,7 @@ class Builder {
         }
       }
     });
+    plan.report.insert(plan.report.end(), section_report_.begin(), section_report_.end());
   }
 
   const Backend& backend_;
@@ -453,6 +548,7 @@ class Builder {
   std::vector<ShapeRanges> profiles_;
   std::vector<StepChoices> choices_;
   std::uint64_t workspace_left_ = 0;  ///< of the limit, beside the activations
+  std::vector<PlanCandidate> section_report_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "build/builder.hpp"
 #include "build/libraries.hpp"
+#include "build/lower.hpp"
 #include "engine/engine_file.hpp"
 #include "import/import.hpp"
 #include "import/network_access.hpp"
@@ -88,7 +89,8 @@ Compiled build_model(ImportedModel model, const std::string& name, const Compile
   result.summary.warnings = std::move(model.warnings);
   result.build =
       build(std::move(model.graph), find_backend(options.device), build_options(options), std::move(provenance));
-  result.summary.engine_steps = static_cast<int>(result.build.plan.steps.size());
+  for_each_step(result.build.plan.steps,
+                [&](const PlanStep& step, int) { result.summary.engine_steps += step.op_type != "Samples" ? 1 : 0; });
   result.summary.seconds = result.build.seconds_total;
   result.summary.timing_cache = std::move(result.build.timing_cache);
   for (std::string& warning : result.build.warnings) result.summary.warnings.push_back(std::move(warning));

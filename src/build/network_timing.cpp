@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "build/operands.hpp"
+#include "build/place_values.hpp"
 #include "runtime/executor.hpp"
 
 namespace tenfold {
@@ -12,26 +13,33 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// One that takes part: an engine in one of its profiles.
+struct Entry {
+  std::shared_ptr<const Program> program;
+  std::size_t profile = 0;
+};
+
+/// The first entry sets the shapes and is what the others are compared with.
 class Runs {
  public:
-  Runs(EngineFile file, const Backend& backend, const NetworkTiming& timing) : backend_(backend), timing_(timing) {
-    const std::size_t profiles = file.plan.profiles.size();
-    const std::vector<PlanRange>& ranges = file.plan.profiles[0].inputs;
+  Runs(std::vector<Entry> entries, const Backend& backend, const NetworkTiming& timing)
+      : backend_(backend), timing_(timing) {
+    const Plan& plan = entries[0].program->plan();
+    const std::vector<PlanRange>& ranges = plan.profiles[entries[0].profile].inputs;
     stream_ = backend.make_stream({timing.num_threads});
     for (std::size_t i = 0; i < ranges.size(); ++i) {
-      const TensorType& type = file.plan.values[static_cast<std::size_t>(file.plan.inputs[i])].type;
+      const TensorType& type = plan.values[static_cast<std::size_t>(plan.inputs[i])].type;
       inputs_.push_back(make_operand(backend, *stream_, type, ranges[i].opt, nullptr));
       shapes_.push_back(ranges[i].opt);
     }
-    program_ = std::make_shared<const Program>(std::move(file), backend);
-    for (std::size_t p = 0; p < profiles; ++p) {
-      executors_.push_back(
-          std::make_unique<Executor>(program_, stream_, static_cast<int>(p), LoadOptions{}.max_loop_iterations));
+    for (const Entry& entry : entries) {
+      executors_.push_back(std::make_unique<Executor>(entry.program, stream_, static_cast<int>(entry.profile),
+                                                      LoadOptions{}.max_loop_iterations));
       for (std::size_t i = 0; i < inputs_.size(); ++i) {
-        executors_[p]->set_input(static_cast<int>(i), shapes_[i], inputs_[i].view.data);
+        executors_.back()->set_input(static_cast<int>(i), shapes_[i], inputs_[i].view.data);
       }
     }
-    for (std::size_t i = 0; i < program_->plan().outputs.size(); ++i) place_output(static_cast<int>(i));
+    for (std::size_t i = 0; i < plan.outputs.size(); ++i) place_output(plan, static_cast<int>(i));
   }
 
   std::vector<double> ratios() {
@@ -43,7 +51,13 @@ class Runs {
     const double once = microseconds(0, 1);
     const int count = static_cast<int>(std::clamp(timing_.round_us / std::max(once, 1.0), 1.0, 50.0));
     std::vector<std::vector<double>> samples(executors_.size() - 1);
-    for (int round = 0; round < timing_.rounds; ++round) {
+    int rounds = timing_.rounds;
+    if (timing_.most_us > 0) {
+      const double of_round = 2 * once * count * static_cast<double>(samples.size());
+      rounds = static_cast<int>(std::clamp(timing_.most_us / std::max(of_round, 1.0), std::min(3.0, rounds * 1.0),
+                                           static_cast<double>(rounds)));
+    }
+    for (int round = 0; round < rounds; ++round) {
       for (std::size_t p = 1; p < executors_.size(); ++p) {
         check();
         // First one, then the other one in front: a clock that rises or falls takes neither side.
@@ -52,7 +66,7 @@ class Runs {
         const double second = microseconds(base_first ? p : 0, count);
         samples[p - 1].push_back(base_first ? second / first : first / second);
       }
-      if (timing_.on_progress) timing_.on_progress((round + 1.0) / timing_.rounds);
+      if (timing_.on_progress) timing_.on_progress((round + 1.0) / rounds);
     }
     std::vector<double> result;
     for (std::vector<double>& values : samples) {
@@ -70,10 +84,9 @@ class Runs {
   }
 
   /// Results stay on the device where their size is known.
-  void place_output(int index) {
+  void place_output(const Plan& plan, int index) {
     const std::vector<std::int64_t> dims = executors_[0]->output_dims(index);
     if (std::any_of(dims.begin(), dims.end(), [](std::int64_t dim) { return dim < 0; })) return;
-    const Plan& plan = program_->plan();
     const DType dtype = plan.values[static_cast<std::size_t>(plan.outputs[static_cast<std::size_t>(index)])].type.dtype;
     const std::size_t bytes = static_cast<std::size_t>(num_elements(dims)) * size_of(dtype);
     outputs_.push_back(backend_.allocate(std::max<std::size_t>(bytes, 1)));
@@ -95,14 +108,38 @@ class Runs {
   std::vector<Operand> inputs_;
   std::vector<Shape> shapes_;
   std::vector<std::unique_ptr<Buffer>> outputs_;
-  std::shared_ptr<const Program> program_;
   std::vector<std::unique_ptr<Executor>> executors_;
 };
 
 }  // namespace
 
 std::vector<double> time_profiles(EngineFile file, const Backend& backend, const NetworkTiming& timing) {
-  return Runs(std::move(file), backend, timing).ratios();
+  const std::size_t num_profiles = file.plan.profiles.size();
+  const auto program = std::make_shared<const Program>(std::move(file), backend);
+  std::vector<Entry> entries;
+  for (std::size_t p = 0; p < num_profiles; ++p) entries.push_back({program, p});
+  return Runs(std::move(entries), backend, timing).ratios();
+}
+
+std::vector<double> time_networks(std::vector<EngineFile> files, std::size_t profile, const Backend& backend,
+                                  const NetworkTiming& timing) {
+  std::vector<Entry> entries;
+  for (EngineFile& file : files) {
+    entries.push_back({std::make_shared<const Program>(std::move(file), backend), profile});
+  }
+  return Runs(std::move(entries), backend, timing).ratios();
+}
+
+EngineFile trial_engine(LoweredPlan lowered, std::span<const StepChoices> choices,
+                        std::span<const ShapeRanges> profiles, std::uint64_t workspace_limit) {
+  WeightSection section;
+  pack_weights(lowered, choices, section);
+  plan_memory(lowered.plan, profiles, workspace_limit);
+  EngineFile file;
+  file.plan = std::move(lowered.plan);
+  const auto bytes = std::make_shared<AlignedWeights>(PackedWeights{{section.take()}, {}});
+  file.weights = {bytes->blobs[0].data(), bytes->blobs[0].size(), bytes};
+  return file;
 }
 
 }  // namespace tenfold

@@ -11,7 +11,6 @@
 
 #include "base/hash.hpp"
 #include "build/network_timing.hpp"
-#include "build/place_values.hpp"
 
 namespace tenfold {
 namespace {
@@ -186,9 +185,13 @@ class Refiner {
     }
     if (ratios.size() == variants.size()) return ratios;
 
-    const NetworkTiming timing{effort_.rounds, effort_.round_us, options_.num_threads, options_.is_cancelled,
-                               [&](double done) { report(progress + done * (progress > 0 ? 0.3 : 0.7)); }};
-    ratios = time_profiles(trial_engine(variants), backend_, timing);
+    const NetworkTiming timing{
+        .rounds = effort_.rounds,
+        .round_us = effort_.round_us,
+        .num_threads = options_.num_threads,
+        .is_cancelled = options_.is_cancelled,
+        .on_progress = [&](double done) { report(progress + done * (progress > 0 ? 0.3 : 0.7)); }};
+    ratios = time_profiles(engine_of(variants), backend_, timing);
     for (std::size_t i = 0; i < variants.size(); ++i) cache_.add(cache_key_, names[i], ratios[i]);
     return ratios;
   }
@@ -197,8 +200,7 @@ class Refiner {
   }
 
   /// Profile 0 is the network as it is, each of the others one variant.
-  EngineFile trial_engine(const std::vector<Variant>& variants) const {
-    LoweredPlan trial = lowered_;
+  EngineFile engine_of(const std::vector<Variant>& variants) const {
     std::vector<StepChoices> all(choices_.size());
     for (std::size_t step = 0; step < choices_.size(); ++step) {
       if (choices_[step].empty()) continue;
@@ -215,15 +217,8 @@ class Refiner {
         for (std::size_t i = 0; i < steps.size(); ++i) all[steps[i]][v + 1] = entry->second[i];
       }
     }
-    WeightSection section;
-    pack_weights(trial, all, section);
     const std::vector<ShapeRanges> profiles(variants.size() + 1, ranges_);
-    plan_memory(trial.plan, profiles, options_.workspace_bytes);
-    EngineFile file;
-    file.plan = std::move(trial.plan);
-    const auto bytes = std::make_shared<AlignedWeights>(PackedWeights{{section.take()}, {}});
-    file.weights = {bytes->blobs[0].data(), bytes->blobs[0].size(), bytes};
-    return file;
+    return trial_engine(lowered_, all, profiles, options_.workspace_bytes);
   }
 
   void apply(const Variant& chosen) {

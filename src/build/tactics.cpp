@@ -208,6 +208,14 @@ bool TacticChooser::are_times_known(const std::string& key, std::span<const Cand
   return count > 1;
 }
 
+double TacticChooser::time_of(const Choice& choice) const {
+  const std::string key = candidate_key(choice.candidate);
+  for (const TimedCandidate& timed : ranking(choice.problem)) {
+    if (candidate_key(timed.candidate) == key) return timed.median_us;
+  }
+  return 0;
+}
+
 Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, std::uint64_t workspace_limit,
                              bool variable_shape) {
   return choose(problem, ranges, workspace_limit, variable_shape, true);
@@ -284,7 +292,9 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
                                                          : "no kernel can compute it:" + reasons);
   }
 
-  if (contenders.size() > 1 && effort.rounds > 0 && !variable_shape) measure(problem, contenders, key);
+  if ((contenders.size() > 1 || (options_.time_single && known == chosen_.end())) && effort.rounds > 0 &&
+      !variable_shape)
+    measure(problem, contenders, key);
   const auto best = std::min_element(contenders.begin(), contenders.end(), [](const Contender& a, const Contender& b) {
     return a.median_us < b.median_us;  // not timed: 0, and the first, best-estimated one wins
   });

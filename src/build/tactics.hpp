@@ -19,6 +19,7 @@ struct TacticOptions {
   bool strict = false;
   bool allow_host = false;  ///< an operator that the backend cannot run is given to the CPU backend
   int num_threads = 1;
+  bool time_single = false;        ///< also what has one candidate only, for those who compare networks
   std::uint64_t weight_bytes = 0;  ///< of the whole network: decides how cold a kernel's weights are when it runs
   std::function<bool()> is_cancelled;
 };
@@ -95,6 +96,9 @@ class TacticChooser {
                      bool variable_shape = false) const;
   /// All candidates that were timed for a problem, or found in the cache, fastest first. Empty if none was.
   std::span<const TimedCandidate> ranking(const std::string& problem) const;
+
+  /// Of the candidate that was chosen, alone; 0 if it was not timed.
+  double time_of(const Choice& choice) const;
 
   int num_timed() const { return num_timed_; }
   /// Candidates that a device's backend could not make for want of code, and a compiler for it; `why` of the first.
