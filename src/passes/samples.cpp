@@ -358,8 +358,8 @@ void dissolve_sections(Graph& graph) {
     }
     graph.remove_node(id);
     for (const NodeId inner : order) copier.take_names(block.node(inner));
+    graph.infer_types();  // the next section asks for the types of its operands
   }
-  graph.infer_types();
   graph.compact();
 }
 

@@ -110,6 +110,35 @@ TEST(SampleSections, TheGraphAfterwardsIsFlatAgain) {
   EXPECT_LT(test::relative_error(interpret(original, inputs), interpret(result.optimized, inputs)), kTolerance);
 }
 
+TEST(SampleSections, SeveralFollowEachOther) {
+  constexpr const char* kText = R"(
+    graph g(%x: float32[n, 8]) {
+      %a = Relu(%x)
+      %b = Exp(%a)
+      %s = Softmax(%b) {axis=0}
+      %c = Add(%s, %a)
+      %w = constant float32[8, 6] random(1)
+      %d = MatMul(%c, %w)
+      return %d, %b
+    })";
+  const Graph original = parse_graph(kText);
+  Graph graph = original;
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(make_section(graph, per_sample_nodes(graph)), 2);
+  BuildOptions options;
+  options.opt_level = 0;
+  options.num_threads = 2;
+  options.profiles = {{{"x", {{1, 8}, {5, 8}, {5, 8}}}}};
+  const BuildResult result = build(std::move(graph), cpu_backend(), options);
+  EXPECT_EQ(num_sections(result.plan), 2);
+  for (const NodeId id : result.optimized.order()) EXPECT_TRUE(result.optimized.node(id).blocks.empty());
+  const Engine engine = Engine::load(file_of(result));
+  Context context = engine.make_context();
+  const std::vector<Tensor> inputs = test::random_inputs(original, {{"x", {5, 8}}}, 1);
+  const std::vector<Tensor> expected = interpret(original, inputs);
+  EXPECT_LT(test::relative_error(expected, test::run_engine(context, original, inputs)), kTolerance);
+  EXPECT_LT(test::relative_error(expected, interpret(result.optimized, inputs)), kTolerance);
+}
+
 constexpr const char* kLargeImages = R"(
     graph g(%x: float32[n, 8, 96, 96]) {
       %w1 = constant float32[16, 8, 3, 3] random(1)
