@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/error.hpp"
+#include "build/lower.hpp"
 #include "engine/engine_file.hpp"
 #include "json.hpp"
 #include "model.hpp"
@@ -45,7 +46,7 @@ Exit run_build(const BuildCommand& command, const Session& session) {
                 {"target", plan.target},
                 {"threads", plan.num_threads},
                 {"nodes_in_model", compiled.model_nodes},
-                {"steps", plan.steps.size()},
+                {"steps", count_steps(plan.steps)},
                 {"profiles", plan.profiles.size()},
                 {"weight_bytes", compiled.build.weights.size()},
                 {"arena_bytes", largest_arena(plan)},
@@ -62,7 +63,7 @@ Exit run_build(const BuildCommand& command, const Session& session) {
   }
   for (const std::string& warning : compiled.warnings) note(session, "warning: " + warning);
   fmt::print("{} -> {}\n", command.model, command.output);
-  fmt::print("  nodes      {} in the model, {} steps in the engine\n", compiled.model_nodes, plan.steps.size());
+  fmt::print("  nodes      {} in the model, {} steps in the engine\n", compiled.model_nodes, count_steps(plan.steps));
   fmt::print("  target     {}, {} thread{}\n", plan.target, plan.num_threads, plan.num_threads == 1 ? "" : "s");
   fmt::print("  size       {} file, {} of it weights; {} memory for activations\n",
              format_bytes(static_cast<double>(file_bytes)),

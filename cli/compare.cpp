@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/error.hpp"
+#include "build/lower.hpp"
 #include "difference.hpp"
 #include "inputs.hpp"
 #include "json.hpp"
@@ -166,7 +167,7 @@ Exit run_compare(const CompareCommand& command, const Session& session) {
   if (compile_options.shapes.is_empty()) compile_options.shapes.exact = format_shapes(shapes_of_files(command.inputs));
   Compiled compiled =
       compile(command.model, compile_options, session, fmt::format("tenfold compare {}", command.model), false);
-  const std::size_t num_steps = compiled.build.plan.steps.size();
+  const int num_steps = count_steps(compiled.build.plan.steps);
   const Engine engine = engine_in_memory(compiled.build);
   const std::vector<TensorInfo> infos = engine.inputs();
   const NamedShapes shapes = parse_shapes_or_none(command.run_shapes);

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/error.hpp"
+#include "build/lower.hpp"
 #include "engine/engine_file.hpp"
 #include "graph/text.hpp"
 #include "import/import.hpp"
@@ -306,7 +307,7 @@ Exit inspect_engine(const InspectCommand& command, const Session& session) {
   for (const std::int32_t input : plan.inputs) fmt::print("  input  {}\n", value_label(value_at(plan, input)));
   for (const std::int32_t output : plan.outputs) fmt::print("  output {}\n", value_label(value_at(plan, output)));
   fmt::print("  {} nodes of {} became {} steps\n", plan.provenance.model_nodes, plan.provenance.model_name,
-             plan.steps.size());
+             count_steps(plan.steps));
   const bool any = command.graph || command.steps || command.fusions || command.tactics || command.memory ||
                    command.profiles || command.provenance || command.all || !command.dot.empty() ||
                    !command.svg.empty();

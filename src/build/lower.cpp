@@ -258,6 +258,15 @@ void for_each_step(std::vector<PlanStep>& steps, const std::function<void(PlanSt
   walk(steps);
 }
 
+int count_steps(const std::vector<PlanStep>& steps) {
+  int count = 0;
+  for (const PlanStep& step : steps) {
+    count += step.op_type == "Samples" ? 0 : 1;
+    for (const PlanBlock& block : step.blocks) count += count_steps(block.steps);
+  }
+  return count;
+}
+
 std::vector<bool> steps_in_sections(std::vector<PlanStep>& steps) {
   std::vector<bool> inside;
   std::size_t end = 0;  // behind the steps of the last section's block

@@ -28,6 +28,9 @@ LoweredPlan lower(const Graph& graph);
 /// Visits each step, then the steps of its blocks; `index` counts visits. The order of execution, loops aside.
 void for_each_step(std::vector<PlanStep>& steps, const std::function<void(PlanStep& step, int index)>& visit);
 
+/// Steps that compute: those of blocks too, sample sections themselves not.
+int count_steps(const std::vector<PlanStep>& steps);
+
 /// By that index: is it a step of a sample section's block?
 std::vector<bool> steps_in_sections(std::vector<PlanStep>& steps);
 

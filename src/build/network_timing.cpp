@@ -66,6 +66,7 @@ class Runs {
         const double first = microseconds(base_first ? 0 : p, count);
         const double second = microseconds(base_first ? p : 0, count);
         samples[p - 1].push_back(base_first ? second / first : first / second);
+        first_us_.push_back(base_first ? first : second);
       }
       if (timing_.on_progress) timing_.on_progress((round + 1.0) / rounds);
     }
@@ -77,6 +78,14 @@ class Runs {
       result.push_back((median < 1) == (disagreeing < 1) ? median : 1);
     }
     return result;
+  }
+
+  /// The first entry's median time of a run, once `ratios` has run.
+  double first_us() {
+    if (first_us_.empty()) return 0;
+    const auto middle = first_us_.begin() + static_cast<std::ptrdiff_t>(first_us_.size() / 2);
+    std::nth_element(first_us_.begin(), middle, first_us_.end());
+    return *middle;
   }
 
  private:
@@ -110,6 +119,7 @@ class Runs {
   std::vector<Shape> shapes_;
   std::vector<std::unique_ptr<Buffer>> outputs_;
   std::vector<std::unique_ptr<Executor>> executors_;
+  std::vector<double> first_us_;  ///< of every round
 };
 
 }  // namespace
@@ -128,7 +138,11 @@ std::vector<double> time_networks(std::vector<EngineFile> files, std::size_t pro
   for (EngineFile& file : files) {
     entries.push_back({std::make_shared<const Program>(std::move(file), backend), profile});
   }
-  return Runs(std::move(entries), backend, timing).ratios();
+  Runs runs(std::move(entries), backend, timing);
+  std::vector<double> times = runs.ratios();
+  for (double& time : times) time *= runs.first_us();
+  times.insert(times.begin(), runs.first_us());
+  return times;
 }
 
 EngineFile trial_engine(LoweredPlan lowered, std::span<const StepChoices> choices,

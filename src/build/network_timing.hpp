@@ -25,7 +25,8 @@ struct NetworkTiming {
 /// the medians of the ratios to profile 0, for profiles 1 and on; 1 where a quarter of the rounds say the opposite.
 /// Throws Error(cancelled), Error(out_of_memory).
 std::vector<double> time_profiles(EngineFile file, const Backend& backend, const NetworkTiming& timing);
-/// The same for engines of one model, each beside the first one, all in one profile.
+/// The same for engines of one model, each beside the first one, all in one profile. Returns microseconds of a run: the
+/// median for the first one, and for the others that times their ratio.
 std::vector<double> time_networks(std::vector<EngineFile> files, std::size_t profile, const Backend& backend,
                                   const NetworkTiming& timing);
 

