@@ -135,6 +135,7 @@ std::vector<double> time_profiles(EngineFile file, const Backend& backend, const
 std::vector<double> time_networks(std::vector<EngineFile> files, std::size_t profile, const Backend& backend,
                                   const NetworkTiming& timing) {
   std::vector<Entry> entries;
+  entries.reserve(files.size());
   for (EngineFile& file : files) {
     entries.push_back({std::make_shared<const Program>(std::move(file), backend), profile});
   }

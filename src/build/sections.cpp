@@ -71,7 +71,8 @@ std::uint64_t section_weight_bytes(LoweredPlan& lowered) {
 
 double rounds_of_samples(std::int64_t num_samples, int num_threads) {
   const std::int64_t rest = num_samples % num_threads;
-  const auto full = static_cast<double>(num_samples / num_threads);
+  const std::int64_t whole = num_samples / num_threads;
+  const auto full = static_cast<double>(whole);
   if (2 * rest > num_threads) return full + 1;
   return full + static_cast<double>(rest) / (num_threads == 1 ? 1 : num_threads * kTogether);
 }
@@ -283,6 +284,7 @@ std::size_t SectionSearch::fastest(const std::vector<const Network*>& networks,
     if (times.size() < networks.size()) {
       report("sections that run sample by sample");
       std::vector<EngineFile> files;
+      files.reserve(networks.size());
       for (const Network* network : networks) {
         files.push_back(trial_engine(network->lowered, network->choices, profiles, workspace_bytes));
       }

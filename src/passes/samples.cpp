@@ -148,8 +148,8 @@ class SampleRules {
     for (std::size_t i = 0; i < 3; ++i) {
       if (graph_.constant(node.inputs[i]) != nullptr) return false;
     }
-    constexpr int kMaskRank = 4;
-    return broadcast(node, FusedAttention::kMask, kMaskRank);
+    const int mask_rank = 4;
+    return broadcast(node, FusedAttention::kMask, mask_rank);
   }
   bool is_elementwise(const Node& node) const {
     std::vector<TensorType> types;
@@ -230,7 +230,11 @@ class NodeCopier {
 /// A pass of its own: everything that can, runs sample by sample.
 int make_largest_sections(Graph& graph) {
   int total = 0;
-  while (const int count = make_section(graph, per_sample_nodes(graph))) total += count;
+  int count = 0;
+  do {
+    count = make_section(graph, per_sample_nodes(graph));
+    total += count;
+  } while (count > 0);
   return total;
 }
 
@@ -332,6 +336,7 @@ int make_section(Graph& graph, std::span<const NodeId> nodes) {
   }
 
   std::vector<std::string> names;
+  names.reserve(results.size());
   for (const ValueId result : results) names.push_back(graph.value(result).name);
   const NodeId section =
       graph.add_node(std::make_shared<const Samples>(), std::move(inputs), static_cast<int>(results.size()),

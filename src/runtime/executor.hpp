@@ -166,6 +166,8 @@ class Executor {
   };
   void make_lanes();
   void place_lanes();
+  /// That may be used at once.
+  std::size_t num_lanes(const SampleSection& planned) const;
   /// Where lane 0 begins.
   std::byte* lane_data(const SampleSection& planned);
   void prepare_samples(const RunStep& step, std::int64_t num_samples);

@@ -32,13 +32,20 @@ void Executor::make_lanes() {
   }
 }
 
+// A plan with fewer lanes than it has threads has no use for more: its batches are smaller.
+std::size_t Executor::num_lanes(const SampleSection& planned) const {
+  const auto lanes = static_cast<std::size_t>(planned.num_lanes);
+  const bool may_grow = planned.lane_bytes == 0 || planned.num_lanes >= program_->plan().num_threads;
+  return may_grow ? lanes_.size() : std::min(lanes, lanes_.size());
+}
+
 void Executor::place_lanes() {
   std::uint64_t most = 0;
   for (const RunStep& section : program_->steps()) {
     if (section.kind != StepKind::samples) continue;
-    const SampleSection lanes = SampleSection::of(section.plan->choices[static_cast<std::size_t>(profile_)]);
-    if (static_cast<std::size_t>(lanes.num_lanes) >= lanes_.size()) continue;
-    most = std::max(most, lanes.lane_bytes * static_cast<std::uint64_t>(lanes_.size()));
+    const SampleSection planned = SampleSection::of(section.plan->choices[static_cast<std::size_t>(profile_)]);
+    const std::size_t lanes = num_lanes(planned);
+    if (lanes > static_cast<std::size_t>(planned.num_lanes)) most = std::max(most, planned.lane_bytes * lanes);
   }
   if (most == 0 || (lane_memory_ && lane_memory_->size_bytes() >= most)) return;
   lane_memory_.reset();
@@ -46,7 +53,7 @@ void Executor::place_lanes() {
 }
 
 std::byte* Executor::lane_data(const SampleSection& planned) {
-  const bool fits = planned.lane_bytes == 0 || static_cast<std::size_t>(planned.num_lanes) >= lanes_.size();
+  const bool fits = planned.lane_bytes == 0 || num_lanes(planned) <= static_cast<std::size_t>(planned.num_lanes);
   return fits ? static_cast<std::byte*>(arena_->data()) + planned.offset
               : static_cast<std::byte*>(lane_memory_->data());
 }
@@ -185,8 +192,9 @@ void Executor::run_samples(const RunStep& step) {
       std::int64_t end;
       std::atomic<std::int64_t> next{0};
     } work{*this, step, in_lanes};
-    const auto num_lanes = static_cast<std::size_t>(std::min(num_threads, in_lanes));
-    current_stream_->run_lanes(std::span(lane_streams_).first(num_lanes), [&work](int lane) {
+    const SampleSection planned = SampleSection::of(step.plan->choices[static_cast<std::size_t>(profile_)]);
+    const std::size_t lanes = std::min(num_lanes(planned), static_cast<std::size_t>(in_lanes));
+    current_stream_->run_lanes(std::span(lane_streams_).first(lanes), [&work](int lane) {
       work.executor.run_in_lane(work.step, work.next, work.end, static_cast<std::size_t>(lane));
     });
     const Lane* failed = nullptr;

@@ -53,6 +53,21 @@ TEST(SampleSectionPlan, EverySampleIsComputedWithAnyNumberOfThreads) {
   }
 }
 
+TEST(SampleSectionPlan, FewLanesSufficeForManyThreads) {
+  SmallEngine engine = test::sample_section();
+  engine.plan.num_threads = 4;  // two lanes: as if batches were small, which the file need not be right about
+  LoadOptions options;
+  options.num_threads = 4;
+  const Engine loaded = Engine::load(engine.file(), options);
+  Context context = loaded.make_context(1);
+  for (const std::int64_t n : {4, 9, 7}) {
+    const std::vector<float> y = run(context, n, "y");
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      ASSERT_EQ(y[i], 2.0F * static_cast<float>(i) * static_cast<float>(i % 8 + 1)) << n << ' ' << i;
+    }
+  }
+}
+
 TEST(SampleSectionPlan, AnObserverSeesWholeBatches) {
   const Engine engine = Engine::load(test::sample_section().file());
   Context context = engine.make_context(0);
