@@ -28,6 +28,8 @@ constexpr std::size_t kMostSections = 2;
 constexpr double kSectionUs = 5;
 /// Less than that is not worth a measurement: weighted bytes (see estimated_gains).
 constexpr double kLeastGainBytes = 1 << 20;
+/// Nodes that take a smaller part of the network's time are left alone: they cannot win enough.
+constexpr double kLeastShare = 0.05;
 /// A network with sections is taken when it saves so much, and is slower than this in no profile.
 constexpr double kLeastGain = 0.01;
 constexpr double kWorstRatio = 1.03;
@@ -165,17 +167,7 @@ std::unique_ptr<Network> SectionSearch::run(const Network& whole, const Graph& u
 std::unique_ptr<Network> SectionSearch::measure(const Network& whole, const Graph& unchained,
                                                 const std::vector<SectionNodes>& hopeful,
                                                 std::vector<PlanCandidate>& lines) const {
-  std::vector<std::unique_ptr<Network>> made;
-  made.push_back(lower_with(unchained, hopeful));
-  if (made[0] == nullptr) return nullptr;
-  // Kernels of one sample: timed once for all proposals, by one thread, with weights as cold as the section is large.
-  TacticOptions options = tactic_options(made[0]->lowered);
-  options.time_single = true;
-  options.weight_bytes = section_weight_bytes(made[0]->lowered);
-  TacticChooser samples(backend, cache, options);
-  choose(*made[0], samples);
-
-  // What each node gains alone.
+  // What each node gains: what its kernel takes alone, for the batch, less what that for single samples takes.
   const StepPositions positions(unchained);
   std::map<NodeId, double> gain_of;
   double whole_us = 0;
@@ -191,6 +183,21 @@ std::unique_ptr<Network> SectionSearch::measure(const Network& whole, const Grap
     });
   };
   add(whole, true, 1, chooser);
+  double hopeful_us = 0;
+  for (const SectionNodes& section : hopeful) {
+    for (const NodeId node : section) hopeful_us += gain_of[node];
+  }
+  if (hopeful_us < kLeastShare * whole_us) return nullptr;
+
+  std::vector<std::unique_ptr<Network>> made;
+  made.push_back(lower_with(unchained, hopeful));
+  if (made[0] == nullptr) return nullptr;
+  // Kernels of one sample: timed once for all proposals, by one thread, with weights as cold as the section is large.
+  TacticOptions options = tactic_options(made[0]->lowered);
+  options.time_single = true;
+  options.weight_bytes = section_weight_bytes(made[0]->lowered);
+  TacticChooser samples(backend, cache, options);
+  choose(*made[0], samples);
   add(*made[0], false, -rounds_of_samples(num_samples, num_threads), samples);
   std::vector<NodeId> nodes;
   std::vector<double> gains;
