@@ -625,7 +625,7 @@ class PlanValidator {
     check(plan_.backend == "cpu", "sample sections are there for the backend cpu only");
     check(step.blocks.size() == 1, "{} blocks, not 1", step.blocks.size());
     const PlanBlock& block = step.blocks[0];
-    check(!step.inputs.empty() && block.inputs.size() == step.inputs.size() &&
+    check(!step.inputs.empty() && !step.outputs.empty() && block.inputs.size() == step.inputs.size() &&
               block.outputs.size() == step.outputs.size(),
           "{} inputs and {} outputs, but the block has {} and {}", step.inputs.size(), step.outputs.size(),
           block.inputs.size(), block.outputs.size());

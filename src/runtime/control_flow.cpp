@@ -19,11 +19,12 @@ bool read_bool(const void* data) { return *static_cast<const unsigned char*>(dat
 
 }  // namespace
 
-void Executor::count_iteration(const RunStep& step) {
-  require(iterations_left_-- > 0, Code::invalid_model,
+void Executor::count_iterations(const RunStep& step, std::int64_t count) {
+  require(count <= iterations_left_, Code::invalid_model,
           "step '{}' ({}): the loops of this run took more than {} iterations; LoadOptions::max_loop_iterations allows "
           "more",
           step.plan->name, step.plan->op_type, max_loop_iterations_);
+  iterations_left_ -= count;
 }
 
 void Executor::run_branch(const RunStep& step) {
@@ -138,7 +139,7 @@ void Executor::run_loop(const RunStep& step) {
   for (std::size_t i = 0; i < num_carried; ++i) fill_block_input(body.inputs[2 + i], step.inputs[2 + i]);
 
   for (std::int64_t iteration = 0; iteration < trips && go_on; ++iteration) {
-    count_iteration(step);
+    count_iterations(step, 1);
     bind(body.bindings);
     check_dims(body.inputs);
     make_room(body.inputs[0]);
@@ -207,7 +208,7 @@ void Executor::run_scan(const RunStep& step) {
       make_room(target);
       store_from_host(target, slice.data(), slice.size());
     }
-    count_iteration(step);
+    count_iterations(step, 1);
     bind(body.bindings);
     check_dims(body.inputs);
     run_steps(body.steps);

@@ -119,7 +119,7 @@ class Executor {
   void run_dim_values(const RunStep& step);
   void run_branch(const RunStep& step);
   void run_loop(const RunStep& step);
-  void count_iteration(const RunStep& step);
+  void count_iterations(const RunStep& step, std::int64_t count);
   void run_scan(const RunStep& step);
   void run_samples(const RunStep& step);
   void finish_outputs(const RunStep& step);

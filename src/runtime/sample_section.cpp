@@ -12,16 +12,18 @@
 namespace tenfold {
 
 void Executor::make_lanes() {
+  bool has_section = false;
   std::size_t num_operands = 0, num_steps = 0, widest = 0;
   for (const RunStep& section : program_->steps()) {
     if (section.kind != StepKind::samples) continue;
+    has_section = true;
     num_operands = std::max(num_operands, section.sample_operands.size());
     num_steps = std::max(num_steps, section.blocks[0].steps.size());
     for (const RunStep& step : section.blocks[0].steps) {
       widest = std::max(widest, step.inputs.size() + step.outputs.size());
     }
   }
-  if (num_operands == 0) return;
+  if (!has_section) return;
   sample_views_.resize(num_operands);
   lanes_.resize(static_cast<std::size_t>(stream_->num_threads()));
   for (Lane& lane : lanes_) {
@@ -171,6 +173,7 @@ void Executor::run_samples(const RunStep& step) {
   const double start = profiling ? now_us() : 0;
   for (const std::int32_t id : step.growable_outputs) make_room(id);
   const std::int64_t num_samples = view(step.inputs[0]).dim(0);
+  count_iterations(step, num_samples);  // samples may be of no size, and any number of them
   prepare_samples(step, num_samples);
   if (num_samples == 0) return;
   if (observer) {

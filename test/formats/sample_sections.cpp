@@ -68,6 +68,20 @@ TEST(SampleSectionPlan, FewLanesSufficeForManyThreads) {
   }
 }
 
+TEST(SampleSectionPlan, TooManySamplesEndTheRun) {
+  LoadOptions options;
+  options.max_loop_iterations = 5;
+  const Engine engine = Engine::load(test::sample_section().file(), options);
+  Context context = engine.make_context(1);
+  EXPECT_EQ(run(context, 5, "y").size(), 40U);
+  try {
+    run(context, 6, "y");
+    FAIL() << "more samples than allowed were computed";
+  } catch (const Error& error) {
+    EXPECT_NE(error.message().find("more than 5 iterations"), std::string::npos) << error.message();
+  }
+}
+
 TEST(SampleSectionPlan, AnObserverSeesWholeBatches) {
   const Engine engine = Engine::load(test::sample_section().file());
   Context context = engine.make_context(0);
@@ -166,6 +180,12 @@ TEST(SampleSectionPlan, ADamagedSectionIsRefusedWithASentence) {
        [&](Plan& plan) {
          plan.profiles[0].arena_bytes += 4096;
          plan.profiles[0].arena_offsets[id_of(plan, "z")] = section(plan).choices[0].workspace_offset + 64;
+       }},
+      {"1 inputs and 0 outputs",
+       [&](Plan& plan) {
+         section(plan).outputs.clear();
+         section(plan).blocks[0].outputs.clear();
+         section(plan).blocks[0].steps.clear();
        }},
       {"no sample of", [&](Plan& plan) { value_called(plan, "one_y").type.dims[0] = Dim(2); }},
       {"no sample of", [&](Plan& plan) { value_called(plan, "one_x").type.dims[1] = Dim(5); }},
