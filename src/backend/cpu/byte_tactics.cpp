@@ -3,6 +3,7 @@
 //   conv.amx_bytes, gemm.amx_bytes:  the same by tiles (AMX_INT8)
 //   conv.bytes_depthwise:            one channel a group
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -18,6 +19,9 @@ namespace {
 
 /// Sums of so many products of bytes stay in 32 bits.
 constexpr std::int64_t kMaxDepth = 1 << 16;
+
+/// Segments of ordered panels are multiples of what is copied of a row at once.
+constexpr std::int64_t kSegmentStep = 32;
 
 /// What multiplies.
 enum class Unit { vectors, tiles };
@@ -117,28 +121,51 @@ std::vector<std::byte> pack_byte_panels(std::int64_t depth, std::int64_t columns
   return bytes;
 }
 
-/// Puts the quads of a panel in order, see kernels/byte_product.hpp, and appends the order.
-void order_panel(std::span<std::byte> panel, std::int64_t depth, std::vector<std::uint16_t>& out) {
+/// The blobs of ordered panels, see kernels/byte_product.hpp.
+struct OrderedPanels {
+  std::vector<std::byte> panels;
+  std::vector<std::uint16_t> orders;
+};
+
+/// The numbers of a quad, [column][4], of at most 16 columns; the rest is 0.
+using QuadNumbers = std::array<int, 64>;
+
+/// A quad's weights for a version of rows.
+QuadNumbers weights_of(std::span<const std::byte> quad, const QuadVersion& version) {
+  QuadNumbers weights{};
+  for (std::size_t i = 0; i < quad.size(); ++i) {
+    const int weight = static_cast<std::int8_t>(quad[i / 4 * 4 + static_cast<std::size_t>(version.order[i % 4])]);
+    weights[i] = version.flips[i % 4] ? -weight : weight;
+  }
+  return weights;
+}
+
+/// Puts the quads of a segment of a panel in order and appends them; adds to where the panel's sums `start` what
+/// flipped products leave there.
+void append_ordered(std::span<const std::byte> panel, std::int64_t depth, std::span<std::int32_t> start,
+                    OrderedPanels& out) {
   constexpr int kMost = 128;
   const std::size_t quads = static_cast<std::size_t>(depth + 3) / 4, quad_bytes = panel.size() / quads;
-  const auto row_quads = static_cast<std::size_t>(version_quads(depth, vector_floats(tier())));
+  const auto row_quads = static_cast<std::size_t>(version_quads(depth));
+  const auto quad_at = [&](std::size_t q) { return panel.subspan(q * quad_bytes, quad_bytes); };
   struct Quad {
     std::size_t quad, version = 0;
-    std::vector<int> sums;  ///< what the positive and the negative weights of each 16-bit sum add up to
+    QuadNumbers sums{};  ///< what the positive and the negative weights of each 16-bit sum add up to
     int most = kMost + 1;
   };
   std::vector<Quad> paired, single, wide, open;
   for (std::size_t q = 0; q < quads; ++q) {
     Quad best{.quad = q};
     for (std::size_t version = 0; version < std::size(kQuadVersions); ++version) {
-      std::vector<int> sums(quad_bytes);
+      const QuadNumbers weights = weights_of(quad_at(q), kQuadVersions[version]);
+      QuadNumbers sums{};
+      int most = 0;
       for (std::size_t i = 0; i < quad_bytes; ++i) {
-        const std::size_t from = i / 4 * 4 + static_cast<std::size_t>(kQuadVersions[version][i % 4]);
-        const auto weight = static_cast<std::int8_t>(panel[q * quad_bytes + from]);
-        sums[i / 2 * 2 + (weight < 0 ? 1 : 0)] += std::abs(weight);
+        int& sum = sums[i / 2 * 2 + (weights[i] < 0 ? 1 : 0)];
+        sum += std::abs(weights[i]);
+        most = std::max({most, sum, weights[i] > 127 ? kMost + 1 : 0});  // -128 has no other sign
       }
-      const int most = *std::max_element(sums.begin(), sums.end());
-      if (most < best.most) best = {q, version, std::move(sums), most};
+      if (most < best.most) best = {q, version, sums, most};
     }
     if (best.most > kMost) {
       wide.push_back(std::move(best));
@@ -164,82 +191,113 @@ void order_panel(std::span<std::byte> panel, std::int64_t depth, std::vector<std
   }
   std::move(open.begin(), open.end(), std::back_inserter(single));
 
-  const std::size_t head = out.size();
-  out.insert(out.end(), {static_cast<std::uint16_t>(paired.size()), static_cast<std::uint16_t>(single.size()), 1});
-  std::vector<std::byte> ordered;
-  ordered.reserve(panel.size());
-  for (const auto* part : {&paired, &single, &wide}) {
+  std::vector<std::uint16_t>& orders = out.orders;
+  const std::size_t head = orders.size();
+  orders.insert(orders.end(),
+                {static_cast<std::uint16_t>(paired.size()), static_cast<std::uint16_t>(single.size()), 0});
+  unsigned versions = 0;
+  std::array<std::uint32_t, 16> left{};  // of flipped products, of each column
+  for (const auto* part : {&paired, &single}) {
     for (const Quad& quad : *part) {
-      out.push_back(static_cast<std::uint16_t>(quad.version * row_quads + quad.quad));
-      if (quad.version != 0) out[head + 2] = static_cast<std::uint16_t>(std::size(kQuadVersions));
+      const QuadVersion& version = kQuadVersions[quad.version];
+      orders.push_back(static_cast<std::uint16_t>(quad.version * row_quads + quad.quad));
+      versions |= 1U << quad.version;
+      const QuadNumbers weights = weights_of(quad_at(quad.quad), version);
       for (std::size_t i = 0; i < quad_bytes; ++i) {
-        const std::size_t from = i / 4 * 4 + static_cast<std::size_t>(kQuadVersions[quad.version][i % 4]);
-        ordered.push_back(panel[quad.quad * quad_bytes + from]);
+        out.panels.push_back(static_cast<std::byte>(weights[i]));
+        if (version.flips[i % 4]) left[i / 4] -= 255U * static_cast<std::uint32_t>(weights[i]);
       }
     }
   }
-  std::copy(ordered.begin(), ordered.end(), panel.begin());
-}
-
-/// Puts all panels of `columns` columns in order.
-void order_panels(std::span<std::byte> panels, std::int64_t depth, std::int64_t columns, int tile_vectors,
-                  std::vector<std::uint16_t>& out) {
-  const std::int64_t quads = (depth + 3) / 4, padded = padded_columns(columns);
-  const std::int64_t width = std::int64_t{tile_vectors} * vector_floats(tier());
-  for (std::int64_t n = 0; n < padded; n += width) {
-    order_panel(panels.subspan(static_cast<std::size_t>(n * quads * 4),
-                               static_cast<std::size_t>(std::min(width, padded - n) * quads * 4)),
-                depth, out);
+  orders[head + 2] = static_cast<std::uint16_t>(versions);
+  // Sums wrap around on the way.
+  for (std::size_t j = 0; j < start.size(); ++j) {
+    start[j] = static_cast<std::int32_t>(static_cast<std::uint32_t>(start[j]) + left[j]);
+  }
+  for (const Quad& quad : wide) {
+    orders.push_back(static_cast<std::uint16_t>(quad.quad));
+    std::vector<std::int16_t> words;
+    words.reserve(quad_bytes);
+    for (std::size_t half = 0; half < 4; half += 2) {
+      for (std::size_t i = half; i < quad_bytes; i += 4) {
+        for (const std::size_t at : {i, i + 1}) {
+          words.push_back(static_cast<std::int8_t>(panel[quad.quad * quad_bytes + at]));
+        }
+      }
+    }
+    append(out.panels, words);
   }
 }
 
-/// Throws Error(incompatible_engine) unless the blob at `index` holds an order for every panel of the groups.
-const std::uint16_t* panel_orders(const KernelSpec& spec, std::size_t index, std::int64_t groups, std::int64_t depth,
-                                  std::int64_t columns, int tile_vectors) {
-  const std::int64_t quads = (depth + 3) / 4, width = std::int64_t{tile_vectors} * vector_floats(tier());
-  const std::int64_t panels = groups * ((padded_columns(columns) + width - 1) / width), size = panel_order_size(quads);
-  require(depth <= kMaxOrderedDepth, Code::incompatible_engine,
-          "tactic '{}': panels of depth {} cannot be ordered, at most {}", spec.tactic, depth, kMaxOrderedDepth);
-  const auto* orders = reinterpret_cast<const std::uint16_t*>(packed_bytes(spec, index, panels * size * 2));
-  for (std::int64_t p = 0; p < panels; ++p) {
-    const std::uint16_t* order = orders + p * size;
+/// The panels of a group, each of one vector of columns, by segments. `start`: of the group's columns, padded.
+void append_ordered_panels(std::span<const std::byte> panels, std::int64_t depth, std::int64_t columns,
+                           std::int64_t segment, std::span<std::int32_t> start, OrderedPanels& out) {
+  const std::int64_t width = vector_floats(tier()), quads = (depth + 3) / 4;
+  for (std::int64_t begin = 0; begin < depth; begin += segment) {
+    const std::int64_t part = std::min(segment, depth - begin);
+    for (std::int64_t n = 0; n < padded_columns(columns); n += width) {
+      append_ordered(panels.subspan(static_cast<std::size_t>((n * quads + width * (begin / 4)) * 4),
+                                    static_cast<std::size_t>(width * ((part + 3) / 4) * 4)),
+                     part, start.subspan(static_cast<std::size_t>(n), static_cast<std::size_t>(width)), out);
+    }
+  }
+}
+
+/// Throws Error(incompatible_engine) unless the blob at 2 holds an order for every panel of the groups, by segments,
+/// and the one at 0 the panels of these orders. Sets where each is.
+const std::uint16_t* panel_orders(const KernelSpec& spec, std::int64_t groups, std::int64_t depth, std::int64_t columns,
+                                  std::int64_t segment, std::vector<std::int64_t>& offsets) {
+  const std::int64_t width = vector_floats(tier()), panels = padded_columns(columns) / width;
+  const std::int64_t segments = (depth + segment - 1) / segment;
+  const std::int64_t numbers = groups * panels * (segments * kOrderHead + (depth + 3) / 4);
+  const auto* orders = reinterpret_cast<const std::uint16_t*>(packed_bytes(spec, 2, numbers * 2));
+  const std::uint16_t* order = orders;
+  std::int64_t offset = 0;
+  for (std::int64_t i = 0; i < groups * segments * panels; ++i) {
+    const std::int64_t begin = i / panels % segments * segment, part = std::min(segment, depth - begin);
+    const std::int64_t quads = (part + 3) / 4;
     const auto* const wide = order + kOrderHead + std::min<std::int64_t>(quads, order[0] + order[1]);
-    const auto lies_below = [](std::int64_t end) { return [end](std::uint16_t quad) { return quad < end; }; };
-    const std::int64_t versions = order[2] == 1 ? 1 : std::ssize(kQuadVersions);
-    require(
-        order[0] % 2 == 0 && order[0] + order[1] <= quads &&
-            std::all_of(order + kOrderHead, wide, lies_below(versions * version_quads(depth, vector_floats(tier())))) &&
-            std::all_of(wide, order + size, lies_below(quads)),
-        Code::incompatible_engine, "tactic '{}': the order of panel {} is not one of {} quads", spec.tactic, p, quads);
+    const auto* const end = order + panel_order_size(quads);
+    const auto lies_below = [](std::int64_t limit) { return [limit](std::uint16_t quad) { return quad < limit; }; };
+    require(order[0] % 2 == 0 && order[0] + order[1] <= quads && order[2] < 1U << kNumQuadVersions &&
+                std::all_of(order + kOrderHead, wide, lies_below(kNumQuadVersions * version_quads(part))) &&
+                std::all_of(wide, end, lies_below(quads)),
+            Code::incompatible_engine, "tactic '{}': the order of panel {} is not one of {} quads", spec.tactic, i,
+            quads);
+    offsets.push_back(offset);
+    offset += ordered_panel_vectors(order, quads) * width * 4;
+    order = end;
   }
+  packed_bytes(spec, 0, offset);
   return orders;
 }
 
-/// Are panels of this depth ordered for processors without the instruction for quads? Ordered ones run everywhere too,
-/// others as well, but not as fast.
-bool orders_panels(std::int64_t depth) { return !has_byte_dot() && depth <= kMaxOrderedDepth; }
-
-// Parameters: of vectors [tile_rows, tile_vectors, row_block, is_ordered, has_form], of tiles see tile_blocks_from,
-// then has_form.
-bool is_ordered(std::span<const std::int64_t> parameters) { return parameters.size() == 5 && parameters[3] == 1; }
+// Parameters: of vectors [tile_rows, tile_vectors, row_block, depth of a segment of ordered panels or 0, has_form], of
+// tiles see tile_blocks_from, then has_form.
+std::int64_t ordered_segment(std::span<const std::int64_t> parameters) {
+  return parameters.size() == 5 ? parameters[3] : 0;
+}
 ByteTiling byte_tiling_from(Unit unit, std::span<const std::int64_t> p) {
-  const std::size_t sizes = unit == Unit::tiles ? 2 : 3, count = unit == Unit::tiles ? 3 : 5;
+  const std::size_t sizes = unit == Unit::tiles ? 2 : 4, count = sizes + 1;
   require(p.size() == count, Code::incompatible_engine, "a tiling of bytes has {} numbers, got {}", count, p.size());
-  for (const std::int64_t flag : p.subspan(sizes)) {
-    require(flag == 0 || flag == 1, Code::incompatible_engine, "order and epilogue's form are 0 or 1, got {}", flag);
-  }
+  require(p.back() == 0 || p.back() == 1, Code::incompatible_engine, "the epilogue's form is 0 or 1, got {}", p.back());
   if (unit == Unit::tiles) {
     const TileBlocks blocks = tile_blocks_from(p.first(sizes));
     return {static_cast<int>(kTileRows), static_cast<int>(kPanelTiles), blocks.rows, blocks.depth_bytes};
   }
   constexpr std::int64_t kMaxBlock = std::int64_t{1} << 40;
+  require(p[3] == 0 || (0 < p[3] && p[3] <= kMaxOrderedDepth && p[3] % kSegmentStep == 0), Code::incompatible_engine,
+          "a segment of ordered panels is 0 or a multiple of {} up to {}, got {}", kSegmentStep, kMaxOrderedDepth,
+          p[3]);
   const int vectors = 0 < p[1] && p[1] <= 64 ? static_cast<int>(p[1]) : 0;
-  require(vectors > 0 && 0 < p[0] && p[0] <= TENFOLD_FOR_TIER(kByteKernels).max_tile_rows(vectors),
-          Code::incompatible_engine, "there is no register tile of bytes of {} x {} vectors for {}", p[0], p[1],
-          target_string(tier()));
+  const std::int64_t tallest = p[3] == 0      ? TENFOLD_FOR_TIER(kByteKernels).max_tile_rows(vectors)
+                               : vectors == 1 ? kMaxOrderedRows
+                                              : 0;
+  require(vectors > 0 && 0 < p[0] && p[0] <= tallest, Code::incompatible_engine,
+          "there is no register tile of bytes of {} x {} vectors for {}", p[0], p[1], target_string(tier()));
   require(0 < p[2] && p[2] <= kMaxBlock, Code::incompatible_engine, "a block of {} rows is outside the sensible range",
           p[2]);
-  return {static_cast<int>(p[0]), vectors, p[2], 0};
+  return {static_cast<int>(p[0]), vectors, p[2], p[3]};
 }
 
 void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int64_t depth, bool has_form,
@@ -250,6 +308,23 @@ void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int
       out.push_back(
           {.parameters = {blocks.rows, blocks.depth_bytes, has_form ? 1 : 0}, .estimated_us = rank * estimated_us});
       rank += kRankStep;
+    }
+    return;
+  }
+  const auto append = [&](std::int64_t tile_rows, std::int64_t tile_vectors, std::int64_t block, std::int64_t segment) {
+    out.push_back({.parameters = {tile_rows, tile_vectors, block, segment, has_form ? 1 : 0},
+                   .estimated_us = rank * estimated_us});
+    rank += kRankStep;
+  };
+  // Panels are ordered for processors without the instruction for quads. Ordered ones run everywhere too, others as
+  // well, but not as fast.
+  if (!has_byte_dot()) {
+    for (const std::int64_t wanted : {512, 256, 1024}) {
+      // Equal segments.
+      const std::int64_t segments = (depth + wanted - 1) / wanted, step = segments * kSegmentStep;
+      const std::int64_t segment = (depth + step - 1) / step * kSegmentStep;
+      append(kMaxOrderedRows, 1, 96, segment);
+      if (depth <= 256) break;
     }
     return;
   }
@@ -267,18 +342,13 @@ void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int
     tiles = {{8, 3}, {12, 2}};
     if (vectors % 4 == 0) tiles.push_back({6, 4});
   }
-  // Rows that stay in the second-level cache, as bytes, or in three versions and wide, beside the panels.
+  // Rows that stay in the second-level cache beside the panels.
   constexpr std::int64_t kBlockBytes = 256 << 10;
-  const bool ordered = orders_panels(depth);
-  const std::int64_t most = std::max<std::int64_t>(24, kBlockBytes / (ordered ? 4 * depth : depth));
+  const std::int64_t most = std::max<std::int64_t>(24, kBlockBytes / depth);
   for (const std::int64_t block : {std::int64_t{96}, std::int64_t{384}, std::int64_t{24}}) {
     if (block > 96 && (rows <= 96 || most < block)) continue;
-    if (block < 96 && depth < (ordered ? 256 : 1024)) continue;
-    for (const RegisterTile& tile : tiles) {
-      out.push_back({.parameters = {tile.rows, tile.vectors, std::min(block, most), ordered ? 1 : 0, has_form ? 1 : 0},
-                     .estimated_us = rank * estimated_us});
-      rank += kRankStep;
-    }
+    if (block < 96 && depth < 1024) continue;
+    for (const RegisterTile& tile : tiles) append(tile.rows, tile.vectors, std::min(block, most), 0);
   }
 }
 
@@ -301,15 +371,25 @@ void require_instructions(Unit unit, const KernelSpec& spec) {
 struct PackedProduct {
   const std::int8_t* panels = nullptr;
   const std::uint16_t* orders = nullptr;  ///< nullptr: as they are
+  std::vector<std::int64_t> offsets;      ///< of ordered panels
+  void set(ByteProductArgs& args) const {
+    args.panels = panels;
+    args.orders = orders;
+    args.panel_offsets = offsets.data();
+  }
 };
 PackedProduct packed_product(Unit unit, const KernelSpec& spec, std::int64_t groups, std::int64_t depth,
-                             std::int64_t columns, int tile_vectors) {
-  const auto bytes = [&](std::int64_t size) {
-    return reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, size));
-  };
-  if (unit == Unit::tiles) return {bytes(tile_panel_bytes(depth, columns))};
-  return {bytes(groups * padded_columns(columns) * ((depth + 3) / 4) * 4),
-          is_ordered(spec.parameters) ? panel_orders(spec, 2, groups, depth, columns, tile_vectors) : nullptr};
+                             std::int64_t columns) {
+  PackedProduct product;
+  if (const std::int64_t segment = ordered_segment(spec.parameters); segment != 0) {
+    product.orders = panel_orders(spec, groups, depth, columns, segment, product.offsets);
+  } else {
+    packed_bytes(spec, 0,
+                 unit == Unit::tiles ? tile_panel_bytes(depth, columns)
+                                     : groups * padded_columns(columns) * ((depth + 3) / 4) * 4);
+  }
+  product.panels = reinterpret_cast<const std::int8_t*>(spec.weights[0].data());
+  return product;
 }
 void run_product(Unit unit, const ByteProductArgs& args, const Launch& launch) {
   if (unit == Unit::tiles) {
@@ -374,8 +454,7 @@ class ByteConvKernel final : public Kernel {
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput, spec.inputs,
                 form_in(spec, conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput)) {
     const std::int64_t padded = sizes_.group * padded_columns(sizes_.out_channels);
-    product_ = packed_product(unit, spec, sizes_.group, sizes_.taps() * sizes_.in_channels, sizes_.out_channels,
-                              tiling_.tile_vectors);
+    product_ = packed_product(unit, spec, sizes_.group, sizes_.taps() * sizes_.in_channels, sizes_.out_channels);
     numbers_ = column_numbers(spec, padded, sizes_.group * sizes_.out_channels, spec.parameters.back() == 1);
     fits_ = numbers_.fit(finish_, sizes_.taps() * sizes_.in_channels);
   }
@@ -398,8 +477,7 @@ class ByteConvKernel final : public Kernel {
     args.a_stride = x.pitch;
     args.a_is_signed = dtype_ == DType::int8;
     args.zero = zero_byte(conv.zero_point());
-    args.panels = product_.panels;
-    args.orders = product_.orders;
+    product_.set(args);
     args.start = numbers_.start;
     args.c = y.data;
     args.c_stride = y.pitch;
@@ -455,7 +533,8 @@ PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
   PackedWeights packed;
   packed.blobs.resize(2);
   std::vector<std::int32_t> start;
-  std::vector<std::uint16_t> orders;
+  const std::int64_t segment = ordered_segment(candidate.parameters);
+  OrderedPanels ordered;
   for (std::int64_t g = 0; g < sizes.group; ++g) {
     const std::int8_t* w = weights + g * filters * channels * taps;
     const auto value = [&](std::int64_t k, std::int64_t n) {
@@ -466,11 +545,18 @@ PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
       packed.blobs[0] = pack_tile_panels<std::int8_t>(taps * channels, filters, value);
       continue;
     }
-    std::vector<std::byte> panels = pack_byte_panels(taps * channels, filters, tile_vectors, value);
-    if (is_ordered(candidate.parameters)) order_panels(panels, taps * channels, filters, tile_vectors, orders);
-    append(packed.blobs[0], panels);
+    const std::vector<std::byte> panels = pack_byte_panels(taps * channels, filters, tile_vectors, value);
+    if (segment != 0) {
+      append_ordered_panels(panels, taps * channels, filters, segment,
+                            std::span(start).last(static_cast<std::size_t>(padded_columns(filters))), ordered);
+    } else {
+      append(packed.blobs[0], panels);
+    }
   }
-  if (is_ordered(candidate.parameters)) append(packed.blobs.emplace_back(), orders);
+  if (segment != 0) {
+    packed.blobs[0] = std::move(ordered.panels);
+    append(packed.blobs.emplace_back(), ordered.orders);
+  }
   append(packed.blobs[1], start);
   std::optional<ByteForm> form;
   if (candidate.parameters.back() == 1) {
@@ -712,7 +798,7 @@ class ByteMatMulKernel final : public Kernel {
         tiling_(byte_tiling_from(unit, spec.parameters)),
         finish_(matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput, spec.inputs,
                 form_in(spec, matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput)),
-        product_(packed_product(unit, spec, 1, sizes_.depth, sizes_.columns, tiling_.tile_vectors)),
+        product_(packed_product(unit, spec, 1, sizes_.depth, sizes_.columns)),
         numbers_(column_numbers(spec, padded_columns(sizes_.columns), sizes_.columns, spec.parameters.back() == 1)),
         fits_(numbers_.fit(finish_, sizes_.depth)) {}
 
@@ -726,8 +812,7 @@ class ByteMatMulKernel final : public Kernel {
     args.a = static_cast<const std::uint8_t*>(a.data);
     args.a_stride = a.pitch;
     args.a_is_signed = dtype_ == DType::int8;
-    args.panels = product_.panels;
-    args.orders = product_.orders;
+    product_.set(args);
     args.start = numbers_.start;
     args.c = c.data;
     args.c_stride = c.pitch;
@@ -786,17 +871,18 @@ PackedWeights matmul_pack(const Problem& problem, const Candidate& candidate) {
   packed.blobs.resize(2);
   std::vector<std::int32_t> start;
   append_starts(sizes.depth, sizes.columns, zero_in(kUnit, matmul.zero_point(), problem.inputs[0].dtype), value, start);
-  append(packed.blobs[1], start);
   if (kUnit == Unit::tiles) {
     packed.blobs[0] = pack_tile_panels<std::int8_t>(sizes.depth, sizes.columns, value);
   } else {
     packed.blobs[0] = pack_byte_panels(sizes.depth, sizes.columns, tile_vectors, value);
   }
-  if (is_ordered(candidate.parameters)) {
-    std::vector<std::uint16_t> orders;
-    order_panels(packed.blobs[0], sizes.depth, sizes.columns, tile_vectors, orders);
-    append(packed.blobs.emplace_back(), orders);
+  if (const std::int64_t segment = ordered_segment(candidate.parameters); segment != 0) {
+    OrderedPanels ordered;
+    append_ordered_panels(packed.blobs[0], sizes.depth, sizes.columns, segment, start, ordered);
+    packed.blobs[0] = std::move(ordered.panels);
+    append(packed.blobs.emplace_back(), ordered.orders);
   }
+  append(packed.blobs[1], start);
   std::optional<ByteForm> form;
   if (candidate.parameters.back() == 1) {
     form = ByteFinishPlan::form_of(matmul.epilogue(), MatMul::kFirstEpilogueInput, problem.inputs, problem.outputs[0],

@@ -11,16 +11,19 @@
 // Without the processor's instruction for quads there are two others. One multiplies bytes and adds two products in 16
 // bits, where they may saturate; one does so with 16-bit numbers in 32 bits. Saturation is ruled out by the weights: a
 // 16-bit sum stays within 255 * 128 if neither the positive nor the negative ones of its weights add up to more than
-// 128. Which two of a quad's four are added can be chosen, because rows are copied in three versions, with the bytes of
-// each quad as they are and as kQuadVersions says. So a panel made for these instructions is ordered:
+// 128. Rows are copied in several versions, kQuadVersions, so that for each quad two things can be chosen: which two of
+// its four products are added, and whether one of these two is made of the weight with the other sign: a * w is
+// 255 * w + (255 - a) * -w, of which the first belongs to where sums begin. So panels made for these instructions, of
+// one vector of columns, are ordered, each segment of their depth for itself:
 //   paired   the sums of two quads fit in 16 bits together
 //   single   those of each quad fit
-//   wide     they do not: weights and rows become 16-bit numbers, once for a block of rows
+//   wide     they do not: weights are 16-bit numbers, [2][column][2], and so are those of the rows
 //
 // Or, with tiles (tile_product.hpp), an instruction multiplies 16 rows by 16 columns, of signed or of unsigned bytes.
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 
 #include "backend/cpu/kernels/gemm.hpp"
 #include "backend/cpu/kernels/tiles.hpp"
@@ -57,20 +60,35 @@ struct ByteTiling {
   int tile_rows = 0;             ///< of the register tile
   int tile_vectors = 0;          ///< its columns, in vectors: the panel width
   std::int64_t row_block = 0;    ///< rows that share a pass over the panels
-  std::int64_t depth_block = 0;  ///< only of tiles: bytes of a row between two visits of C
+  std::int64_t depth_block = 0;  ///< of tiles: bytes of a row between two visits of C; of ordered panels: a segment
 };
 
-constexpr int kQuadVersions[3][4] = {{0, 1, 2, 3}, {0, 2, 1, 3}, {0, 3, 1, 2}};
-/// Of a row, rounded up to whole vectors.
-constexpr std::int64_t version_quads(std::int64_t depth, std::int64_t vector_floats) {
-  return (depth + 4 * vector_floats - 1) / (4 * vector_floats) * vector_floats;
-}
-/// The order of a panel's quads: [how many are paired, how many single, versions of rows that are needed, then for each
-/// quad where it is in a row: version * version_quads + quad]. A wide one is of version 0.
+/// The bytes of a quad in one of the versions of rows: byte i is that at order[i], or 255 less that.
+struct QuadVersion {
+  int order[4];
+  bool flips[4];
+};
+constexpr QuadVersion kQuadVersions[] = {
+    {{0, 1, 2, 3}, {}},
+    {{0, 2, 1, 3}, {}},
+    {{0, 3, 1, 2}, {}},
+    {{0, 1, 2, 3}, {false, true, false, true}},
+    {{0, 2, 1, 3}, {false, true, false, true}},
+    {{0, 3, 1, 2}, {false, true, false, true}},
+};
+constexpr std::int64_t kNumQuadVersions = std::size(kQuadVersions);
+/// Of so many bytes of a row, rounded up to what is copied at once.
+constexpr std::int64_t version_quads(std::int64_t depth) { return (depth + 31) / 32 * 8; }
+/// The order of a panel's quads: [how many are paired, how many single, the versions that these need as bits, then for
+/// each quad where it is in the segment: version * version_quads + quad]. Wide ones have no version: 0.
 constexpr std::int64_t kOrderHead = 3;
 constexpr std::int64_t panel_order_size(std::int64_t quads) { return kOrderHead + quads; }
-/// Some rows of this depth and a wide panel fit in the scratch memory.
-constexpr std::int64_t kMaxOrderedDepth = 8192;
+/// Vectors of weights that a panel of this order holds.
+constexpr std::int64_t ordered_panel_vectors(const std::uint16_t* order, std::int64_t quads) {
+  return 2 * quads - order[0] - order[1];
+}
+constexpr std::int64_t kMaxOrderedRows = 8;      ///< of the register tile
+constexpr std::int64_t kMaxOrderedDepth = 8192;  ///< of a segment: what is copied of rows fits in the scratch memory
 
 struct ByteProductArgs {
   std::int64_t rows = 0, columns = 0, depth = 0;
@@ -82,8 +100,9 @@ struct ByteProductArgs {
   std::uint8_t zero = 0;           ///< the zero point, as a byte of A
   const ConvRows* conv = nullptr;  ///< nullptr: plain rows. Depth is that of all taps
   const std::int8_t* panels = nullptr;
-  const std::uint16_t* orders = nullptr;  ///< [group][panel][panel_order_size(quads)]; nullptr: panels are not ordered
-  const std::int32_t* start = nullptr;    ///< [group][columns, padded to whole vectors]
+  const std::uint16_t* orders = nullptr;  ///< [group][segment][panel][panel_order_size(quads)]; nullptr: not ordered
+  const std::int64_t* panel_offsets = nullptr;  ///< of ordered panels: where each is, in the same sequence
+  const std::int32_t* start = nullptr;          ///< [group][columns, padded to whole vectors]
   void* c = nullptr;
   std::int64_t c_stride = 0;
   ByteFinish finish;

@@ -77,13 +77,6 @@ inline Ints unpack_low_quads(Ints a, Ints b) { return _mm512_unpacklo_epi32(a.v,
 inline Ints unpack_high_quads(Ints a, Ints b) { return _mm512_unpackhi_epi32(a.v, b.v); }
 inline Ints unpack_low_eights(Ints a, Ints b) { return _mm512_unpacklo_epi64(a.v, b.v); }
 inline Ints unpack_high_eights(Ints a, Ints b) { return _mm512_unpackhi_epi64(a.v, b.v); }
-/// Bytes of each lane in another order, the same one in all.
-inline Ints shuffle(Ints a, Ints order) { return _mm512_shuffle_epi8(a.v, order.v); }
-inline Ints quad_shuffle(const int (&order)[4]) {
-  const auto quad = static_cast<std::int32_t>(order[0] | order[1] << 8 | order[2] << 16 | order[3] << 24);
-  constexpr std::int32_t kNext = 0x04040404;  // of the lanes of 128 bits
-  return _mm512_broadcast_i32x4(_mm_add_epi32(_mm_set1_epi32(quad), _mm_setr_epi32(0, kNext, 2 * kNext, 3 * kNext)));
-}
 /// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated; first as 16-bit numbers, to which those of
 /// `shift` are added.
 inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d, Ints shift) {
@@ -108,13 +101,8 @@ inline Ints odd_signed(Ints a) { return _mm512_srai_epi16(a.v, 8); }
 inline Ints multiply_add_pairs(Ints a, Ints b) { return _mm512_madd_epi16(a.v, b.v); }
 /// Products of unsigned and signed bytes, two added in 16 bits: saturates.
 inline Ints multiply_add_bytes(Ints a, Ints b) { return _mm512_maddubs_epi16(a.v, b.v); }
-/// In each lane the sum of its two numbers.
-inline Ints add_pairs(Ints a) { return _mm512_madd_epi16(a.v, _mm512_set1_epi16(1)); }
 inline Ints add(Ints a, Ints b) { return _mm512_add_epi16(a.v, b.v); }
 inline Ints all(std::int16_t x) { return _mm512_set1_epi16(x); }
-/// Half of the unsigned bytes each.
-inline Ints low_unsigned(Ints a) { return _mm512_cvtepu8_epi16(_mm512_castsi512_si256(a.v)); }
-inline Ints high_unsigned(Ints a) { return _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(a.v, 1)); }
 /// The first and the last two of the signed bytes of each lane.
 inline Ints first_signed(Ints quads) {
   const __m512i high = _mm512_shuffle_epi8(
@@ -220,14 +208,6 @@ inline Ints unpack_low_quads(Ints a, Ints b) { return _mm256_unpacklo_epi32(a.v,
 inline Ints unpack_high_quads(Ints a, Ints b) { return _mm256_unpackhi_epi32(a.v, b.v); }
 inline Ints unpack_low_eights(Ints a, Ints b) { return _mm256_unpacklo_epi64(a.v, b.v); }
 inline Ints unpack_high_eights(Ints a, Ints b) { return _mm256_unpackhi_epi64(a.v, b.v); }
-/// Bytes of each lane in another order, the same one in all.
-inline Ints shuffle(Ints a, Ints order) { return _mm256_shuffle_epi8(a.v, order.v); }
-inline Ints quad_shuffle(const int (&order)[4]) {
-  const auto quad = static_cast<std::int32_t>(order[0] | order[1] << 8 | order[2] << 16 | order[3] << 24);
-  constexpr std::int32_t kNext = 0x04040404;  // of the lanes of 128 bits
-  return _mm256_broadcastsi128_si256(
-      _mm_add_epi32(_mm_set1_epi32(quad), _mm_setr_epi32(0, kNext, 2 * kNext, 3 * kNext)));
-}
 /// Within each 128 bits: the four of a, b, c, d as 16 bytes, saturated; first as 16-bit numbers, to which those of
 /// `shift` are added.
 inline Ints pack_unsigned(Ints a, Ints b, Ints c, Ints d, Ints shift) {
@@ -257,19 +237,8 @@ inline Ints odd_signed(Ints a) { return _mm256_srai_epi16(a.v, 8); }
 inline Ints multiply_add_pairs(Ints a, Ints b) { return _mm256_madd_epi16(a.v, b.v); }
 /// Products of unsigned and signed bytes, two added in 16 bits: saturates.
 inline Ints multiply_add_bytes(Ints a, Ints b) { return _mm256_maddubs_epi16(a.v, b.v); }
-/// In each lane the sum of its two numbers.
-inline Ints add_pairs(Ints a) {
-  alignas(32) static constexpr std::int16_t kOnes[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-  // As text, so that the ones stay in memory: in a register they would drive out a sum.
-  __m256i sums;
-  asm("vpmaddwd %2, %1, %0" : "=x"(sums) : "x"(a.v), "m"(kOnes));
-  return sums;
-}
 inline Ints add(Ints a, Ints b) { return _mm256_add_epi16(a.v, b.v); }
 inline Ints all(std::int16_t x) { return _mm256_set1_epi16(x); }
-/// Half of the unsigned bytes each.
-inline Ints low_unsigned(Ints a) { return _mm256_cvtepu8_epi16(_mm256_castsi256_si128(a.v)); }
-inline Ints high_unsigned(Ints a) { return _mm256_cvtepu8_epi16(_mm256_extracti128_si256(a.v, 1)); }
 /// The first and the last two of the signed bytes of each lane.
 inline Ints first_signed(Ints quads) {
   const __m256i high = _mm256_shuffle_epi8(
@@ -310,6 +279,81 @@ struct WordDot {
   static Right right(Ints quads) { return {words::even_signed(quads), words::odd_signed(quads)}; }
   static void add(Ints& sum, const Left& a, const Right& b) {
     sum = sum + words::multiply_add_pairs(a.even, b.even) + words::multiply_add_pairs(a.odd, b.odd);
+  }
+};
+
+/// The same order of the bytes in all quads of 32 bytes, some of them subtracted from 255.
+struct QuadShuffle {
+  __m256i order, flip;
+  QuadShuffle(const int (&of_quad)[4], const bool (&flips)[4]) {
+    std::int32_t quad = 0;
+    std::uint32_t flipped = 0;
+    for (int i = 0; i < 4; ++i) {
+      quad |= of_quad[i] << 8 * i;
+      if (flips[i]) flipped |= 0xffU << 8 * i;
+    }
+    constexpr std::int32_t kNext = 0x04040404;
+    order = _mm256_add_epi32(_mm256_set1_epi32(quad),
+                             _mm256_setr_epi32(0, kNext, 2 * kNext, 3 * kNext, 0, kNext, 2 * kNext, 3 * kNext));
+    flip = _mm256_set1_epi32(static_cast<std::int32_t>(flipped));
+  }
+};
+/// Eight quads of bytes of each of eight rows: a square, in both tiers alike.
+struct QuadRows {
+  static constexpr int kRows = 8;
+  static constexpr std::int64_t kBytes = 32;
+  __m256i v[kRows];
+
+  /// 32 bytes of `rows` rows, unsigned as they are or, from signed ones, shifted by 128; zeros in the other rows and
+  /// beyond `end`.
+  void load(const std::uint8_t* p, std::int64_t stride, int rows, const std::uint8_t* end, bool flips) {
+    const __m256i flip = _mm256_set1_epi8(flips ? static_cast<char>(0x80) : '\0');
+    for (int i = 0; i < kRows; ++i, p += stride) {
+      if (i >= rows) {
+        v[i] = _mm256_setzero_si256();
+        continue;
+      }
+      if (end - p >= kBytes) {
+        v[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+      } else {
+        alignas(32) std::uint8_t copy[kBytes] = {};
+        std::memcpy(copy, p, static_cast<std::size_t>(end - p));
+        v[i] = _mm256_load_si256(reinterpret_cast<const __m256i*>(copy));
+      }
+      v[i] = _mm256_xor_si256(v[i], flip);
+    }
+  }
+  /// From [row][quad] to [quad][row].
+  void transpose() {
+    __m256i fours[kRows];  // of four rows, two quads each
+    for (int i = 0; i < kRows; i += 4) {
+      const __m256i low01 = _mm256_unpacklo_epi32(v[i], v[i + 1]), high01 = _mm256_unpackhi_epi32(v[i], v[i + 1]);
+      const __m256i low23 = _mm256_unpacklo_epi32(v[i + 2], v[i + 3]);
+      const __m256i high23 = _mm256_unpackhi_epi32(v[i + 2], v[i + 3]);
+      fours[i] = _mm256_unpacklo_epi64(low01, low23);
+      fours[i + 1] = _mm256_unpackhi_epi64(low01, low23);
+      fours[i + 2] = _mm256_unpacklo_epi64(high01, high23);
+      fours[i + 3] = _mm256_unpackhi_epi64(high01, high23);
+    }
+    for (int i = 0; i < 4; ++i) {
+      v[i] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x20);
+      v[i + 4] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x31);
+    }
+  }
+  void store_shuffled(const QuadShuffle& shuffle, std::uint8_t* to) const {
+    for (int i = 0; i < kRows; ++i) {
+      const __m256i shuffled = _mm256_xor_si256(_mm256_shuffle_epi8(v[i], shuffle.order), shuffle.flip);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * kBytes), shuffled);
+    }
+  }
+  /// As 16-bit numbers.
+  void store_wide(std::uint8_t* to) const {
+    for (int i = 0; i < kRows; ++i, to += 2 * kBytes) {
+      const __m256i low = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(v[i]));
+      const __m256i high = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(v[i], 1));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), low);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + kBytes), high);
+    }
   }
 };
 
