@@ -50,7 +50,10 @@ TEST(MovementKernel, TransposesEveryPermutationAndElementSize) {
                                                      {{9, 17}, {1, 0}},
                                                      {{5, 16}, {1, 0}},
                                                      {{2000, 7}, {1, 0}},
-                                                     {{7, 2000}, {1, 0}}};
+                                                     {{7, 2000}, {1, 0}},
+                                                     {{2, 50}, {1, 0}},
+                                                     {{3, 18}, {1, 0}},
+                                                     {{4, 33}, {1, 0}}};
   for (const DType dtype : {DType::float32, DType::uint8, DType::float16, DType::int64}) {
     for (const auto& [shape, perm] : cases) {
       check_tactic({"Transpose", {{"perm", perm}}, {counted(dtype, shape)}}, kTactic, {});

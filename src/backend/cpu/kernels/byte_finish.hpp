@@ -23,6 +23,15 @@ inline Vec load_as_floats(const void* p, ByteResult type, int n) {
   }
 }
 
+/// The same for any number of them. Masked stores are slow on AMD, so whole vectors are stored as such.
+inline void bytes_to_floats(const std::uint8_t* from, std::int64_t count, ByteResult type, float* to) {
+  std::int64_t i = 0;
+  for (; i + Vec::kWidth <= count; i += Vec::kWidth) load_as_floats(from + i, type, Vec::kWidth).store(to + i);
+  if (i == count) return;
+  const int rest = static_cast<int>(count - i);
+  load_as_floats(from + i, type, rest).store_first(to + i, rest);
+}
+
 /// From whole numbers that fit in 32 bits to bytes: the zero point, and limits of the bytes.
 class ByteLimits {
  public:
@@ -106,10 +115,7 @@ inline void run_byte_program(const ByteFinish& finish, float* sums, std::int64_t
       }
       float* copy = room + i * columns;
       const std::int64_t count = operand.col_stride == 0 ? 1 : columns;
-      for (std::int64_t n = 0; n < count; n += Vec::kWidth) {
-        const int some = static_cast<int>(min(count - n, Vec::kWidth));
-        load_as_floats(data + n, type, some).store_first(copy + n, some);
-      }
+      bytes_to_floats(data, count, type, copy);
       inputs[i] = {copy, 0, operand.col_stride};
     }
     run_pointwise(program, inputs, sums, 0, 1, columns);

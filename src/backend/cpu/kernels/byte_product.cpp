@@ -182,13 +182,6 @@ void run(const ByteProductArgs& args, const Workers& workers) {
                  [&](const ByteBlock& block, std::byte* scratch) { run_block(args, layout, block, scratch); });
 }
 
-void to_floats(const std::uint8_t* from, std::int64_t count, ByteResult type, float* to) {
-  for (std::int64_t i = 0; i < count; i += kWidth) {
-    const int n = static_cast<int>(min(count - i, kWidth));
-    load_as_floats(from + i, type, n).store_first(to + i, n);
-  }
-}
-
 template <int kRows>
 void finish_rows(const ByteSums& from, std::int64_t row, std::int64_t column, ByteResults& to) {
   const Ints start = Ints::load(from.start + column);
@@ -225,6 +218,6 @@ void finish_byte_sums(const ByteSums& from) {
   }
 }
 
-const ByteKernels kByteKernels = {to_floats, store_rounded, max_byte_tile_rows, run, run_byte_depthwise};
+const ByteKernels kByteKernels = {bytes_to_floats, store_rounded, max_byte_tile_rows, run, run_byte_depthwise};
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

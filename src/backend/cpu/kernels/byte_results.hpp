@@ -80,7 +80,12 @@ template <int kRows>
   if (tile.scale == nullptr || finish.result == ByteResult::float32) {
     TENFOLD_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      x[i].store_first(reinterpret_cast<float*>(tile.c + i * tile.c_stride) + column, count);
+      float* c = reinterpret_cast<float*>(tile.c + i * tile.c_stride) + column;
+      if (count == Vec::kWidth) {
+        x[i].store(c);
+      } else {
+        x[i].store_first(c, count);
+      }
     }
     return;
   }

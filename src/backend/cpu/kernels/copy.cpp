@@ -160,6 +160,34 @@ void transpose_floats(const float* in, std::int64_t in_stride, float* out, std::
   }
 }
 
+/// Images of two to four channels of bytes: [rows, cols] -> [cols, rows] without gaps. Each store writes 16 bytes, of
+/// which the next one overwrites those beyond four columns. Returns the columns done.
+std::int64_t interleave_bytes(const std::byte* in, std::int64_t in_stride, std::byte* out, std::int64_t rows,
+                              std::int64_t cols) {
+  // From [column][4] to [column][rows].
+  const __m128i three = _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
+  const __m128i two = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
+  std::int64_t c = 0;
+  // The last of four stores begins 12 columns behind the first.
+  for (; (cols - c - 12) * rows >= 16 && c + 16 <= cols; c += 16) {
+    const auto row = [&](std::int64_t r) {
+      return r < rows ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + r * in_stride + c)) : _mm_setzero_si128();
+    };
+    const __m128i first = row(0), second = row(1), third = row(2), fourth = row(3);
+    const __m128i low01 = _mm_unpacklo_epi8(first, second), high01 = _mm_unpackhi_epi8(first, second);
+    const __m128i low23 = _mm_unpacklo_epi8(third, fourth), high23 = _mm_unpackhi_epi8(third, fourth);
+    const __m128i quads[4] = {_mm_unpacklo_epi16(low01, low23), _mm_unpackhi_epi16(low01, low23),
+                              _mm_unpacklo_epi16(high01, high23), _mm_unpackhi_epi16(high01, high23)};
+    for (int i = 0; i < 4; ++i) {
+      const __m128i packed = rows == 4   ? quads[i]
+                             : rows == 3 ? _mm_shuffle_epi8(quads[i], three)
+                                         : _mm_shuffle_epi8(quads[i], two);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + (c + 4 * i) * rows), packed);
+    }
+  }
+  return c;
+}
+
 void transpose(const std::byte* in, std::int64_t in_stride, std::byte* out, std::int64_t out_stride, std::int64_t rows,
                std::int64_t cols, int element_bytes) {
   const auto plain = [&](auto sample) {
@@ -169,6 +197,12 @@ void transpose(const std::byte* in, std::int64_t in_stride, std::byte* out, std:
   };
   switch (element_bytes) {
     case 1:
+      if (2 <= rows && rows <= 4 && out_stride == rows) {
+        const std::int64_t done = interleave_bytes(in, in_stride, out, rows, cols);
+        in += done;
+        out += done * rows;
+        cols -= done;
+      }
       return plain(std::uint8_t{});
     case 2:
       return plain(std::uint16_t{});
