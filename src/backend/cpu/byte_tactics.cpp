@@ -209,6 +209,7 @@ void append_ordered(std::span<const std::byte> panel, std::int64_t depth, std::s
       }
     }
   }
+  if (!wide.empty()) versions |= 1;
   orders[head + 2] = static_cast<std::uint16_t>(versions);
   // Sums wrap around on the way.
   for (std::size_t j = 0; j < start.size(); ++j) {
@@ -218,11 +219,9 @@ void append_ordered(std::span<const std::byte> panel, std::int64_t depth, std::s
     orders.push_back(static_cast<std::uint16_t>(quad.quad));
     std::vector<std::int16_t> words;
     words.reserve(quad_bytes);
-    for (std::size_t half = 0; half < 4; half += 2) {
-      for (std::size_t i = half; i < quad_bytes; i += 4) {
-        for (const std::size_t at : {i, i + 1}) {
-          words.push_back(static_cast<std::int8_t>(panel[quad.quad * quad_bytes + at]));
-        }
+    for (const std::size_t odd : {0, 1}) {
+      for (std::size_t i = odd; i < quad_bytes; i += 2) {
+        words.push_back(static_cast<std::int8_t>(panel[quad.quad * quad_bytes + i]));
       }
     }
     append(out.panels, words);

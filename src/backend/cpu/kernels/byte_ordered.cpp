@@ -16,13 +16,12 @@ namespace {
 
 constexpr std::int64_t kWidth = Ints::kWidth;
 constexpr std::int64_t kRowsTogether = QuadRows::kRows;
-constexpr std::int64_t kQuadBytes = 4 * kRowsTogether;  ///< of all rows of a tile; twice as many where they are wide
+constexpr std::int64_t kQuadBytes = 4 * kRowsTogether;  ///< of all rows of a tile
 static_assert(kMaxOrderedRows == kRowsTogether);
 
 /// Panels of a segment that follow each other, times the rows of a tile.
 struct OrderedTile {
-  const std::uint8_t* rows;       ///< [version][quad][row][4]
-  const std::uint8_t* wide_rows;  ///< [quad][row][4] of 16 bits
+  const std::uint8_t* rows;  ///< [version][quad][row][4]
   std::int64_t quads;
   const std::uint16_t* order;
   const std::int8_t* panel;
@@ -64,12 +63,13 @@ template <int kRows>
     }
   }
   for (; order != end; ++order, quad += 2 * kVector) {
-    const std::uint8_t* row = tile.wide_rows + 2 * kQuadBytes * *order;
+    const std::uint8_t* row = tile.rows + kQuadBytes * *order;
     const Ints b0 = Ints::load(quad), b1 = Ints::load(quad + kVector);
     TENFOLD_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      const Ints four = words::multiply_add_pairs(Ints::broadcast(row + 8 * i), b0) +
-                        words::multiply_add_pairs(Ints::broadcast(row + 8 * i + 4), b1);
+      const Ints x = Ints::broadcast(row + 4 * i);
+      const Ints four = words::multiply_add_pairs(words::even_unsigned(x), b0) +
+                        words::multiply_add_pairs(words::odd_unsigned(x), b1);
       sums[i] = sums[i] + four;
     }
   }
@@ -128,12 +128,6 @@ constexpr PanelsByRows make_panels(std::integer_sequence<int, kLess...>) {
 template <After kAfter>
 constexpr PanelsByRows kPanelsByRows = make_panels<kAfter>(std::make_integer_sequence<int, int{kRowsTogether}>());
 
-/// What some panels need of rows.
-struct Needs {
-  unsigned versions = 0;  ///< bits
-  bool wide = false;
-};
-
 /// All of kQuadVersions.
 class RowVersions {
  public:
@@ -147,22 +141,18 @@ class RowVersions {
   QuadShuffle shuffles_[kNumQuadVersions];
 };
 
-/// `count` bytes of up to eight rows, which can be read up to `end`, as OrderedTile wants them. Signed ones are shifted
-/// by 128.
+/// `count` bytes of up to eight rows, which can be read up to `end`, as OrderedTile wants them, in the versions that
+/// the bits of `needed` name. Signed ones are shifted by 128.
 void convert_rows(const std::uint8_t* from, std::int64_t stride, std::int64_t rows, std::int64_t count,
-                  const std::uint8_t* end, bool is_signed, const RowVersions& versions, Needs needs, std::uint8_t* to,
-                  std::uint8_t* wide) {
+                  const std::uint8_t* end, bool is_signed, const RowVersions& versions, unsigned needed,
+                  std::uint8_t* to) {
   const std::int64_t version_bytes = version_quads(count) * kQuadBytes;
   for (std::int64_t i = 0; i < count; i += QuadRows::kBytes) {
     QuadRows quads;
     quads.load(from + i, stride, static_cast<int>(rows), end, is_signed);
     quads.transpose();
     for (std::int64_t v = 0; v < kNumQuadVersions; ++v) {
-      if ((needs.versions >> v & 1) != 0) quads.store_shuffled(versions[v], to + v * version_bytes);
-    }
-    if (needs.wide) {
-      quads.store_wide(wide);
-      wide += 2 * QuadRows::kRows * QuadRows::kBytes;
+      if ((needed >> v & 1) != 0) quads.store_shuffled(versions[v], to + v * version_bytes);
     }
     to += QuadRows::kRows * QuadRows::kBytes;
   }
@@ -171,13 +161,12 @@ void convert_rows(const std::uint8_t* from, std::int64_t stride, std::int64_t ro
 /// How blocks use the scratch memory: [copied rows][a tile's rows][the same, wide][sums between segments][sums of a
 /// tile as floats][operands of a program].
 struct Scratch {
-  std::int64_t copied_stride, rows_bytes, wide_bytes, sum_stride, value_stride, operand_bytes;
+  std::int64_t copied_stride, rows_bytes, sum_stride, value_stride, operand_bytes;
 
   Scratch(const ByteProductArgs& args, std::int64_t panels) {
     const std::int64_t quads = version_quads(min(args.depth, args.tiling.depth_block));
     copied_stride = copied_row_stride(args.depth + QuadRows::kBytes);
     rows_bytes = kNumQuadVersions * quads * kQuadBytes;
-    wide_bytes = 2 * quads * kQuadBytes;
     sum_stride = args.depth > args.tiling.depth_block ? panels * kWidth * 4 : 0;
     value_stride = panels * kWidth;
     operand_bytes = FinishArgs::kMaxOperands * value_stride * 4;
@@ -185,7 +174,7 @@ struct Scratch {
   /// How many rows fit.
   std::int64_t rows(std::size_t bytes) const {
     const std::int64_t rest =
-        static_cast<std::int64_t>(bytes) - rows_bytes - wide_bytes - operand_bytes - kRowsTogether * value_stride * 4;
+        static_cast<std::int64_t>(bytes) - rows_bytes - operand_bytes - kRowsTogether * value_stride * 4;
     return rest / (copied_stride + sum_stride);
   }
 };
@@ -212,8 +201,7 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const ByteBlo
   }
   scratch += rows * layout.copied_stride;
   auto* tile_rows = reinterpret_cast<std::uint8_t*>(scratch);
-  auto* wide_rows = tile_rows + layout.rows_bytes;
-  auto* sums = reinterpret_cast<std::int32_t*>(wide_rows + layout.wide_bytes);
+  auto* sums = reinterpret_cast<std::int32_t*>(tile_rows + layout.rows_bytes);
   auto* values = reinterpret_cast<float*>(sums + rows * layout.sum_stride / 4);
   float* room = values + kRowsTogether * layout.value_stride;
 
@@ -230,21 +218,19 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const ByteBlo
     const std::int64_t order_size = panel_order_size(quads);
     const std::uint16_t* order = orders + block.panel_begin * order_size;
     orders += panel_count * order_size;
-    Needs needs;
+    unsigned versions_needed = 0;
     for (std::int64_t p = 0; p < panels; ++p) {
       const std::uint16_t* head = order + p * order_size;
-      needs.versions |= head[2];
-      needs.wide = needs.wide || head[0] + head[1] < quads;
+      versions_needed |= head[2];
     }
     const bool is_last = begin + depth == args.depth;
     std::int32_t* tile_sums = sums;
     for (std::int64_t r = 0; r < rows;) {
       const std::int64_t count = next_tile_rows(rows - r, args.tiling.tile_rows), row = block.row_begin + r;
       convert_rows(from + r * stride + begin, stride, count, depth, from + (r + count - 1) * stride + readable,
-                   args.a_is_signed, versions, needs, tile_rows, wide_rows);
+                   args.a_is_signed, versions, versions_needed, tile_rows);
       OrderedTile tile{};
       tile.rows = tile_rows;
-      tile.wide_rows = wide_rows;
       tile.quads = quads;
       tile.order = order;
       tile.panel = args.panels + offsets[0];

@@ -17,7 +17,7 @@
 // one vector of columns, are ordered, each segment of their depth for itself:
 //   paired   the sums of two quads fit in 16 bits together
 //   single   those of each quad fit
-//   wide     they do not: weights are 16-bit numbers, [2][column][2], and so are those of the rows
+//   wide     they do not: weights are 16-bit numbers, [even, odd][column][2], and so become those of the rows
 //
 // Or, with tiles (tile_product.hpp), an instruction multiplies 16 rows by 16 columns, of signed or of unsigned bytes.
 #pragma once
@@ -80,7 +80,7 @@ constexpr std::int64_t kNumQuadVersions = std::size(kQuadVersions);
 /// Of so many bytes of a row, rounded up to what is copied at once.
 constexpr std::int64_t version_quads(std::int64_t depth) { return (depth + 31) / 32 * 8; }
 /// The order of a panel's quads: [how many are paired, how many single, the versions that these need as bits, then for
-/// each quad where it is in the segment: version * version_quads + quad]. Wide ones have no version: 0.
+/// each quad where it is in the segment: version * version_quads + quad]. Wide ones are of version 0.
 constexpr std::int64_t kOrderHead = 3;
 constexpr std::int64_t panel_order_size(std::int64_t quads) { return kOrderHead + quads; }
 /// Vectors of weights that a panel of this order holds.

@@ -346,15 +346,6 @@ struct QuadRows {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * kBytes), shuffled);
     }
   }
-  /// As 16-bit numbers.
-  void store_wide(std::uint8_t* to) const {
-    for (int i = 0; i < kRows; ++i, to += 2 * kBytes) {
-      const __m256i low = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(v[i]));
-      const __m256i high = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(v[i], 1));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), low);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + kBytes), high);
-    }
-  }
 };
 
 }  // namespace tenfold::cpu::TENFOLD_TIER
