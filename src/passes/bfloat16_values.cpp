@@ -22,10 +22,8 @@ namespace tenfold {
 namespace {
 
 /// Their first input and their results have one type.
-const std::set<std::string_view> kMovers = {
-    "DepthToSpace", "Expand",   "LayerNormalization", "MaxPool", "RMSNormalization", "Reshape",
-    "Resize",       "Slice",    "SpaceToDepth",       "Split",   "Squeeze",          "Tile",
-    "Transpose",    "Unsqueeze"};
+const std::set<std::string_view> kMovers = {"DepthToSpace", "Expand", "MaxPool", "Reshape",   "Resize", "Slice",
+                                            "SpaceToDepth", "Split",  "Squeeze", "Transpose", "Tile",   "Unsqueeze"};
 
 /// Fewer rows leave a tile of the matrix unit empty, and a shallower product more than a quarter of one of 32 numbers
 /// of depth. A window of 3 x 3 pixels of an image is just deep enough.
@@ -132,7 +130,7 @@ class Storing {
       return role;
     }
     if (!kMovers.contains(node.op->type())) return std::nullopt;
-    // Positions of maxima, means and deviations have types of their own.
+    // Positions of maxima have a type of their own.
     if (!is(node, "Split") &&
         std::any_of(node.outputs.begin() + 1, node.outputs.end(), [](ValueId output) { return output != kNoValue; })) {
       return std::nullopt;

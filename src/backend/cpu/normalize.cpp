@@ -84,9 +84,7 @@ class SoftmaxKernel final : public Kernel {
 class LayerNormKernel final : public Kernel {
  public:
   static Refusal refuses(const Signature& signature) {
-    const bool is_bf16 = signature.has_input(0) && signature.inputs[0].dtype == DType::bfloat16;
-    if (auto refusal = signature.refuses_dtype(0, "the input", is_bf16 ? DType::bfloat16 : DType::float32))
-      return refusal;
+    if (auto refusal = signature.refuses_dtype(0, "the input")) return refusal;
     if (auto refusal = signature.refuses_dtype(1, "the scale")) return refusal;
     if (signature.has_input(2)) {
       if (auto refusal = signature.refuses_dtype(2, "the bias")) return refusal;
@@ -105,14 +103,8 @@ class LayerNormKernel final : public Kernel {
       }
     }
     for (std::size_t i = 0; i < signature.outputs.size(); ++i) {
-      if (!signature.has_output(i)) continue;
-      if (signature.outputs[i].dtype != (is_bf16 ? DType::bfloat16 : DType::float32))
-        return "input and outputs have not the same type, float32 or bfloat16";
+      if (signature.has_output(i) && signature.outputs[i].dtype != DType::float32) return "an output is not float32";
     }
-    Dim length(1);
-    for (std::size_t a = static_cast<std::size_t>(*axis); a < x.size(); ++a) length = length * x[a];
-    if (is_bf16 && !(length.is_constant() && length.constant() <= kMaxBf16Row))
-      return fmt::format("rows of bfloat16 may have {} numbers, at most", kMaxBf16Row);
     return std::nullopt;
   }
   explicit LayerNormKernel(const KernelSpec& spec)
@@ -133,12 +125,6 @@ class LayerNormKernel final : public Kernel {
     constexpr double kNsPerElement = 0.3;
     split(pool_of(launch), in.count, kNsPerElement * static_cast<double>(in.length),
           [&](std::int64_t begin, std::int64_t end) {
-            if (x.dtype == DType::bfloat16) {
-              kernels_.normalize_bf16_rows(x.as<const std::uint16_t>() + begin * in.stride, in.stride,
-                                           y.as<std::uint16_t>() + begin * out.stride, out.stride, end - begin,
-                                           in.length, scale, bias, epsilon_, centered_);
-              return;
-            }
             kernels_.normalize_rows(x.as<const float>() + begin * in.stride, in.stride,
                                     y.as<float>() + begin * out.stride, out.stride, end - begin, in.length, scale, bias,
                                     epsilon_, centered_, mean == nullptr ? nullptr : mean + begin,

@@ -2,7 +2,6 @@
 // Variances take a second pass over the differences from the mean: no cancellation.
 #include "backend/cpu/kernels/normalize.hpp"
 
-#include "backend/cpu/kernels/bf16_convert.hpp"
 #include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/simd_math.hpp"
 
@@ -209,20 +208,6 @@ void normalize_rows(const float* x, std::int64_t x_stride, float* y, std::int64_
   }
 }
 
-void normalize_bf16_rows(const std::uint16_t* x, std::int64_t x_stride, std::uint16_t* y, std::int64_t y_stride,
-                         std::int64_t rows, std::int64_t length, const float* scale, const float* bias, float epsilon,
-                         bool centered) {
-  alignas(64) float row[kMaxBf16Row];
-  for (std::int64_t r = 0; r < rows; ++r, x += x_stride, y += y_stride) {
-    for (std::int64_t i = 0; i < length; i += kWidth) {
-      const int n = static_cast<int>(length - i < kWidth ? length - i : kWidth);
-      load_first_bf16(x + i, n).store(row + i);
-    }
-    normalize_rows(row, length, row, length, 1, length, scale, bias, epsilon, centered, nullptr, nullptr);
-    round_rows(row, length, 1, length, reinterpret_cast<std::uint8_t*>(y), 0);
-  }
-}
-
 /// Long rows are summed in pieces, so that no partial sum takes in more than a few hundred numbers.
 constexpr std::int64_t kPiece = 8192;
 
@@ -303,7 +288,7 @@ void scale_rows(const float* x, float* y, std::int64_t rows, std::int64_t stride
 }  // namespace
 
 extern const NormalizeKernels kNormalizeKernels;
-const NormalizeKernels kNormalizeKernels = {softmax_rows, softmax_columns, normalize_rows, normalize_bf16_rows,
+const NormalizeKernels kNormalizeKernels = {softmax_rows, softmax_columns, normalize_rows,
                                             moments,      column_moments,  scale_rows};
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

@@ -19,10 +19,6 @@ struct NormalizeKernels {
   void (*normalize_rows)(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t rows,
                          std::int64_t length, const float* scale, const float* bias, float epsilon, bool centered,
                          float* mean, float* inverse_deviation);
-  /// The same for rows of bfloat16 numbers, of at most kMaxBf16Row each.
-  void (*normalize_bf16_rows)(const std::uint16_t* x, std::int64_t x_stride, std::uint16_t* y, std::int64_t y_stride,
-                              std::int64_t rows, std::int64_t length, const float* scale, const float* bias,
-                              float epsilon, bool centered);
   /// Mean and variance of `length` consecutive floats.
   void (*moments)(const float* x, std::int64_t length, float* mean, float* variance);
   /// Mean and variance of every column of `length` rows that are `stride` floats apart.
@@ -33,7 +29,5 @@ struct NormalizeKernels {
                      const float* factor, const float* summand, bool per_column);
 };
 TENFOLD_TIER_TABLE(NormalizeKernels, kNormalizeKernels)
-
-inline constexpr std::int64_t kMaxBf16Row = 8192;
 
 }  // namespace tenfold::cpu
