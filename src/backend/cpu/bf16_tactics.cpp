@@ -209,12 +209,15 @@ std::optional<std::string> refuses(Unit unit, const Conv& conv, std::span<const 
   return std::nullopt;
 }
 
-bool can_be_read_by_lines(const Conv& conv) { return conv.window().dilations.back() == 1; }
 std::int64_t kernel_lines(const ConvSizes& sizes) { return sizes.kernel[0] * sizes.kernel[1]; }
 /// Depth of the panels.
 std::int64_t packed_depth(const ConvSizes& sizes, Windows windows) {
   if (windows == Windows::by_lines) return kernel_lines(sizes) * window_line_depth(sizes.kernel[2], sizes.in_channels);
   return sizes.taps() * sizes.in_channels;
+}
+/// They may be copied together all the same, so a row must not become too long.
+bool can_be_read_by_lines(const Conv& conv, const ConvSizes& sizes) {
+  return conv.window().dilations.back() == 1 && packed_depth(sizes, Windows::by_lines) <= kMaxDepth;
 }
 
 class Bf16ConvKernel final : public Kernel {
@@ -227,8 +230,8 @@ class Bf16ConvKernel final : public Kernel {
         tiling_(tiling_of(unit, std::span(spec.parameters).first(blocks_in(unit, spec.parameters)))),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput),
         panels_(packed(unit, spec, packed_depth(sizes_, windows_), sizes_.out_channels)) {
-    require(windows_ != Windows::by_lines || can_be_read_by_lines(conv_of(op_)), Code::incompatible_engine,
-            "windows of dilated kernels are not read by lines");
+    require(windows_ != Windows::by_lines || can_be_read_by_lines(conv_of(op_), sizes_), Code::incompatible_engine,
+            "windows of dilated kernels, or of more than {} numbers, are not read by lines", kMaxDepth);
   }
 
   std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView> outputs) const override {
@@ -295,7 +298,7 @@ void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
   if (!is_plain_product(conv, sizes)) {
     if (channels * 2 % kTileBytes == 0) {
       windows = Windows::by_pixels;
-    } else if (sizes.kernel[2] > 1 && can_be_read_by_lines(conv)) {
+    } else if (sizes.kernel[2] > 1 && can_be_read_by_lines(conv, sizes)) {
       windows = Windows::by_lines;
     }
   }
