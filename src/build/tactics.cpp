@@ -293,8 +293,14 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
   }
 
   if ((contenders.size() > 1 || (options_.time_single && known == chosen_.end())) && effort.rounds > 0 &&
-      !variable_shape)
-    measure(problem, contenders, key);
+      !variable_shape) {
+    try {
+      measure(problem, contenders, key);
+    } catch (const Error& error) {
+      // In a branch that other inputs than these would take, shapes may be wrong. One kernel need not be timed.
+      if (error.code() != Code::invalid_argument || contenders.size() > 1) throw;
+    }
+  }
   const auto best = std::min_element(contenders.begin(), contenders.end(), [](const Contender& a, const Contender& b) {
     return a.median_us < b.median_us;  // not timed: 0, and the first, best-estimated one wins
   });

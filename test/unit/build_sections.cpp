@@ -181,6 +181,21 @@ TEST(SampleSections, OneSampleHasNoneAndTheyCanBeSwitchedOff) {
   EXPECT_EQ(num_sections(built_for(16, {"sample_sections"})), 0);
 }
 
+TEST(SampleSections, AKernelThatRefusesTheSizesItIsTimedAtDoesNotEndTheBuild) {
+  // It may stand in a branch that batches of this size never take.
+  const Graph graph = parse_graph(R"(
+    graph g(%x: float32[n, 2, 8]) {
+      %r = Relu(%x)
+      %y = CheckedSqueeze(%r) {axis=1}
+      return %y
+    })");
+  BuildOptions options;
+  options.opt_level = 1;
+  options.num_threads = 1;
+  options.profiles = {{{"x", {{1, 2, 8}, {4, 2, 8}, {4, 2, 8}}}}};
+  EXPECT_EQ(build(graph, cpu_backend(), options).plan.profiles.size(), 1);
+}
+
 TEST(SampleSections, MeasuringThemIsReported) {
   BuildOptions options;
   options.opt_level = 1;
