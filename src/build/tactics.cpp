@@ -230,9 +230,9 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
 
   const std::string key = problem_key(problem, backend_, options_.num_threads);
   const auto known = chosen_.find(key);
-  // Then only the fastest one's weights are packed.
-  const bool from_cache =
-      try_cache && known == chosen_.end() && effort.rounds > 0 && !variable_shape && are_times_known(key, offered);
+  // Then only the fastest one's weights are packed. Not for a device: which kernels have code there must be found out.
+  const bool from_cache = try_cache && backend_.is_host() && known == chosen_.end() && effort.rounds > 0 &&
+                          !variable_shape && are_times_known(key, offered);
   std::vector<Contender> contenders;
   int without_code = 0;  // they count for the shortlist, but as long as all are, the search goes on
   for (Candidate& candidate : offered) {
