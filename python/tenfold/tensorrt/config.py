@@ -16,7 +16,7 @@ from .enums import (
     mask_of,
 )
 from .errors import argument_error, unsupported
-from .interfaces import IAlgorithmSelector, IInt8Calibrator, IProgressMonitor, Reporter, Scoped
+from .interfaces import IAlgorithmSelector, IInt8Calibrator, IProgressMonitor, Reporter, Scoped, check_interface
 from .layer import ILayer
 from .machine import WithoutDLA
 from .values import Dims, IHostMemory, as_dims, as_int
@@ -363,11 +363,7 @@ class IBuilderConfig(WithoutDLA, Reporter, Scoped):
 
     @algorithm_selector.setter
     def algorithm_selector(self, selector):
-        if selector is not None:
-            if not isinstance(selector, IAlgorithmSelector):
-                raise argument_error(
-                    f"algorithm_selector must derive from IAlgorithmSelector, got {type(selector).__name__}"
-                )
+        if check_interface(selector, IAlgorithmSelector, "algorithm_selector") is not None:
             raise unsupported(
                 "IBuilderConfig.algorithm_selector", "a timing cache, which makes builds choose the same kernels"
             )
@@ -401,9 +397,7 @@ class IBuilderConfig(WithoutDLA, Reporter, Scoped):
 
     @progress_monitor.setter
     def progress_monitor(self, monitor):
-        if monitor is not None and not isinstance(monitor, IProgressMonitor):
-            raise argument_error(f"progress_monitor must derive from IProgressMonitor, got {type(monitor).__name__}")
-        self._monitor = monitor
+        self._monitor = check_interface(monitor, IProgressMonitor, "progress_monitor")
 
     @property
     def int8_calibrator(self):

@@ -8,7 +8,15 @@ import ctypes
 
 from .enums import ExecutionContextAllocationStrategy, ProfilingVerbosity, Severity, TensorLocation, as_member
 from .errors import Error, argument_error, state_error, unsupported
-from .interfaces import IDebugListener, IGpuAllocator, IOutputAllocator, IProfiler, Reporter, Scoped
+from .interfaces import (
+    IDebugListener,
+    IGpuAllocator,
+    IOutputAllocator,
+    IProfiler,
+    Reporter,
+    Scoped,
+    check_interface,
+)
 from .values import Dims, as_dims, as_int, nptype, trt_dtype, volume
 
 _ALIGNMENT = 256
@@ -214,11 +222,7 @@ class IExecutionContext(Reporter, Scoped):
         if output_allocator is None:
             self._allocators.pop(name, None)
             return True
-        if not isinstance(output_allocator, IOutputAllocator):
-            raise argument_error(
-                f"output '{name}': the allocator must derive from IOutputAllocator, got {type(output_allocator).__name__}"
-            )
-        self._allocators[name] = output_allocator
+        self._allocators[name] = check_interface(output_allocator, IOutputAllocator, f"output '{name}': the allocator")
         return True
 
     def get_output_allocator(self, name):
@@ -363,9 +367,7 @@ class IExecutionContext(Reporter, Scoped):
 
     # --- Debug tensors ----------------------------------------------------------------------------------------------
     def set_debug_listener(self, listener):
-        if listener is not None and not isinstance(listener, IDebugListener):
-            raise argument_error(f"the listener must derive from IDebugListener, got {type(listener).__name__}")
-        self._listener = listener
+        self._listener = check_interface(listener, IDebugListener, "the listener")
         return True
 
     def get_debug_listener(self):
@@ -446,9 +448,7 @@ class IExecutionContext(Reporter, Scoped):
 
     @profiler.setter
     def profiler(self, profiler):
-        if profiler is not None and not isinstance(profiler, IProfiler):
-            raise argument_error(f"profiler must derive from IProfiler, got {type(profiler).__name__}")
-        self._profiler = profiler
+        self._profiler = check_interface(profiler, IProfiler, "profiler")
         self._apply_profiler()
 
     def _apply_profiler(self):
@@ -497,9 +497,7 @@ class IExecutionContext(Reporter, Scoped):
 
     @temporary_allocator.setter
     def temporary_allocator(self, allocator):
-        if allocator is not None and not isinstance(allocator, IGpuAllocator):
-            raise argument_error(f"temporary_allocator must derive from IGpuAllocator, got {type(allocator).__name__}")
-        self._allocator = allocator
+        self._allocator = check_interface(allocator, IGpuAllocator, "temporary_allocator")
 
     def set_input_consumed_event(self, event):
         self._consumed_event = as_int(event, "the event")

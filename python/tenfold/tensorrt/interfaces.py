@@ -106,9 +106,7 @@ class Reporter:
 
     @error_recorder.setter
     def error_recorder(self, recorder):
-        if recorder is not None and not isinstance(recorder, IErrorRecorder):
-            raise argument_error(f"error_recorder must derive from IErrorRecorder, got {type(recorder).__name__}")
-        self._error_recorder = recorder
+        self._error_recorder = check_interface(recorder, IErrorRecorder, "error_recorder")
 
     def _log(self, severity, message):
         if self._logger is not None:
@@ -146,6 +144,16 @@ class Scoped:
 
     def __exit__(self, *exception):
         return False
+
+
+def check_interface(value, interface, what):
+    """Raises unless `value`, called `what`, is None or derives from `interface`.
+
+    :returns: the value.
+    """
+    if value is not None and not isinstance(value, interface):
+        raise argument_error(f"{what} must derive from {interface.__name__}, got {type(value).__name__}")
+    return value
 
 
 def check_logger(logger):

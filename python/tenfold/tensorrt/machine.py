@@ -3,7 +3,7 @@
 import os
 
 from .errors import argument_error, unsupported
-from .interfaces import IGpuAllocator
+from .interfaces import IGpuAllocator, check_interface
 from .plugins import get_plugin_registry
 from .values import as_int
 
@@ -38,9 +38,7 @@ class Allocating:
     @gpu_allocator.setter
     def gpu_allocator(self, allocator):
         """Accepted; a CPU engine asks it for nothing."""
-        if allocator is not None and not isinstance(allocator, IGpuAllocator):
-            raise argument_error(f"gpu_allocator must derive from IGpuAllocator, got {type(allocator).__name__}")
-        self._allocator = allocator
+        self._allocator = check_interface(allocator, IGpuAllocator, "gpu_allocator")
 
     def get_plugin_registry(self):
         return get_plugin_registry()
