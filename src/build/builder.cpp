@@ -367,7 +367,7 @@ class Builder {
       for (const TensorType& type : outputs) problem.output_shapes.push_back(profile.opt_shape(type));
       const std::vector<Candidate> offered = backend_.candidates(problem);
       return std::any_of(offered.begin(), offered.end(),
-                         [](const Candidate& c) { return c.refusal.empty() && c.tactic != "reference"; });
+                         [](const Candidate& c) { return c.refusal.empty() && c.tactic != kReferenceTactic; });
     });
   }
   /// What kernels are needed for: of each step that has one, a problem for each profile.

@@ -21,7 +21,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::string_view kReference = "reference";
 constexpr std::uint64_t kMaxRotatedBytes = std::uint64_t{96} << 20;
 
 /// How hard the search tries, by --opt-level.
@@ -49,8 +48,8 @@ std::vector<Candidate> offers(const Problem& problem, const Backend& backend) {
   std::vector<Candidate> offered = backend.candidates(problem);
   // Best guess first; the reference is the last resort. Stable: equal guesses keep the backend's order.
   std::stable_sort(offered.begin(), offered.end(), [](const Candidate& a, const Candidate& b) {
-    const bool a_last = a.tactic == kReference;
-    const bool b_last = b.tactic == kReference;
+    const bool a_last = a.tactic == kReferenceTactic;
+    const bool b_last = b.tactic == kReferenceTactic;
     return a_last != b_last ? b_last : a.estimated_us < b.estimated_us;
   });
   return offered;
@@ -201,7 +200,7 @@ std::span<const TimedCandidate> TacticChooser::ranking(const std::string& proble
 bool TacticChooser::are_times_known(const std::string& key, std::span<const Candidate> offered) const {
   int count = 0;
   for (const Candidate& candidate : offered) {
-    if (!candidate.refusal.empty() || (candidate.tactic == kReference && count > 0)) continue;
+    if (!candidate.refusal.empty() || (candidate.tactic == kReferenceTactic && count > 0)) continue;
     if (count++ == shortlist_of(options_.opt_level)) break;
     if (!cache_.find(key, candidate_key(candidate))) return false;
   }
@@ -240,7 +239,7 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
     line.tactic = candidate.tactic;
     line.parameters = candidate.parameters;
     line.refusal = candidate.refusal;
-    const bool is_reference = candidate.tactic == kReference;
+    const bool is_reference = candidate.tactic == kReferenceTactic;
     if (line.refusal.empty() && !contenders.empty()) {
       if (is_reference) {
         line.refusal = "only used where nothing else can";

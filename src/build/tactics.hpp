@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/backend.hpp"
@@ -23,6 +24,9 @@ struct TacticOptions {
   std::uint64_t weight_bytes = 0;  ///< of the whole network: decides how cold a kernel's weights are when it runs
   std::function<bool()> is_cancelled;
 };
+
+/// The tactic of every backend that runs an operator's plain reference.
+inline constexpr std::string_view kReferenceTactic = "reference";
 
 /// Packed weights in memory aligned as kernels expect it.
 struct AlignedWeights {

@@ -6,8 +6,7 @@
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/pixel_walk.hpp"
-#include "backend/cpu/kernels/split.hpp"
-#include "backend/cpu/kernels/workers.hpp"
+#include "backend/cpu/kernels/product_blocks.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
@@ -128,11 +127,7 @@ std::int64_t copied_stride(std::int64_t depth) {
   return stride % kSameSets == 0 ? stride + kLine : stride;
 }
 
-struct Block {
-  std::int64_t row_begin, row_end, panel_begin, panel_end;
-};
-
-void run_block(const Bf16Args& whole, const Block& block, std::byte* scratch) {
+void run_block(const Bf16Args& whole, const ProductBlock& block, std::byte* scratch) {
   const GemmArgs& args = whole.product;
   const FinishArgs& finish = args.finish;
   const std::int64_t rows = block.row_end - block.row_begin;
@@ -188,14 +183,8 @@ void run(const Bf16Args& args, const Workers& workers) {
   // Rows are cut first: every part of the panels rounds its rows again.
   if (row_parts < wanted) row_parts = max(row_parts, min(product.rows / (4 * tile_rows), wanted));
   const std::int64_t panel_parts = min(panels, max(1, ceil_div(wanted, row_parts)));
-  const Cut row_cut{product.rows, tile_rows, row_parts};
-  const Cut panel_cut{panels, 1, panel_parts};
-  for_each_item(workers, row_parts * panel_parts, [&](std::int64_t item, std::byte* scratch) {
-    const std::int64_t panel_part = item % panel_parts, row_part = item / panel_parts;
-    const Block block{row_cut.begin(row_part), row_cut.begin(row_part + 1), panel_cut.begin(panel_part),
-                      panel_cut.begin(panel_part + 1)};
-    if (block.row_begin < block.row_end) run_block(args, block, scratch);
-  });
+  for_each_product_block(workers, 1, {product.rows, tile_rows, row_parts}, {panels, 1, panel_parts},
+                         [&](const ProductBlock& block, std::byte* scratch) { run_block(args, block, scratch); });
 }
 
 }  // namespace

@@ -220,7 +220,7 @@ void run_bf16_tiles(const Bf16Args& whole, const Workers& workers) {
   product.row_block = args.tiling.row_block;
   product.depth_block = args.tiling.depth_block * kNumber / kTileBytes;
   const auto run = [&](const auto& rows) {
-    TileCut(product, workers, 0).for_each_block(workers, [&](const TileBlock& block, std::byte* scratch) {
+    TileCut(product, workers, 0).for_each_block(workers, [&](const ProductBlock& block, std::byte* scratch) {
       Bf16TileFinish finish(whole);
       run_tile_block<Unit>(product, block, rows, finish, scratch);
     });

@@ -3,14 +3,9 @@
 
 #include "backend/cpu/kernels/byte_results.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
-#include "backend/cpu/kernels/workers.hpp"
+#include "backend/cpu/kernels/product_blocks.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
-
-/// One work item: rows x panels of one group.
-struct ByteBlock {
-  std::int64_t group, row_begin, row_end, panel_begin, panel_end;
-};
 
 /// Channels of a pixel that belong to one group, or the whole row.
 inline std::int64_t group_channels(const ByteProductArgs& args) {
@@ -64,15 +59,7 @@ void for_each_block(const ByteProductArgs& args, const Workers& workers, std::in
     row_parts = max(row_parts, min(args.rows / (4 * tile_rows), ceil_div(wanted, args.groups)));
   }
   const std::int64_t panel_parts = min(panels, max(least_panel_parts, ceil_div(wanted, args.groups * row_parts)));
-  const Cut row_cut{args.rows, tile_rows, row_parts};
-  const Cut panel_cut{panels, 1, panel_parts};
-  for_each_item(workers, args.groups * row_parts * panel_parts, [&](std::int64_t item, std::byte* scratch) {
-    const std::int64_t panel_part = item % panel_parts;
-    const std::int64_t row_part = item / panel_parts % row_parts;
-    const ByteBlock block{item / panel_parts / row_parts, row_cut.begin(row_part), row_cut.begin(row_part + 1),
-                          panel_cut.begin(panel_part), panel_cut.begin(panel_part + 1)};
-    if (block.row_begin < block.row_end) f(block, scratch);
-  });
+  for_each_product_block(workers, args.groups, {args.rows, tile_rows, row_parts}, {panels, 1, panel_parts}, f);
 }
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

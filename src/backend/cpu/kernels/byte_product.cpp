@@ -110,7 +110,7 @@ struct Scratch {
   }
 };
 
-void run_block(const ByteProductArgs& args, const Scratch& layout, const ByteBlock& block, std::byte* scratch) {
+void run_block(const ByteProductArgs& args, const Scratch& layout, const ProductBlock& block, std::byte* scratch) {
   const ByteFinish& finish = args.finish;
   const std::int64_t rows = block.row_end - block.row_begin;
   const std::int64_t quads = ceil_div(args.depth, 4);
@@ -179,7 +179,7 @@ void run(const ByteProductArgs& args, const Workers& workers) {
   const std::int64_t fitting_tiles = layout.rows(workers.scratch_bytes) / tile_rows - 1;
   const std::int64_t row_block = max(1, min(args.tiling.row_block, fitting_tiles * tile_rows));
   for_each_block(args, workers, row_block, args.tiling.tile_vectors * kWidth, 1,
-                 [&](const ByteBlock& block, std::byte* scratch) { run_block(args, layout, block, scratch); });
+                 [&](const ProductBlock& block, std::byte* scratch) { run_block(args, layout, block, scratch); });
 }
 
 template <int kRows>

@@ -5,8 +5,7 @@
 #include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/pack.hpp"
 #include "backend/cpu/kernels/pixel_walk.hpp"
-#include "backend/cpu/kernels/split.hpp"
-#include "backend/cpu/kernels/workers.hpp"
+#include "backend/cpu/kernels/product_blocks.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
 namespace {
@@ -47,11 +46,7 @@ void fill_row_table(const ConvRows& conv, const float* a, std::int64_t pixel_str
 }
 
 /// One work item of `run`: rows x panels of one group.
-struct Block {
-  std::int64_t group, row_begin, row_end, panel_begin, panel_end;
-};
-
-void run_block(const GemmArgs& whole, const Block& block, std::byte* scratch) {
+void run_block(const GemmArgs& whole, const ProductBlock& block, std::byte* scratch) {
   GemmArgs args = whole;
   const std::int64_t rows = block.row_end - block.row_begin;
   const float* a = whole.a + block.group * whole.depth;
@@ -155,15 +150,8 @@ void run(const GemmArgs& args, const Workers& workers) {
   if (args.groups * row_parts * panel_parts < wanted) {
     row_parts = min(ceil_div(args.rows, tile_rows), ceil_div(wanted, args.groups * panel_parts));
   }
-  const Cut row_cut{args.rows, tile_rows, row_parts};
-  const Cut panel_cut{panels, 1, panel_parts};
-  for_each_item(workers, args.groups * row_parts * panel_parts, [&](std::int64_t item, std::byte* scratch) {
-    const std::int64_t panel_part = item % panel_parts;
-    const std::int64_t row_part = item / panel_parts % row_parts;
-    const Block block{item / panel_parts / row_parts, row_cut.begin(row_part), row_cut.begin(row_part + 1),
-                      panel_cut.begin(panel_part), panel_cut.begin(panel_part + 1)};
-    if (block.row_begin < block.row_end) run_block(args, block, scratch);
-  });
+  for_each_product_block(workers, args.groups, {args.rows, tile_rows, row_parts}, {panels, 1, panel_parts},
+                         [&](const ProductBlock& block, std::byte* scratch) { run_block(args, block, scratch); });
 }
 
 void run_batched(const BatchedGemmArgs& args, const Workers& workers) {
@@ -190,14 +178,10 @@ void run_batched(const BatchedGemmArgs& args, const Workers& workers) {
   const Cut row_cut{args.rows, tile_rows, row_parts};
   const Cut panel_cut{panels, 1, panel_parts};
 
-  for_each_item(workers, args.batch * row_parts * panel_parts, [&](std::int64_t item, std::byte* scratch) {
+  for_each_product_block(workers, args.batch, row_cut, panel_cut, [&](const ProductBlock& block, std::byte* scratch) {
     const auto packed = reinterpret_cast<float*>(scratch);
     float* transposed = packed + half;
-    const std::int64_t panel_part = item % panel_parts;
-    const std::int64_t row_part = item / panel_parts % row_parts;
-    const std::int64_t matrix = item / panel_parts / row_parts;
-    const std::int64_t row_begin = row_cut.begin(row_part), row_end = row_cut.begin(row_part + 1);
-    const std::int64_t panel_begin = panel_cut.begin(panel_part), panel_end = panel_cut.begin(panel_part + 1);
+    const auto [matrix, row_begin, row_end, panel_begin, panel_end] = block;
     const float* a = args.a;
     const float* b = args.b;
     std::int64_t rest = matrix;

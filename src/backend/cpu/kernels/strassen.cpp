@@ -3,8 +3,7 @@
 #include "backend/cpu/kernels/activation.hpp"
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
-#include "backend/cpu/kernels/split.hpp"
-#include "backend/cpu/kernels/workers.hpp"
+#include "backend/cpu/kernels/product_blocks.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
 namespace {
@@ -114,11 +113,7 @@ void combine_row(const Quarters& q, std::int64_t row, bool writes_lower) {
 }
 
 /// One work item: a block of rows x some panels.
-struct Block {
-  std::int64_t row_begin, row_end, panel_begin, panel_end;
-};
-
-void run_block(const GemmArgs& args, const Block& block, std::byte* scratch) {
+void run_block(const GemmArgs& args, const ProductBlock& block, std::byte* scratch) {
   const FinishArgs& finish = args.finish;
   const std::int64_t rows = block.row_end - block.row_begin;
   // An odd number of rows: the middle one is in both halves, and written as one of the upper.
@@ -209,15 +204,12 @@ void run(const StrassenArgs& whole, const Workers& workers) {
   const std::int64_t threads = workers.pool->num_threads();
   const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
   const std::int64_t panel_parts = min(panels, max(1, ceil_div(wanted, samples * row_parts)));
-  const Cut row_cut{rows, grain, row_parts};
-  const Cut panel_cut{panels, 1, panel_parts};
-  for_each_item(workers, samples * row_parts * panel_parts, [&](std::int64_t item, std::byte* scratch) {
-    const std::int64_t panel_part = item % panel_parts, row_part = item / panel_parts % row_parts;
-    const std::int64_t first_row = item / panel_parts / row_parts * rows;
-    const Block block{first_row + row_cut.begin(row_part), first_row + row_cut.begin(row_part + 1),
-                      panel_cut.begin(panel_part), panel_cut.begin(panel_part + 1)};
-    if (block.row_begin < block.row_end) run_block(args, block, scratch);
-  });
+  for_each_product_block(workers, samples, {rows, grain, row_parts}, {panels, 1, panel_parts},
+                         [&](ProductBlock block, std::byte* scratch) {
+                           block.row_begin += block.group * rows;
+                           block.row_end += block.group * rows;
+                           run_block(args, block, scratch);
+                         });
 }
 
 }  // namespace

@@ -24,10 +24,9 @@
 
 #include <cstdint>
 
+#include "backend/cpu/kernels/product_blocks.hpp"
 #include "backend/cpu/kernels/simd_int.hpp"
-#include "backend/cpu/kernels/split.hpp"
 #include "backend/cpu/kernels/tiles.hpp"
-#include "backend/cpu/kernels/workers.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
@@ -62,10 +61,6 @@ struct TileRowCut {
     return tile / line_tiles * line + min(tile % line_tiles * height, line - height);
   }
   std::int64_t line, line_tiles, height, tiles;
-};
-
-struct TileBlock {
-  std::int64_t row_begin, row_end, panel_begin, panel_end;
 };
 
 /// Zeros from the end of the rows to the end of their last tiles.
@@ -164,7 +159,7 @@ inline std::int64_t tile_scratch_bytes(const TileProduct& product, std::int64_t 
 }
 
 template <typename Unit, typename Rows, typename Finish>
-void run_tile_block(const TileProduct& product, const TileBlock& block, const Rows& rows_of_a, Finish& finish,
+void run_tile_block(const TileProduct& product, const ProductBlock& block, const Rows& rows_of_a, Finish& finish,
                     std::byte* scratch) {
   constexpr bool kPlaced = requires { &Rows::place; };
   const std::int64_t rows = block.row_end - block.row_begin;
@@ -292,14 +287,7 @@ class TileCut {
   /// Calls f(block, scratch) for each.
   template <typename F>
   void for_each_block(const Workers& workers, const F& f) const {
-    const Cut row_cut{product_.rows, grain_, row_parts_};
-    const Cut panel_cut{panels_, 1, panel_parts_};
-    for_each_item(workers, row_parts_ * panel_parts_, [&](std::int64_t item, std::byte* scratch) {
-      const std::int64_t panel_part = item % panel_parts_, row_part = item / panel_parts_;
-      const TileBlock block{row_cut.begin(row_part), row_cut.begin(row_part + 1), panel_cut.begin(panel_part),
-                            panel_cut.begin(panel_part + 1)};
-      if (block.row_begin < block.row_end) f(block, scratch);
-    });
+    for_each_product_block(workers, 1, {product_.rows, grain_, row_parts_}, {panels_, 1, panel_parts_}, f);
   }
 
  private:

@@ -1,0 +1,29 @@
+// How a matrix product is shared among threads: rows and panels of columns are cut into parts, and each pair of parts
+// is an item of work.
+#pragma once
+
+#include "backend/cpu/kernels/split.hpp"
+#include "backend/cpu/kernels/workers.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+
+/// Some rows of some panels. Products that are computed together are groups: those of a convolution, samples, matrices.
+struct ProductBlock {
+  std::int64_t group, row_begin, row_end, panel_begin, panel_end;
+};
+
+/// Calls f(block, scratch) for each pair of parts of each group. Blocks of the same rows follow each other, so a thread
+/// finds them in its cache.
+template <typename F>
+void for_each_product_block(const Workers& workers, std::int64_t groups, const Cut& rows, const Cut& panels,
+                            const F& f) {
+  for_each_item(workers, groups * rows.parts * panels.parts, [&](std::int64_t item, std::byte* scratch) {
+    const std::int64_t panel_part = item % panels.parts;
+    const std::int64_t row_part = item / panels.parts % rows.parts;
+    const ProductBlock block{item / panels.parts / rows.parts, rows.begin(row_part), rows.begin(row_part + 1),
+                             panels.begin(panel_part), panels.begin(panel_part + 1)};
+    if (block.row_begin < block.row_end) f(block, scratch);
+  });
+}
+
+}  // namespace tenfold::cpu::TENFOLD_TIER
