@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <set>
 
 #include "build/memory_plan.hpp"
 
@@ -168,8 +169,11 @@ class Layout {
 void pack_weights(LoweredPlan& lowered, std::span<const StepChoices> step_choices, WeightSection& section) {
   Plan& plan = lowered.plan;
   std::size_t bytes = 0;
+  std::set<const AlignedWeights*> counted;  // profiles that chose alike share weights
   for (const StepChoices& choices : step_choices) {
-    for (const Choice& choice : choices) bytes += choice.weights->size_bytes();
+    for (const Choice& choice : choices) {
+      if (counted.insert(choice.weights.get()).second) bytes += choice.weights->size_bytes();
+    }
   }
   section.reserve(bytes);
   std::vector<bool> plain(plan.values.size(), false);

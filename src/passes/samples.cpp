@@ -87,12 +87,12 @@ class SampleRules {
     const std::string_view op = node.op->type();
     const int rank = type(node.inputs[0] != kNoValue ? node.inputs[0] : node.outputs[0]).rank();
     const int result_rank = type(node.outputs[0]).rank();
-    if (const auto* conv = op_cast<Conv>(&node)) return is_product(node, Conv::kFirstEpilogueInput, result_rank, conv);
-    if (const auto* conv = op_cast<ConvTranspose>(&node)) {
-      return is_product(node, ConvTranspose::kFirstEpilogueInput, result_rank, conv);
+    if (op_cast<Conv>(&node) != nullptr) return is_product(node, Conv::kFirstEpilogueInput, result_rank);
+    if (op_cast<ConvTranspose>(&node) != nullptr) {
+      return is_product(node, ConvTranspose::kFirstEpilogueInput, result_rank);
     }
     if (const auto* chain = op_cast<ConvChain>(&node)) {
-      return is_product(node, static_cast<std::size_t>(chain->first_epilogue_input()), result_rank, chain);
+      return is_product(node, static_cast<std::size_t>(chain->first_epilogue_input()), result_rank);
     }
     if (const auto* product = op_cast<MatMul>(&node)) return is_matmul(node, *product, rank, result_rank);
     if (op_cast<FusedAttention>(&node) != nullptr) return is_attention(node);
@@ -130,8 +130,7 @@ class SampleRules {
   }
 
   /// A convolution: samples, constant weights, an epilogue whose operands broadcast to the result.
-  template <typename Op>
-  bool is_product(const Node& node, std::size_t first_epilogue_input, int result_rank, const Op*) const {
+  bool is_product(const Node& node, std::size_t first_epilogue_input, int result_rank) const {
     return graph_.constant(node.inputs[0]) == nullptr && are_constant(node, 1, first_epilogue_input) &&
            broadcast(node, first_epilogue_input, result_rank);
   }
