@@ -116,6 +116,15 @@ def roofline(engine, threads, inputs):
             "slowest_steps": sorted(steps, key=lambda step: step["floor_us"] - step["us"])[:SHOWN_STEPS]}
 
 
+def wait_for_idle(children):
+    """Until no thread of the last one spins (ONNX Runtime's do for a tenth of a second), which would be the next one's cost."""
+    deadline = time.perf_counter() + 2
+    quiet = 0
+    while quiet < 5 and time.perf_counter() < deadline:
+        time.sleep(0.002)
+        quiet = quiet + 1 if all(child.is_idle() for child in children) else 0
+
+
 def time_in_turns(children, seconds):
     """Rounds in which every runtime has one turn, in rotating order, until `seconds` are over."""
     turns = {}
@@ -130,7 +139,7 @@ def time_in_turns(children, seconds):
         if index >= ROUNDS[0] and time.perf_counter() - begin > seconds:
             break
         for name in names[index % len(names):] + names[:index % len(names)]:
-            time.sleep(0.02)  # threads of the last one that still spin shall not be this one's cost
+            wait_for_idle(children.values())
             children[name].run(turns[name])
 
 

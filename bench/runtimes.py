@@ -143,6 +143,16 @@ class Child:
         fields = pathlib.Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def is_idle(self):
+        """Whether all of its threads sleep."""
+        states = []
+        for task in pathlib.Path(f"/proc/{self._process.pid}/task").iterdir():
+            try:
+                states.append((task / "stat").read_text().rsplit(")", 1)[1].split()[0])
+            except OSError:
+                pass  # it has ended
+        return "R" not in states
+
     def outputs(self):
         with numpy.load(self.outputs_path) as arrays:
             return dict(zip(self.start["outputs"], (arrays[key] for key in sorted(arrays.files))))

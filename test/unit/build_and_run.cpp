@@ -45,6 +45,22 @@ TEST(BuildAndRun, AnyShapeInsideTheProfileRunsInAnyOrder) {
   EXPECT_LT(error, kTolerance);
 }
 
+TEST(BuildAndRun, ARecurrentLayerTakesSmallerBatchesThanItsMemoryIsPlannedFor) {
+  // 48 sequences need more rows of sums at a time than 50 do.
+  const ProfileSpec profile{{"x", {{1, 1, 6}, {10, 8, 6}, {12, 50, 6}}}};
+  const double error = worst_error(
+      R"(
+    graph g(%x: float32[t, n, 6]) {
+      %w = constant float32[2, 80, 6] random(1)
+      %r = constant float32[2, 80, 20] random(2)
+      %b = constant float32[2, 160] random(3)
+      %y, %h, %c = LSTM(%x, %w, %r, %b) {hidden_size=20, direction="bidirectional"}
+      return %y, %h, %c
+    })",
+      profile, {{{"x", {12, 50, 6}}}, {{"x", {11, 48, 6}}}, {{"x", {12, 1, 6}}}, {{"x", {1, 2, 6}}}});
+  EXPECT_LT(error, kTolerance);
+}
+
 TEST(BuildAndRun, AModelQuantisedToFloat8AnswersLikeTheReference) {
   // A sum that is rounded another way may become the neighbouring float8, which is an eighth away.
   const ProfileSpec profile{{"x", {{1, 8, 6, 6}, {2, 8, 9, 9}, {3, 8, 9, 9}}}};

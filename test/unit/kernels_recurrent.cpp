@@ -52,8 +52,18 @@ TEST(RecurrentKernel, ALargeBatchTakesTheWeightsInPieces) {
   for (const char* op : {"LSTM", "GRU", "RNN"}) check(op, 2, 29, 5, 180, "forward", true, true);
 }
 
-TEST(RecurrentKernel, GroupsOfFourSequencesTakeThreeBlocksOfUnitsTogether) {
-  for (const std::int64_t batch : {4, 7, 8, 16, 23}) check("LSTM", 3, batch, 5, 180, "forward", true, true);
+TEST(RecurrentKernel, UnitsOfEveryNumberFillGroupsOfBlocks) {
+  for (const std::int64_t hidden : {3, 8, 16, 24, 32, 40, 56, 100, 180}) {
+    for (const char* op : {"LSTM", "GRU", "RNN"}) check(op, 3, 4, 5, hidden, "forward", true, true);
+  }
+}
+
+TEST(RecurrentKernel, StepsAreTakenInStretches) {
+  for (const char* direction : {"forward", "reverse", "bidirectional"}) {
+    check("LSTM", 101, 2, 5, 12, direction, true, true);
+    check("GRU", 13, 12, 5, 12, direction, true, true);
+    check("RNN", 3, 100, 5, 12, direction, true, true);
+  }
 }
 
 TEST(RecurrentKernel, AGruMayResetAfterTheProduct) {
@@ -62,7 +72,7 @@ TEST(RecurrentKernel, AGruMayResetAfterTheProduct) {
   }
 }
 
-TEST(RecurrentKernel, ThreadsShareTheUnitsOfALargeLayer) {
+TEST(RecurrentKernel, ThreadsShareTheUnitsOrTheSequencesOfALargeLayer) {
   check("LSTM", 3, 3, 90, 160, "bidirectional", true, true);
   check("GRU", 3, 6, 90, 160, "forward", true, true);
 }

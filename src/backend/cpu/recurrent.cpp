@@ -17,6 +17,7 @@ using Kind = Recurrent::Kind;
 
 struct Sizes {
   std::int64_t directions, gates, features, hidden, blocks;
+  RecurrentGroups groups() const { return {blocks, vector_floats(tier())}; }
   std::int64_t padded_hidden() const { return blocks * vector_floats(tier()); }
   std::int64_t columns() const { return gates * padded_hidden(); }
   /// Gates of the recurrent product that runs first.
@@ -75,6 +76,18 @@ GemmTiling tiling_for(std::int64_t rows, const Sizes& sizes) {
   return promising_tilings(rows, sizes.columns(), sizes.features, {{512, 96}}).front();
 }
 
+/// What threads share in each step: units, of which each reads its own weights, and waits for the others' at the end;
+/// or sequences, which need not wait, but all read all weights.
+enum class Split : std::int64_t { units = 0, sequences = 1 };
+/// Parameters: [split], then those of the tiling.
+constexpr std::size_t kTiling = 1;
+Split split_from(std::span<const std::int64_t> parameters) {
+  require(!parameters.empty() && (parameters[0] == 0 || parameters[0] == 1), Code::incompatible_engine,
+          "a recurrent layer's first parameter is 0 or 1 (threads share units or sequences), got {}",
+          parameters.empty() ? "none" : std::to_string(parameters[0]));
+  return static_cast<Split>(parameters[0]);
+}
+
 /// Column `j` of the packed order [block][gate][vector] as row of ONNX's [gate * hidden], or -1 for padding.
 std::int64_t row_of_column(std::int64_t j, const Sizes& sizes) {
   const std::int64_t width = vector_floats(tier());
@@ -99,7 +112,8 @@ class RecurrentKernel final : public Kernel {
       : op_(spec.op),
         layer_(dynamic_cast<const Recurrent&>(*spec.op)),
         sizes_(sizes_of(layer_, spec.inputs[1], spec.inputs[2])),
-        tiling_(tiling_from(spec.parameters)),
+        tiling_(tiling_from(spec.parameters, kTiling)),
+        split_(split_from(spec.parameters)),
         kernels_(TENFOLD_FOR_TIER(kRecurrentKernels)) {
     const auto floats = blob_floats(layer_, sizes_);
     require(spec.weights.size() == kBlobs * static_cast<std::size_t>(sizes_.directions), Code::incompatible_engine,
@@ -112,8 +126,8 @@ class RecurrentKernel final : public Kernel {
 
   std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
     const std::int64_t steps = inputs[0].dim(0), batch = inputs[0].dim(1);
-    return sizeof(float) * static_cast<std::size_t>(sizes_.directions * batch *
-                                                    (steps * sizes_.columns() + 5 * sizes_.padded_hidden()));
+    return sizeof(float) * static_cast<std::size_t>(sizes_.directions * (stretch_rows(steps, batch) * sizes_.columns() +
+                                                                         5 * batch * sizes_.padded_hidden()));
   }
 
   void run(const Launch& launch) const override {
@@ -121,30 +135,15 @@ class RecurrentKernel final : public Kernel {
     const std::int64_t steps = x.dim(0), batch = x.dim(1), columns = sizes_.columns();
     const std::int64_t state = batch * sizes_.padded_hidden();
     if (batch == 0) return;
-    auto* workspace = reinterpret_cast<float*>(launch.workspace.data());
-    float* states = workspace + sizes_.directions * batch * steps * columns;
-    ThreadPool& pool = pool_of(launch);
-
-    // Both directions' products with the inputs.
-    for (std::int64_t d = 0; d < sizes_.directions && steps > 0; ++d) {
-      GemmArgs args;
-      args.rows = steps * batch;
-      args.columns = columns;
-      args.depth = sizes_.features;
-      args.a = x.as<const float>();
-      args.a_stride = sizes_.features;
-      args.panels = blob(d, 0);
-      args.c = workspace + d * batch * steps * columns;
-      args.c_stride = columns;
-      args.finish.bias = blob(d, 1);
-      args.tiling = tiling_;
-      TENFOLD_FOR_TIER(kGemmKernels).run(args, workers_of(launch));
-    }
+    const std::int64_t stretch = stretch_steps(steps, batch);
+    auto* sums = reinterpret_cast<float*>(launch.workspace.data());
+    const std::int64_t sums_floats = stretch_rows(steps, batch) * columns;
+    float* states = sums + sizes_.directions * sums_floats;
 
     std::array<RecurrentStep, 2> base{};
     for (std::int64_t d = 0; d < sizes_.directions; ++d) {
       RecurrentStep& s = base[static_cast<std::size_t>(d)];
-      s.batch = batch;
+      s.batch = s.whole_batch = batch;
       s.hidden = sizes_.hidden;
       s.padded_hidden = sizes_.padded_hidden();
       s.weights = blob(d, 2);
@@ -161,50 +160,33 @@ class RecurrentKernel final : public Kernel {
                  batch, s.c);
     }
     auto* y = operand_of(launch.outputs, 0).as<float>();
-    const auto step_at = [&](std::int64_t d, std::int64_t i) {
-      RecurrentStep s = base[static_cast<std::size_t>(d)];
-      const bool backwards = layer_.spec().direction == Recurrent::Direction::reverse || d == 1;
-      const std::int64_t t = backwards ? steps - 1 - i : i;
-      float* own = states + d * 5 * state;
-      s.h = own + i % 2 * state;
-      s.next_h = own + (i + 1) % 2 * state;
-      s.sums = workspace + (d * steps + t) * batch * columns;
-      s.y = y == nullptr ? nullptr : y + (t * sizes_.directions + d) * batch * sizes_.hidden;
-      return s;
-    };
-
-    constexpr double kNsPerWeight = 0.04, kWorthwhileNs = 2000;
-    const double step_ns =
-        kNsPerWeight * static_cast<double>(sizes_.directions * batch * columns) * static_cast<double>(sizes_.hidden);
-    const std::int64_t threads = pool.num_threads();
-    if (threads > 1 && step_ns / static_cast<double>(threads) > kWorthwhileNs) {
-      // Every thread takes its share of the units of all directions in each step.
-      const std::int64_t items = sizes_.directions * sizes_.blocks;
-      const auto parts = static_cast<int>(std::min(items, threads));
-      for (std::int64_t i = 0; i < steps; ++i) {
-        for (int phase = 0; phase < num_phases(); ++phase) {
-          pool.run(parts, [&](int part) {
-            for (std::int64_t item = items * part / parts; item < items * (part + 1) / parts;) {
-              const std::int64_t d = item / sizes_.blocks, block = item % sizes_.blocks;
-              const std::int64_t end = std::min(sizes_.blocks, block + items * (part + 1) / parts - item);
-              run_blocks(step_at(d, i), phase, block, end);
-              item += end - block;
-            }
-          });
-        }
+    for (std::int64_t begin = 0; begin < steps; begin += stretch) {
+      const std::int64_t end = std::min(steps, begin + stretch);
+      const auto first_time = [&](std::int64_t d) { return runs_backwards(d) ? steps - end : begin; };
+      for (std::int64_t d = 0; d < sizes_.directions; ++d) {
+        GemmArgs args;
+        args.rows = (end - begin) * batch;
+        args.columns = columns;
+        args.depth = sizes_.features;
+        args.a = x.as<const float>() + first_time(d) * batch * sizes_.features;
+        args.a_stride = sizes_.features;
+        args.panels = blob(d, 0);
+        args.c = sums + d * sums_floats;
+        args.c_stride = columns;
+        args.finish.bias = blob(d, 1);
+        args.tiling = tiling_;
+        TENFOLD_FOR_TIER(kGemmKernels).run(args, workers_of(launch));
       }
-    } else {
-      const auto direction = [&](int d) {
-        for (std::int64_t i = 0; i < steps; ++i) {
-          const RecurrentStep s = step_at(d, i);
-          for (int phase = 0; phase < num_phases(); ++phase) run_blocks(s, phase, 0, sizes_.blocks);
-        }
-      };
-      if (sizes_.directions == 2 && threads > 1 && step_ns * static_cast<double>(steps) > 2 * kWorthwhileNs) {
-        pool.run(2, direction);
-      } else {
-        for (int d = 0; d < sizes_.directions; ++d) direction(d);
-      }
+      run_steps(pool_of(launch), begin, end, batch, [&](std::int64_t d, std::int64_t i) {
+        RecurrentStep s = base[static_cast<std::size_t>(d)];
+        const std::int64_t t = runs_backwards(d) ? steps - 1 - i : i;
+        float* own = states + d * 5 * state;
+        s.h = own + i % 2 * state;
+        s.next_h = own + (i + 1) % 2 * state;
+        s.sums = sums + d * sums_floats + (t - first_time(d)) * batch * columns;
+        s.y = y == nullptr ? nullptr : y + (t * sizes_.directions + d) * batch * sizes_.hidden;
+        return s;
+      });
     }
     for (std::int64_t d = 0; d < sizes_.directions; ++d) {
       const float* own = states + d * 5 * state;
@@ -214,11 +196,79 @@ class RecurrentKernel final : public Kernel {
   }
 
  private:
+  /// The products with the inputs are computed for so many rows (steps x sequences) at a time that the steps find them
+  /// in the cache.
+  static constexpr std::int64_t kStretchRows = 96;
+  static std::int64_t stretch_steps(std::int64_t steps, std::int64_t batch) {
+    const std::int64_t most = std::max<std::int64_t>(1, kStretchRows / batch);
+    const std::int64_t stretches = std::max<std::int64_t>(1, (steps + most - 1) / most);
+    return (steps + stretches - 1) / stretches;
+  }
+  /// No fewer than a stretch has, and never more for smaller sizes: memory is planned for the largest ones.
+  static std::int64_t stretch_rows(std::int64_t steps, std::int64_t batch) {
+    return std::min(steps * batch, std::max(kStretchRows, batch));
+  }
+  bool runs_backwards(std::int64_t d) const {
+    return layer_.spec().direction == Recurrent::Direction::reverse || d == 1;
+  }
+
+  /// step_at(direction, i) describes a step.
+  template <typename StepAt>
+  void run_steps(ThreadPool& pool, std::int64_t begin, std::int64_t end, std::int64_t batch,
+                 const StepAt& step_at) const {
+    constexpr double kNsPerWeight = 0.04, kWorthwhileNs = 2000;
+    const double step_ns = kNsPerWeight * static_cast<double>(sizes_.directions * batch * sizes_.columns()) *
+                           static_cast<double>(sizes_.hidden);
+    const std::int64_t threads = pool.num_threads(), groups = sizes_.groups().count();
+    const auto all_steps = [&](std::int64_t d, std::int64_t first, std::int64_t count) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const RecurrentStep s = of_sequences(step_at(d, i), first, count);
+        for (int phase = 0; phase < num_phases(); ++phase) run_groups(s, phase, 0, groups);
+      }
+    };
+    if (threads > 1 && split_ == Split::sequences && batch > kFewSequences) {
+      const std::int64_t parts = std::min(batch, threads);
+      pool.run(static_cast<int>(sizes_.directions * parts), [&](int item) {
+        const std::int64_t part = item % parts, first = batch * part / parts;
+        all_steps(item / parts, first, batch * (part + 1) / parts - first);
+      });
+    } else if (threads > 1 && step_ns / static_cast<double>(threads) > kWorthwhileNs) {
+      // Every thread takes its share of the units of all directions in each step.
+      const std::int64_t items = sizes_.directions * groups;
+      const auto parts = static_cast<int>(std::min(items, threads));
+      for (std::int64_t i = begin; i < end; ++i) {
+        for (int phase = 0; phase < num_phases(); ++phase) {
+          pool.run(parts, [&](int part) {
+            for (std::int64_t item = items * part / parts; item < items * (part + 1) / parts;) {
+              const std::int64_t d = item / groups, group = item % groups;
+              const std::int64_t last = std::min(groups, group + items * (part + 1) / parts - item);
+              run_groups(step_at(d, i), phase, group, last);
+              item += last - group;
+            }
+          });
+        }
+      }
+    } else if (sizes_.directions == 2 && threads > 1 &&
+               step_ns * static_cast<double>(end - begin) > 2 * kWorthwhileNs) {
+      pool.run(2, [&](int d) { all_steps(d, 0, batch); });
+    } else {
+      for (int d = 0; d < sizes_.directions; ++d) all_steps(d, 0, batch);
+    }
+  }
+
   const float* blob(std::int64_t direction, std::size_t index) const {
     return weights_[static_cast<std::size_t>(direction) * kBlobs + index];
   }
+  static RecurrentStep of_sequences(RecurrentStep s, std::int64_t first, std::int64_t count) {
+    s.batch = count;
+    s.sums += first * s.sums_stride;
+    for (float** rows : {&s.next_h, &s.c, &s.reset_h, &s.update}) *rows += first * s.padded_hidden;
+    s.h += first * s.padded_hidden;
+    if (s.y != nullptr) s.y += first * s.y_stride;
+    return s;
+  }
   int num_phases() const { return splits_step(layer_) ? 2 : 1; }
-  void run_blocks(const RecurrentStep& step, int phase, std::int64_t begin, std::int64_t end) const {
+  void run_groups(const RecurrentStep& step, int phase, std::int64_t begin, std::int64_t end) const {
     switch (layer_.spec().kind) {
       case Kind::rnn:
         return kernels_.rnn(step, begin, end);
@@ -250,6 +300,7 @@ class RecurrentKernel final : public Kernel {
   const Recurrent& layer_;
   Sizes sizes_;
   GemmTiling tiling_;
+  Split split_;
   std::vector<const float*> weights_;
   const RecurrentKernels& kernels_;
 };
@@ -267,10 +318,16 @@ void candidates(const Problem& problem, std::vector<Candidate>& out) {
   const auto& layer = dynamic_cast<const Recurrent&>(*problem.op);
   const Sizes sizes = sizes_of(layer, problem.inputs[1], problem.inputs[2]);
   const std::int64_t rows = problem.input_shapes[0][0] * problem.input_shapes[0][1];
+  const std::int64_t batch = problem.input_shapes[0][1];
   constexpr double kFlopsPerUs = 30'000;
-  out.push_back({.parameters = parameters_of(tiling_for(rows, sizes)),
-                 .estimated_us = 2.0 * static_cast<double>(rows * sizes.columns() * sizes.directions) *
-                                 static_cast<double>(sizes.features + sizes.hidden) / kFlopsPerUs});
+  const double estimate = 2.0 * static_cast<double>(rows * sizes.columns() * sizes.directions) *
+                          static_cast<double>(sizes.features + sizes.hidden) / kFlopsPerUs;
+  for (const Split split : {Split::units, Split::sequences}) {
+    if (split == Split::sequences && batch <= kFewSequences) continue;
+    std::vector<std::int64_t> parameters = {static_cast<std::int64_t>(split)};
+    for (const std::int64_t x : parameters_of(tiling_for(rows, sizes))) parameters.push_back(x);
+    out.push_back({.parameters = std::move(parameters), .estimated_us = estimate});
+  }
 }
 
 PackedWeights pack(const Problem& problem, const Candidate& candidate) {
@@ -287,7 +344,8 @@ PackedWeights pack(const Problem& problem, const Candidate& candidate) {
     const float* w = problem.constants[1]->as<float>().data() + d * rows * sizes.features;
     const float* r = problem.constants[2]->as<float>().data() + d * rows * sizes.hidden;
     const float* bias = has_bias ? problem.constants[Recurrent::kBias]->as<float>().data() + d * 2 * rows : nullptr;
-    packed.blobs.push_back(pack_panels(sizes.features, sizes.columns(), tiling_from(candidate.parameters).tile_vectors,
+    packed.blobs.push_back(pack_panels(sizes.features, sizes.columns(),
+                                       tiling_from(candidate.parameters, kTiling).tile_vectors,
                                        [&](std::int64_t k, std::int64_t j) {
                                          const std::int64_t row = row_of_column(j, sizes);
                                          return row < 0 ? 0.0F : w[row * sizes.features + k];
@@ -307,16 +365,31 @@ PackedWeights pack(const Problem& problem, const Candidate& candidate) {
       if (row < 0 || bias == nullptr) return 0.0F;
       return keeps_candidate && row >= 2 * sizes.hidden ? bias[row] : bias[row] + bias[rows + row];
     });
-    // [block][k][gate][vector] of gates first .. first + gates - 1.
-    const auto recurrent = [&](std::int64_t first, std::int64_t gates) {
-      return [&, first, gates](std::int64_t i) {
-        const std::int64_t lane = i % width, gate = i / width % gates, k = i / (width * gates) % sizes.hidden;
-        const std::int64_t unit = i / (width * gates * sizes.hidden) * width + lane;
-        return unit < sizes.hidden ? r[((first + gate) * sizes.hidden + unit) * sizes.hidden + k] : 0.0F;
-      };
+    // Panels of gates first .. first + gates - 1.
+    const auto add_panels = [&](std::int64_t first, std::int64_t gates) {
+      std::vector<float> panels;
+      const RecurrentGroups groups = sizes.groups();
+      const std::int64_t wide = recurrent_panel_vectors(gates, width);
+      for (std::int64_t group = 0; group < groups.count(); ++group) {
+        const std::int64_t end = groups.first_block(group + 1) * gates;
+        for (std::int64_t panel = groups.first_block(group) * gates; panel < end; panel += wide) {
+          const std::int64_t columns = std::min(wide, end - panel) * width;
+          for (std::int64_t i = 0; i < sizes.hidden * columns; ++i) {
+            const std::int64_t k = i / columns, vector = panel + i % columns / width;
+            const std::int64_t unit = vector / gates * width + i % width, gate = first + vector % gates;
+            panels.push_back(unit < sizes.hidden ? r[(gate * sizes.hidden + unit) * sizes.hidden + k] : 0.0F);
+          }
+        }
+      }
+      add_blob(static_cast<std::int64_t>(panels.size()),
+               [&](std::int64_t i) { return panels[static_cast<std::size_t>(i)]; });
     };
-    add_blob(floats[2], recurrent(0, sizes.main_gates(splits)));
-    add_blob(floats[3], recurrent(2, 1));
+    add_panels(0, sizes.main_gates(splits));
+    if (splits) {
+      add_panels(2, 1);
+    } else {
+      packed.blobs.emplace_back();
+    }
     add_blob(floats[4], [&](std::int64_t unit) {
       return unit < sizes.hidden && bias != nullptr ? bias[rows + 2 * sizes.hidden + unit] : 0.0F;
     });

@@ -2,59 +2,129 @@
 // which a block reads once for up to kMaxSums sequences of the batch.
 #include "backend/cpu/kernels/recurrent.hpp"
 
-#include <algorithm>
-
 #include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/simd_math.hpp"
+#include "backend/cpu/kernels/split.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
 namespace {
 
 constexpr int kWidth = Vec::kWidth;
-/// Sums of four gates that registers hold beside a row of weights.
+/// Sequences that are multiplied by a panel at once, and sums that hide a multiply-add's latency: few sequences take
+/// several k in turns.
 #if defined(__AVX512F__)
-constexpr int kMaxRows = 6;
+constexpr int kMaxRows = 6, kMaxGroupBlocks = 1, kEnoughSums = 8;
 #else
-constexpr int kMaxRows = 3;
+constexpr int kMaxRows = 4, kMaxGroupBlocks = 3, kEnoughSums = 12;
 #endif
+/// Sequences that share a piece of weights in the first-level cache.
+constexpr int kMaxSums = 4 * kMaxRows;
+constexpr std::int64_t kPieceFloats = 3072;
 
 constexpr int kLineFloats = 16;
 /// How far ahead one sequence alone, which does nothing but read, fetches its weights into the first-level cache.
 constexpr int kAheadFloats = 1024;
 
-/// acc[n][g] += sum_k h[n][k] * weights[k][g] for kRows sequences. One sequence alone takes even and odd k in turns:
-/// its few sums would otherwise wait for each other.
-template <int kGates, int kRows>
-inline void multiply(const float* weights, const float* h, std::int64_t h_stride, std::int64_t hidden,
-                     Vec (&acc)[kRows][kGates]) {
-  std::int64_t k = 0;
-  if constexpr (kRows == 1) {
-    Vec odd[kGates];
-    for (int g = 0; g < kGates; ++g) odd[g] = Vec::zero();
-    for (; k + 2 <= hidden; k += 2) {
-      const Vec a = Vec::broadcast(h + k), b = Vec::broadcast(h + k + 1);
-      const float* w = weights + k * kGates * kWidth;
+/// sums[n][v] += sum_k h[n][k] * weights[k][v] for kRows sequences and kVectors vectors. kAlone: there are no others,
+/// so the order of a sum depends on the batch only and not on how it is shared.
+template <int kRows, int kVectors, bool kAlone = false>
+void add_product(const float* weights, const float* h, std::int64_t h_stride, std::int64_t depth, float* sums,
+                 std::int64_t sums_stride) {
+  constexpr int kTurns = kAlone && kRows * kVectors < kEnoughSums ? kEnoughSums / (kRows * kVectors) : 1;
+  constexpr int kStep = kVectors * kWidth;
+  Vec acc[kTurns][kRows][kVectors];
 #pragma GCC unroll 8
-      for (int i = 0; i < 2 * kGates * kWidth; i += kLineFloats) __builtin_prefetch(w + kAheadFloats + i);
+  for (int n = 0; n < kRows; ++n) {
 #pragma GCC unroll 4
-      for (int g = 0; g < kGates; ++g) {
-        acc[0][g] = fma(a, Vec::load(w + g * kWidth), acc[0][g]);
-        odd[g] = fma(b, Vec::load(w + (kGates + g) * kWidth), odd[g]);
-      }
+    for (int v = 0; v < kVectors; ++v) {
+      acc[0][n][v] = Vec::load(sums + n * sums_stride + v * kWidth);
+#pragma GCC unroll 12
+      for (int t = 1; t < kTurns; ++t) acc[t][n][v] = Vec::zero();
     }
-    for (int g = 0; g < kGates; ++g) acc[0][g] = acc[0][g] + odd[g];
   }
-  for (; k < hidden; ++k) {
-    const float* w = weights + k * kGates * kWidth;
-    Vec row[kGates];
+  const auto multiply = [&](std::int64_t k, int turn) __attribute__((always_inline)) {
+    const float* w = weights + k * kStep;
+    Vec row[kVectors];
 #pragma GCC unroll 4
-    for (int g = 0; g < kGates; ++g) row[g] = Vec::load(w + g * kWidth);
-#pragma GCC unroll 6
+    for (int v = 0; v < kVectors; ++v) row[v] = Vec::load(w + v * kWidth);
+#pragma GCC unroll 8
     for (int n = 0; n < kRows; ++n) {
       const Vec a = Vec::broadcast(h + n * h_stride + k);
 #pragma GCC unroll 4
-      for (int g = 0; g < kGates; ++g) acc[n][g] = fma(a, row[g], acc[n][g]);
+      for (int v = 0; v < kVectors; ++v) acc[turn][n][v] = fma(a, row[v], acc[turn][n][v]);
+    }
+  };
+  std::int64_t k = 0;
+  for (; k + kTurns <= depth; k += kTurns) {
+    if constexpr (kAlone && kRows == 1) {
+      const float* ahead = weights + k * kStep + kAheadFloats;
+#pragma GCC unroll 12
+      for (int i = 0; i < kTurns * kStep; i += kLineFloats) __builtin_prefetch(ahead + i);
+    }
+#pragma GCC unroll 12
+    for (int t = 0; t < kTurns; ++t) multiply(k + t, t);
+  }
+  for (; k < depth; ++k) multiply(k, 0);
+#pragma GCC unroll 8
+  for (int n = 0; n < kRows; ++n) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+#pragma GCC unroll 12
+      for (int t = 1; t < kTurns; ++t) acc[0][n][v] = acc[0][n][v] + acc[t][n][v];
+      acc[0][n][v].store(sums + n * sums_stride + v * kWidth);
+    }
+  }
+}
+
+using AddProduct = void (*)(const float* weights, const float* h, std::int64_t h_stride, std::int64_t depth,
+                            float* sums, std::int64_t sums_stride);
+template <int kVectors>
+AddProduct add_product_of(std::int64_t rows, bool alone) {
+  switch (rows) {
+    case 1:
+      return alone ? add_product<1, kVectors, true> : add_product<1, kVectors>;
+    case 2:
+      return alone ? add_product<2, kVectors, true> : add_product<2, kVectors>;
+    case 3:
+      return add_product<3, kVectors>;
+#if defined(__AVX512F__)
+    case 4:
+      return add_product<4, kVectors>;
+    case 5:
+      return add_product<5, kVectors>;
+#endif
+    default:
+      return add_product<kMaxRows, kVectors>;
+  }
+}
+
+/// A panel of `vectors` by `count` sequences.
+void add_panel(const float* weights, const float* h, std::int64_t h_stride, std::int64_t depth, std::int64_t vectors,
+               std::int64_t count, bool alone, float* sums, std::int64_t sums_stride) {
+  const auto add_product_of_panel = [&](std::int64_t rows) {
+    switch (vectors) {
+      case 1:
+        return add_product_of<1>(rows, alone);
+      case 2:
+        return add_product_of<2>(rows, alone);
+#if defined(__AVX512F__)
+      case 4:
+        return add_product_of<4>(rows, alone);
+#endif
+      default:
+        return add_product_of<3>(rows, alone);
+    }
+  };
+  const std::int64_t piece = count <= kMaxRows ? depth : kPieceFloats / kWidth / vectors;
+  for (std::int64_t k = 0; k < depth; k += piece) {
+    for (std::int64_t n = 0; n < count;) {
+      // The last two groups share what is left.
+      const std::int64_t rest = count - n;
+      const std::int64_t rows = rest >= 2 * kMaxRows ? kMaxRows : rest > kMaxRows ? (rest + 1) / 2 : rest;
+      add_product_of_panel(rows)(weights + k * vectors * kWidth, h + n * h_stride + k, h_stride, min(piece, depth - k),
+                                 sums + n * sums_stride, sums_stride);
+      n += rows;
     }
   }
 }
@@ -68,263 +138,149 @@ inline void store_units(Vec value, float* p, std::int64_t unit, std::int64_t hid
   }
 }
 
-/// A block's sums of up to kMaxSums sequences, in memory: for all of them the block's weights come into the first-level
-/// cache once, in pieces.
-constexpr int kMaxSums = 4 * kMaxRows;
-constexpr std::int64_t kPieceFloats = 4096;
+/// A group of blocks for some sequences, with the sums of their gates.
 template <int kGates>
-using Sums = float[kMaxSums][kGates][kWidth];
+struct Group {
+  static constexpr int kVectors = kMaxGroupBlocks * kGates;
+  std::int64_t first_block, blocks, first, count;
+  float (*sums)[kVectors * kWidth];
 
-template <int kGates, int kRows>
-void add_product(const float* weights, const float* h, std::int64_t h_stride, std::int64_t depth,
-                 float (*sums)[kGates][kWidth]) {
-  Vec acc[kRows][kGates];
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int g = 0; g < kGates; ++g) acc[r][g] = Vec::load(sums[r][g]);
-  }
-  multiply<kGates, kRows>(weights, h, h_stride, depth, acc);
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int g = 0; g < kGates; ++g) acc[r][g].store(sums[r][g]);
-  }
-}
-
-/// `count` sequences in groups of equal size.
-// Inlined by force: out of line, gcc makes one sequence alone half as fast again.
-template <int kGates>
-[[gnu::always_inline]] inline void add_products(const float* weights, const float* h, std::int64_t h_stride,
-                                                std::int64_t depth, std::int64_t count, float (*sums)[kGates][kWidth]) {
-  for (std::int64_t n = 0; n < count;) {
-    const std::int64_t rest = count - n, parts = (rest + kMaxRows - 1) / kMaxRows;
-    const std::int64_t rows = (rest + parts - 1) / parts;
-    const float* own_h = h + n * h_stride;
-    switch (rows) {
-      case 1:
-        add_product<kGates, 1>(weights, own_h, h_stride, depth, sums + n);
-        break;
-      case 2:
-        add_product<kGates, 2>(weights, own_h, h_stride, depth, sums + n);
-        break;
-#if defined(__AVX512F__)
-      case 4:
-        add_product<kGates, 4>(weights, own_h, h_stride, depth, sums + n);
-        break;
-      case 5:
-        add_product<kGates, 5>(weights, own_h, h_stride, depth, sums + n);
-        break;
-      case 6:
-        add_product<kGates, 6>(weights, own_h, h_stride, depth, sums + n);
-        break;
-#endif
-      default:
-        add_product<kGates, 3>(weights, own_h, h_stride, depth, sums + n);
-    }
-    n += rows;
-  }
-}
-
-#if !defined(__AVX512F__)
-/// How many groups of four sequences are taken out, so that the others come in threes: the sums of two sequences and
-/// four gates are so few that the multiply-adds wait for each other, which costs as much as a third sequence.
-constexpr std::int64_t num_fours(std::int64_t sequences) {
-  const std::int64_t fours = sequences % 3;
-  return 4 * fours <= sequences ? fours : 0;
-}
-/// Blocks that are computed together for groups of four: three times three gates, and the fourth gates.
-constexpr int kJoined = 3;
-constexpr std::int64_t kJoinedDepth = 64;
-
-/// Four sequences by a vector of each of three columns, `step` floats from one k to the next.
-inline void add_columns(const float* const (&columns)[3], std::int64_t step, const float* h, std::int64_t h_stride,
-                        std::int64_t depth, float* const (&sums)[3], std::int64_t sums_stride) {
-  Vec acc[4][3];
-#pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) {
-#pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) acc[r][j] = Vec::load(sums[j] + r * sums_stride);
-  }
-  for (std::int64_t k = 0; k < depth; ++k) {
-    Vec row[3];
-#pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) row[j] = Vec::load(columns[j] + k * step);
-#pragma GCC unroll 4
-    for (int r = 0; r < 4; ++r) {
-      const Vec a = Vec::broadcast(h + r * h_stride + k);
-#pragma GCC unroll 3
-      for (int j = 0; j < 3; ++j) acc[r][j] = fma(a, row[j], acc[r][j]);
+  /// f(sequence, block, its gates)
+  template <typename F>
+  void for_each(F f) const {
+    for (std::int64_t n = 0; n < count; ++n) {
+      for (std::int64_t b = 0; b < blocks; ++b) f(first + n, first_block + b, sums[n] + b * kGates * kWidth);
     }
   }
-#pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) {
-#pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) acc[r][j].store(sums[j] + r * sums_stride);
-  }
-}
+};
 
-/// The same for the four gates of kJoined blocks, whose weights lie `block_stride` floats apart.
-inline void add_joined(const float* weights, std::int64_t block_stride, const float* h, std::int64_t h_stride,
-                       std::int64_t depth, Sums<4>* sums, std::int64_t first) {
-  constexpr std::int64_t kStep = 4 * kWidth;
-  const auto column = [&](int block, int gate) { return weights + block * block_stride + gate * kWidth; };
-  const auto sum = [&](int block, int gate) { return sums[block][first][gate]; };
-  for (int b = 0; b < 3; ++b) {
-    add_columns({column(b, 0), column(b, 1), column(b, 2)}, kStep, h, h_stride, depth,
-                {sum(b, 0), sum(b, 1), sum(b, 2)}, kStep);
-  }
-  add_columns({column(0, 3), column(1, 3), column(2, 3)}, kStep, h, h_stride, depth, {sum(0, 3), sum(1, 3), sum(2, 3)},
-              kStep);
-}
-
-#endif
-
-/// Sums begin with f.start, f.finish takes them. The input's sums have `input_gates` gates.
-template <int kGates, typename F>
-void for_blocks(const RecurrentStep& s, const float* weights, const float* h, std::int64_t begin, std::int64_t end,
-                int input_gates, F f) {
-  alignas(64) Sums<kGates> sums;
-  for (std::int64_t block = begin; block < end; ++block) {
-    const auto input_sums = [&](std::int64_t n) { return s.sums + n * s.sums_stride + block * input_gates * kWidth; };
+/// rule.start gives what the sums begin with, rule.finish takes them.
+template <int kGates, typename Rule>
+void for_groups(const Rule& rule, const float* weights, const float* h, std::int64_t begin, std::int64_t end) {
+  constexpr std::int64_t kPanelVectors = recurrent_panel_vectors(kGates, kWidth);
+  const RecurrentStep& s = rule.s;
+  const RecurrentGroups groups(s.padded_hidden / kWidth, kWidth);
+  const bool alone = s.whole_batch <= kFewSequences;
+  alignas(64) float sums[kMaxSums][Group<kGates>::kVectors * kWidth];
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t block = groups.first_block(i), blocks = groups.first_block(i + 1) - block;
+    const std::int64_t vectors = blocks * kGates;
     for (std::int64_t first = 0; first < s.batch; first += kMaxSums) {
-      const std::int64_t count = std::min<std::int64_t>(kMaxSums, s.batch - first);
-      for (std::int64_t n = 0; n < count; ++n) {
+      const std::int64_t count = min(kMaxSums, s.batch - first);
+      const Group<kGates> group{block, blocks, first, count, sums};
+      group.for_each([&](std::int64_t n, std::int64_t b, float* gates) {
 #pragma GCC unroll 4
-        for (int g = 0; g < kGates; ++g) f.start(input_sums(first + n), block, g).store(sums[n][g]);
+        for (int g = 0; g < kGates; ++g) rule.start(n, b, g).store(gates + g * kWidth);
+      });
+      rule.fetch_next(group);
+      for (std::int64_t v = 0; v < vectors; v += kPanelVectors) {
+        add_panel(weights + (block * kGates + v) * kWidth * s.hidden, h + first * s.padded_hidden, s.padded_hidden,
+                  s.hidden, min(kPanelVectors, vectors - v), count, alone, sums[0] + v * kWidth,
+                  Group<kGates>::kVectors * kWidth);
       }
-      const std::int64_t piece = count <= kMaxRows ? s.hidden : kPieceFloats / (kGates * kWidth);
-      for (std::int64_t k = 0; k < s.hidden; k += piece) {
-        add_products<kGates>(weights + (block * s.hidden + k) * kGates * kWidth, h + first * s.padded_hidden + k,
-                             s.padded_hidden, std::min(piece, s.hidden - k), count, sums);
-      }
-      for (std::int64_t n = 0; n < count; ++n) {
-        Vec gates[kGates];
-#pragma GCC unroll 4
-        for (int g = 0; g < kGates; ++g) gates[g] = Vec::load(sums[n][g]);
-        f.finish(gates, input_sums(first + n), block, first + n);
-      }
+      rule.finish(group);
     }
   }
 }
 
-#if !defined(__AVX512F__)
-/// for_blocks<4> for groups of kJoined blocks, as long as there are whole ones; returns the first block that is left.
-template <typename F>
-std::int64_t for_joined_blocks(const RecurrentStep& s, std::int64_t begin, std::int64_t end, F f) {
-  alignas(64) Sums<4> sums[kJoined];
-  const std::int64_t block_stride = s.hidden * 4 * kWidth;
-  const auto input_sums = [&](std::int64_t block, std::int64_t n) {
-    return s.sums + n * s.sums_stride + block * 4 * kWidth;
-  };
-  std::int64_t block = begin;
-  for (; block + kJoined <= end; block += kJoined) {
-    for (std::int64_t first = 0; first < s.batch; first += kMaxSums) {
-      const std::int64_t count = std::min<std::int64_t>(kMaxSums, s.batch - first), in_fours = 4 * num_fours(count);
-      for (int b = 0; b < kJoined; ++b) {
-        for (std::int64_t n = 0; n < count; ++n) {
-#pragma GCC unroll 4
-          for (int g = 0; g < 4; ++g) f.start(input_sums(block + b, first + n), block + b, g).store(sums[b][n][g]);
-        }
-      }
-      for (std::int64_t k = 0; k < s.hidden; k += kJoinedDepth) {
-        const std::int64_t depth = std::min(kJoinedDepth, s.hidden - k);
-        const float* weights = s.weights + block * block_stride + k * 4 * kWidth;
-        const float* h = s.h + first * s.padded_hidden + k;
-        for (std::int64_t n = 0; n < in_fours; n += 4) {
-          add_joined(weights, block_stride, h + n * s.padded_hidden, s.padded_hidden, depth, sums, n);
-        }
-        for (int b = 0; b < kJoined; ++b) {
-          add_products<4>(weights + b * block_stride, h + in_fours * s.padded_hidden, s.padded_hidden, depth,
-                          count - in_fours, sums[b] + in_fours);
-        }
-      }
-      for (int b = 0; b < kJoined; ++b) {
-        for (std::int64_t n = 0; n < count; ++n) {
-          Vec gates[4];
-#pragma GCC unroll 4
-          for (int g = 0; g < 4; ++g) gates[g] = Vec::load(sums[b][n][g]);
-          f.finish(gates, input_sums(block + b, first + n), block + b, first + n);
-        }
-      }
-    }
-  }
-  return block;
-}
-#endif
-
+/// The input's sums have kInputGates gates.
+template <int kInputGates>
 struct Common {
   const RecurrentStep& s;
-  Vec start(const float* sums, std::int64_t, int gate) const { return Vec::load(sums + gate * kWidth); }
-  void set_h(Vec h, std::int64_t block, std::int64_t n) const {
-    h.store(s.next_h + n * s.padded_hidden + block * kWidth);
+
+  const float* input(std::int64_t n, std::int64_t block) const {
+    return s.sums + n * s.sums_stride + block * kInputGates * kWidth;
+  }
+  Vec start(std::int64_t n, std::int64_t block, int gate) const { return Vec::load(input(n, block) + gate * kWidth); }
+  /// The next group's sums, a few lines of each row, which no processor foresees.
+  template <typename G>
+  void fetch_next(const G& group) const {
+    const std::int64_t floats = group.blocks * kInputGates * kWidth;
+    for (std::int64_t n = 0; n < group.count; ++n) {
+      const float* next = input(group.first + n, group.first_block + group.blocks);
+      for (std::int64_t i = 0; i < floats; i += kLineFloats) __builtin_prefetch(next + i);
+    }
+  }
+  std::int64_t state(std::int64_t n, std::int64_t block) const { return n * s.padded_hidden + block * kWidth; }
+  void set_h(Vec h, std::int64_t n, std::int64_t block) const {
+    h.store(s.next_h + state(n, block));
     if (s.y != nullptr) store_units(h, s.y + n * s.y_stride, block * kWidth, s.hidden);
   }
-  Vec old_h(std::int64_t block, std::int64_t n) const { return Vec::load(s.h + n * s.padded_hidden + block * kWidth); }
+  Vec old_h(std::int64_t n, std::int64_t block) const { return Vec::load(s.h + state(n, block)); }
 };
 
-struct LstmRule : Common {
-  void finish(const Vec (&gate)[4], const float*, std::int64_t block, std::int64_t n) const {
-    const Vec in = math::sigmoid(gate[0]), out = math::sigmoid(gate[1]), forget = math::sigmoid(gate[2]);
-    float* cell = s.c + n * s.padded_hidden + block * kWidth;
-    const Vec c = fma(forget, Vec::load(cell), in * math::tanh(gate[3]));
-    c.store(cell);
-    set_h(out * math::tanh(c), block, n);
+struct LstmRule : Common<4> {
+  // Gate by gate, so that what one vector waits for does not hold up the others.
+  void finish(const Group<4>& group) const {
+    group.for_each([](std::int64_t, std::int64_t, float* gates) {
+#pragma GCC unroll 3
+      for (int g = 0; g < 3; ++g) math::sigmoid(Vec::load(gates + g * kWidth)).store(gates + g * kWidth);
+    });
+    group.for_each([this](std::int64_t n, std::int64_t block, const float* gates) {
+      const Vec in = Vec::load(gates), out = Vec::load(gates + kWidth), forget = Vec::load(gates + 2 * kWidth);
+      float* cell = s.c + state(n, block);
+      const Vec c = fma(forget, Vec::load(cell), in * math::tanh(Vec::load(gates + 3 * kWidth)));
+      c.store(cell);
+      set_h(out * math::tanh(c), n, block);
+    });
   }
 };
 
-struct RnnRule : Common {
-  void finish(const Vec (&gate)[1], const float*, std::int64_t block, std::int64_t n) const {
-    set_h(math::tanh(gate[0]), block, n);
+struct RnnRule : Common<1> {
+  void finish(const Group<1>& group) const {
+    group.for_each([this](std::int64_t n, std::int64_t block, const float* gates) {
+      set_h(math::tanh(Vec::load(gates)), n, block);
+    });
   }
 };
 
-struct GruRule : Common {
+struct GruRule : Common<3> {
   /// The candidate's recurrent sum stays apart from its input sum.
-  Vec start(const float* sums, std::int64_t block, int gate) const {
-    return gate == 2 ? Vec::load(s.candidate_bias + block * kWidth) : Vec::load(sums + gate * kWidth);
+  Vec start(std::int64_t n, std::int64_t block, int gate) const {
+    return gate == 2 ? Vec::load(s.candidate_bias + block * kWidth) : Common::start(n, block, gate);
   }
-  void finish(const Vec (&gate)[3], const float* sums, std::int64_t block, std::int64_t n) const {
-    const Vec update = math::sigmoid(gate[0]), reset = math::sigmoid(gate[1]);
-    const Vec candidate = math::tanh(fma(reset, gate[2], Vec::load(sums + 2 * kWidth)));
-    set_h(fma(update, old_h(block, n) - candidate, candidate), block, n);
-  }
-};
-
-struct GruGatesRule : Common {
-  void finish(const Vec (&gate)[2], const float*, std::int64_t block, std::int64_t n) const {
-    const std::int64_t at = n * s.padded_hidden + block * kWidth;
-    math::sigmoid(gate[0]).store(s.update + at);
-    (math::sigmoid(gate[1]) * old_h(block, n)).store(s.reset_h + at);
+  void finish(const Group<3>& group) const {
+    group.for_each([this](std::int64_t n, std::int64_t block, const float* gates) {
+      const Vec update = math::sigmoid(Vec::load(gates)), reset = math::sigmoid(Vec::load(gates + kWidth));
+      const Vec candidate = math::tanh(fma(reset, Vec::load(gates + 2 * kWidth), Common::start(n, block, 2)));
+      set_h(fma(update, old_h(n, block) - candidate, candidate), n, block);
+    });
   }
 };
 
-struct GruCandidateRule : Common {
-  Vec start(const float* sums, std::int64_t, int) const { return Vec::load(sums + 2 * kWidth); }
-  void finish(const Vec (&gate)[1], const float*, std::int64_t block, std::int64_t n) const {
-    const Vec update = Vec::load(s.update + n * s.padded_hidden + block * kWidth);
-    const Vec candidate = math::tanh(gate[0]);
-    set_h(fma(update, old_h(block, n) - candidate, candidate), block, n);
+struct GruGatesRule : Common<3> {
+  void finish(const Group<2>& group) const {
+    group.for_each([this](std::int64_t n, std::int64_t block, const float* gates) {
+      math::sigmoid(Vec::load(gates)).store(s.update + state(n, block));
+      (math::sigmoid(Vec::load(gates + kWidth)) * old_h(n, block)).store(s.reset_h + state(n, block));
+    });
+  }
+};
+
+struct GruCandidateRule : Common<3> {
+  Vec start(std::int64_t n, std::int64_t block, int) const { return Common::start(n, block, 2); }
+  void finish(const Group<1>& group) const {
+    group.for_each([this](std::int64_t n, std::int64_t block, const float* gates) {
+      const Vec candidate = math::tanh(Vec::load(gates));
+      set_h(fma(Vec::load(s.update + state(n, block)), old_h(n, block) - candidate, candidate), n, block);
+    });
   }
 };
 
 void lstm(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
-#if !defined(__AVX512F__)
-  if (num_fours(s.batch % kMaxSums) > 0) begin = for_joined_blocks(s, begin, end, LstmRule{{s}});
-#endif
-  for_blocks<4>(s, s.weights, s.h, begin, end, 4, LstmRule{{s}});
+  for_groups<4>(LstmRule{{s}}, s.weights, s.h, begin, end);
 }
 void rnn(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
-  for_blocks<1>(s, s.weights, s.h, begin, end, 1, RnnRule{{s}});
+  for_groups<1>(RnnRule{{s}}, s.weights, s.h, begin, end);
 }
 void gru(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
-  for_blocks<3>(s, s.weights, s.h, begin, end, 3, GruRule{{s}});
+  for_groups<3>(GruRule{{s}}, s.weights, s.h, begin, end);
 }
 void gru_gates(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
-  for_blocks<2>(s, s.weights, s.h, begin, end, 3, GruGatesRule{{s}});
+  for_groups<2>(GruGatesRule{{s}}, s.weights, s.h, begin, end);
 }
 void gru_candidate(const RecurrentStep& s, std::int64_t begin, std::int64_t end) {
-  for_blocks<1>(s, s.candidate_weights, s.reset_h, begin, end, 3, GruCandidateRule{{s}});
+  for_groups<1>(GruCandidateRule{{s}}, s.candidate_weights, s.reset_h, begin, end);
 }
 
 }  // namespace
