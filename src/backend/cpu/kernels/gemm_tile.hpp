@@ -7,6 +7,7 @@
 #include "backend/cpu/kernels/activation.hpp"
 #include "backend/cpu/kernels/gemm.hpp"
 #include "backend/cpu/kernels/simd.hpp"
+#include "backend/cpu/kernels/tile_steps.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
@@ -113,13 +114,19 @@ struct TileRows;
 template <int kRows>
 struct TileRows<Rows::table, kRows> {
   const float* a[kRows];
-  TileRows(const TileArgs& args, std::int64_t, std::int64_t tap) {
-    const float* const* rows = args.rows + tap * kMaxTileRows;
+  const float* const* table;
+  std::int64_t offset;
+  TileRows(const TileArgs& args, std::int64_t, std::int64_t tap)
+      : table(args.rows + tap * kMaxTileRows), offset(args.offset) {
     TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) a[i] = rows[i] + args.offset;
+    for (int i = 0; i < kRows; ++i) a[i] = table[i] + offset;
   }
   const float* at(int i, std::int64_t k) const { return a[i] + k; }
   void advance(std::int64_t) {}
+  template <int kVectors, typename Sum>
+  [[gnu::always_inline]] void run_steps(const float* panel, std::int64_t k, std::int64_t turns, const Sum& sum) const {
+    run_table_steps<kRows, kVectors>(panel, table, offset + k, turns, sum);
+  }
   static constexpr bool kAdvances = false;
 };
 template <int kRows>
@@ -133,6 +140,11 @@ struct TileRows<Rows::even, kRows> {
     for (int i = 0; i < kPointers; ++i, row += 3 * stride) a[i] = row;
   }
   const float* at(int i, std::int64_t k) const { return a[i / 3] + (i % 3) * stride + k; }
+  template <int kVectors, typename Sum>
+  [[gnu::always_inline]] void run_steps(const float* panel, std::int64_t, std::int64_t turns, const Sum& sum) {
+    run_even_steps<kRows, kVectors>(panel, a[0], stride, turns, sum);
+    advance(kTileSteps * turns);
+  }
   void advance(std::int64_t k) {
     TENFOLD_UNROLL
     for (int i = 0; i < kPointers; ++i) a[i] += k;
@@ -180,6 +192,14 @@ void run_tile(const TileArgs& args) {
         }
       };
       const auto multiply_rows = [&](std::int64_t k, std::int64_t end) __attribute__((always_inline)) {
+        if constexpr (kIsStepped<kRows, kVectors> && !kHalf) {
+          if (const std::int64_t turns = (end - k) / kTileSteps; turns > 0) {
+            rows.template run_steps<kVectors>(
+                panel, k, turns, [&](int i, int j) __attribute__((always_inline))->Vec & { return columns[j].sum[i]; });
+            panel += kTileSteps * turns * kVectors * kWidth;
+            k += kTileSteps * turns;
+          }
+        }
         if constexpr (TileRows<kKind, kRows>::kAdvances) {
           // Offsets known to the compiler: the pointers move once for two steps, if there are registers for that.
           if constexpr (kManyRegisters) {

@@ -5,6 +5,7 @@
 #include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/simd_math.hpp"
 #include "backend/cpu/kernels/split.hpp"
+#include "backend/cpu/kernels/tile_steps.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
@@ -56,6 +57,14 @@ void add_product(const float* weights, const float* h, std::int64_t h_stride, st
     }
   };
   std::int64_t k = 0;
+  if constexpr (kIsStepped<kRows, kVectors>) {
+    if (const std::int64_t turns = depth / kTileSteps; turns > 0) {
+      run_even_steps<kRows, kVectors>(
+          weights, h, h_stride,
+          turns, [&](int n, int v) __attribute__((always_inline))->Vec & { return acc[0][n][v]; });
+      k = turns * kTileSteps;
+    }
+  }
   for (; k + kTurns <= depth; k += kTurns) {
     if constexpr (kAlone && kRows == 1) {
       const float* ahead = weights + k * kStep + kAheadFloats;
