@@ -139,9 +139,10 @@ void run(const ConvChainArgs& args, const Workers& workers) {
   const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
   const std::int64_t bands = max(min(threads, g.out[1]), min(g.out[1] / kLinesOfBand, ceil_div(wanted, g.batch)));
   const std::int64_t parts = g.batch >= wanted ? 1 : max(1, bands);
+  const Cut cut{g.out[1], 1, parts, shares_of(threads, g.batch, parts)};
   for_each_item(workers, g.batch * parts, [&](std::int64_t item, std::byte* scratch) {
-    const std::int64_t part = item % parts;
-    const std::int64_t begin = g.out[1] * part / parts, end = g.out[1] * (part + 1) / parts;
+    const std::int64_t begin = cut.begin(item % parts), end = cut.begin(item % parts + 1);
+    if (begin == end) return;
     Band band(args, item / parts, begin, scratch);
     for (std::int64_t line = begin; line < end; ++line) band.run_next(args.num_stages - 1);
   });

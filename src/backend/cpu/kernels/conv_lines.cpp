@@ -28,7 +28,7 @@ void run_lines(const GemmArgs& args, const Workers& workers) {
     x_parts = max(x_parts, min(ceil_div(g.out[2], tile_rows), ceil_div(wanted, args.groups * line_parts)));
   }
   const std::int64_t panel_parts = min(panels, max(1, ceil_div(wanted, args.groups * line_parts * x_parts)));
-  const Cut x_cut{g.out[2], 1, x_parts};
+  const Cut x_cut{g.out[2], 1, x_parts}, line_cut{lines, 1, line_parts, shares_of(threads, args.groups, line_parts)};
   // Neighbouring parts of a line follow each other, so that every thread gets a band of whole lines.
   for_each_item(workers, args.groups * line_parts * x_parts * panel_parts, [&](std::int64_t item, std::byte* scratch) {
     const std::int64_t panel_part = item % panel_parts;
@@ -38,8 +38,8 @@ void run_lines(const GemmArgs& args, const Workers& workers) {
     const std::int64_t begin = x_cut.begin(x_part), count = x_cut.begin(x_part + 1) - begin;
     if (count <= 0) return;
     LineBlock block(args, group, begin, count, scratch);
-    const std::int64_t end = lines * (line_part + 1) / line_parts;
-    for (std::int64_t line = lines * line_part / line_parts; line < end; ++line) {
+    const std::int64_t end = line_cut.begin(line_part + 1);
+    for (std::int64_t line = line_cut.begin(line_part); line < end; ++line) {
       block.run(line, args.c + line * g.out[2] * args.c_stride, panels * panel_part / panel_parts,
                 panels * (panel_part + 1) / panel_parts);
     }

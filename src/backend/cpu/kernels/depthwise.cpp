@@ -249,12 +249,13 @@ void run(const DepthwiseArgs& args, const Workers& workers) {
   const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
   const std::int64_t line_parts = min(lines, wanted);
   const std::int64_t channel_parts = line_parts >= wanted ? 1 : min((vectors + 3) / 4, wanted / line_parts);
+  const Cut line_cut{lines, 1, line_parts, shares_of(threads, 1, line_parts)};
   for_each_item(workers, line_parts * channel_parts, [&](std::int64_t item, std::byte* scratch) {
     const std::int64_t channel_part = item % channel_parts, line_part = item / channel_parts;
     const std::int64_t channel_begin = vectors * channel_part / channel_parts * kWidth;
     const std::int64_t channel_end = min(args.channels, vectors * (channel_part + 1) / channel_parts * kWidth);
-    const std::int64_t end = lines * (line_part + 1) / line_parts;
-    for (std::int64_t line = lines * line_part / line_parts; line < end; ++line) {
+    const std::int64_t end = line_cut.begin(line_part + 1);
+    for (std::int64_t line = line_cut.begin(line_part); line < end; ++line) {
       const std::int64_t image = line / g.out[1], first_pixel = line * g.out[2];
       const DepthwiseLine one{args.x + image * g.in[1] * g.in[2] * args.x_stride, g.in[1], line % g.out[1],
                               args.y + first_pixel * args.y_stride, first_pixel};

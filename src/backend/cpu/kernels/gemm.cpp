@@ -150,7 +150,11 @@ void run(const GemmArgs& args, const Workers& workers) {
   if (args.groups * row_parts * panel_parts < wanted) {
     row_parts = min(ceil_div(args.rows, tile_rows), ceil_div(wanted, args.groups * panel_parts));
   }
-  for_each_product_block(workers, args.groups, {args.rows, tile_rows, row_parts}, {panels, 1, panel_parts},
+  const std::int64_t row_shares =
+      panel_parts == 1 && row_parts <= 2 * wanted ? shares_of(threads, args.groups, row_parts) : 0;
+  const std::int64_t panel_shares = wanted == 1 ? 0 : shares_of(threads, args.groups * row_parts, panel_parts);
+  for_each_product_block(workers, args.groups, {args.rows, tile_rows, row_parts, row_shares},
+                         {panels, 1, panel_parts, panel_shares},
                          [&](const ProductBlock& block, std::byte* scratch) { run_block(args, block, scratch); });
 }
 

@@ -22,7 +22,7 @@ void for_each_product_block(const Workers& workers, std::int64_t groups, const C
     const std::int64_t row_part = item / panels.parts % rows.parts;
     const ProductBlock block{item / panels.parts / rows.parts, rows.begin(row_part), rows.begin(row_part + 1),
                              panels.begin(panel_part), panels.begin(panel_part + 1)};
-    if (block.row_begin < block.row_end) f(block, scratch);
+    if (block.row_begin < block.row_end && block.panel_begin < block.panel_end) f(block, scratch);
   });
 }
 

@@ -14,7 +14,23 @@ inline std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; 
 /// Cuts [0, count) into `parts` nearly equal ranges of whole `grain`s; the last one takes what is left.
 struct Cut {
   std::int64_t count, grain, parts;
-  std::int64_t begin(std::int64_t part) const { return min(count, ceil_div(count, grain) * part / parts * grain); }
+  /// Not 0: so many equal shares, a thread's each, whose parts grow smaller towards their end, as 3 : 2 : 1. What a
+  /// thread waits for at the end is the part that a slower one has begun, so that one should be small.
+  std::int64_t shares = 0;
+
+  std::int64_t begin(std::int64_t part) const {
+    const std::int64_t grains = ceil_div(count, grain);
+    if (shares == 0) return min(count, grains * part / parts * grain);
+    const std::int64_t of_share = parts / shares, share = part / of_share, i = part % of_share;
+    const std::int64_t whole = of_share * (of_share + 1);
+    return min(count, grains * (share * whole + i * (2 * of_share - i + 1)) / (shares * whole) * grain);
+  }
 };
+/// The shares of a cut into `parts` of each of `others` equal things; 0 if threads do not get whole ones.
+inline std::int64_t shares_of(std::int64_t threads, std::int64_t others, std::int64_t parts) {
+  if (threads == 1 || others > threads || threads % others != 0) return 0;
+  const std::int64_t shares = threads / others;
+  return parts % shares == 0 ? shares : 0;
+}
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

@@ -204,7 +204,8 @@ void run(const StrassenArgs& whole, const Workers& workers) {
   const std::int64_t threads = workers.pool->num_threads();
   const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
   const std::int64_t panel_parts = min(panels, max(1, ceil_div(wanted, samples * row_parts)));
-  for_each_product_block(workers, samples, {rows, grain, row_parts}, {panels, 1, panel_parts},
+  for_each_product_block(workers, samples, {rows, grain, row_parts},
+                         {panels, 1, panel_parts, shares_of(threads, samples * row_parts, panel_parts)},
                          [&](ProductBlock block, std::byte* scratch) {
                            block.row_begin += block.group * rows;
                            block.row_end += block.group * rows;
