@@ -71,11 +71,6 @@ Refusal refuses(const Signature& signature) {
   return std::nullopt;
 }
 
-/// One tiling: the product with the inputs is a small part of the time.
-GemmTiling tiling_for(std::int64_t rows, const Sizes& sizes) {
-  return promising_tilings(rows, sizes.columns(), sizes.features, {{512, 96}}).front();
-}
-
 /// What threads share in each step: units, of which each reads its own weights, and waits for the others' at the end;
 /// or sequences, which need not wait, but all read all weights.
 enum class Split : std::int64_t { units = 0, sequences = 1 };
@@ -87,6 +82,10 @@ Split split_from(std::span<const std::int64_t> parameters) {
           parameters.empty() ? "none" : std::to_string(parameters[0]));
   return static_cast<Split>(parameters[0]);
 }
+
+/// The products with the inputs are computed for so many rows (steps x sequences) at a time that the steps find them in
+/// the cache.
+constexpr std::int64_t kStretchRows = 96;
 
 /// Column `j` of the packed order [block][gate][vector] as row of ONNX's [gate * hidden], or -1 for padding.
 std::int64_t row_of_column(std::int64_t j, const Sizes& sizes) {
@@ -196,9 +195,6 @@ class RecurrentKernel final : public Kernel {
   }
 
  private:
-  /// The products with the inputs are computed for so many rows (steps x sequences) at a time that the steps find them
-  /// in the cache.
-  static constexpr std::int64_t kStretchRows = 96;
   static std::int64_t stretch_steps(std::int64_t steps, std::int64_t batch) {
     const std::int64_t most = std::max<std::int64_t>(1, kStretchRows / batch);
     const std::int64_t stretches = std::max<std::int64_t>(1, (steps + most - 1) / most);
@@ -322,11 +318,13 @@ void candidates(const Problem& problem, std::vector<Candidate>& out) {
   constexpr double kFlopsPerUs = 30'000;
   const double estimate = 2.0 * static_cast<double>(rows * sizes.columns() * sizes.directions) *
                           static_cast<double>(sizes.features + sizes.hidden) / kFlopsPerUs;
-  for (const Split split : {Split::units, Split::sequences}) {
-    if (split == Split::sequences && batch <= kFewSequences) continue;
-    std::vector<std::int64_t> parameters = {static_cast<std::int64_t>(split)};
-    for (const std::int64_t x : parameters_of(tiling_for(rows, sizes))) parameters.push_back(x);
-    out.push_back({.parameters = std::move(parameters), .estimated_us = estimate});
+  for (const GemmTiling& tiling : promising_tilings(rows, sizes.columns(), sizes.features, {{512, kStretchRows}})) {
+    for (const Split split : {Split::units, Split::sequences}) {
+      if (split == Split::sequences && batch <= kFewSequences) continue;
+      std::vector<std::int64_t> parameters = {static_cast<std::int64_t>(split)};
+      for (const std::int64_t x : parameters_of(tiling)) parameters.push_back(x);
+      out.push_back({.parameters = std::move(parameters), .estimated_us = estimate});
+    }
   }
 }
 
