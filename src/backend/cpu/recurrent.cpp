@@ -86,6 +86,8 @@ Split split_from(std::span<const std::int64_t> parameters) {
 /// The products with the inputs are computed for so many rows (steps x sequences) at a time that the steps find them in
 /// the cache.
 constexpr std::int64_t kStretchRows = 96;
+/// Parts of the next stretch's products for each thread.
+constexpr std::int64_t kFillers = 3;
 
 /// Column `j` of the packed order [block][gate][vector] as row of ONNX's [gate * hidden], or -1 for padding.
 std::int64_t row_of_column(std::int64_t j, const Sizes& sizes) {
@@ -125,8 +127,9 @@ class RecurrentKernel final : public Kernel {
 
   std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
     const std::int64_t steps = inputs[0].dim(0), batch = inputs[0].dim(1);
-    return sizeof(float) * static_cast<std::size_t>(sizes_.directions * (stretch_rows(steps, batch) * sizes_.columns() +
-                                                                         5 * batch * sizes_.padded_hidden()));
+    return sizeof(float) *
+           static_cast<std::size_t>(sizes_.directions * (2 * stretch_rows(steps, batch) * sizes_.columns() +
+                                                         5 * batch * sizes_.padded_hidden()));
   }
 
   void run(const Launch& launch) const override {
@@ -137,7 +140,7 @@ class RecurrentKernel final : public Kernel {
     const std::int64_t stretch = stretch_steps(steps, batch);
     auto* sums = reinterpret_cast<float*>(launch.workspace.data());
     const std::int64_t sums_floats = stretch_rows(steps, batch) * columns;
-    float* states = sums + sizes_.directions * sums_floats;
+    float* states = sums + 2 * sizes_.directions * sums_floats;
 
     std::array<RecurrentStep, 2> base{};
     for (std::int64_t d = 0; d < sizes_.directions; ++d) {
@@ -159,32 +162,67 @@ class RecurrentKernel final : public Kernel {
                  batch, s.c);
     }
     auto* y = operand_of(launch.outputs, 0).as<float>();
-    for (std::int64_t begin = 0; begin < steps; begin += stretch) {
-      const std::int64_t end = std::min(steps, begin + stretch);
-      const auto first_time = [&](std::int64_t d) { return runs_backwards(d) ? steps - end : begin; };
+    const auto first_time = [&](std::int64_t d, std::int64_t begin) {
+      return runs_backwards(d) ? steps - std::min(steps, begin + stretch) : begin;
+    };
+    const auto sums_at = [&](std::int64_t d, std::int64_t begin) {
+      return sums + (begin / stretch % 2 * sizes_.directions + d) * sums_floats;
+    };
+    const Workers workers = workers_of(launch);
+    // Part `part` of `parts` of the products of the inputs of the stretch that begins there.
+    const auto multiply_inputs = [&](std::int64_t begin, std::int64_t part, std::int64_t parts, const Workers& by) {
+      const std::int64_t width = tiling_.tile_vectors * vector_floats(tier()), panels = (columns + width - 1) / width;
+      const std::int64_t first = panels * part / parts * width;
       for (std::int64_t d = 0; d < sizes_.directions; ++d) {
         GemmArgs args;
-        args.rows = (end - begin) * batch;
-        args.columns = columns;
+        args.rows = (std::min(steps, begin + stretch) - begin) * batch;
+        args.columns = std::min(columns, panels * (part + 1) / parts * width) - first;
         args.depth = sizes_.features;
-        args.a = x.as<const float>() + first_time(d) * batch * sizes_.features;
+        args.a = x.as<const float>() + first_time(d, begin) * batch * sizes_.features;
         args.a_stride = sizes_.features;
-        args.panels = blob(d, 0);
-        args.c = sums + d * sums_floats;
+        args.panels = blob(d, 0) + first * sizes_.features;
+        args.c = sums_at(d, begin) + first;
         args.c_stride = columns;
-        args.finish.bias = blob(d, 1);
+        args.finish.bias = blob(d, 1) + first;
         args.tiling = tiling_;
-        TENFOLD_FOR_TIER(kGemmKernels).run(args, workers_of(launch));
+        TENFOLD_FOR_TIER(kGemmKernels).run(args, by);
       }
-      run_steps(pool_of(launch), begin, end, batch, [&](std::int64_t d, std::int64_t i) {
+    };
+    ThreadPool& pool = pool_of(launch);
+    const bool overlaps = pool.num_threads() > 1 && split_ == Split::sequences && batch > kFewSequences;
+    if (overlaps && steps > 0) multiply_inputs(0, 0, 1, workers);
+    for (std::int64_t begin = 0; begin < steps; begin += stretch) {
+      const std::int64_t end = std::min(steps, begin + stretch);
+      const auto step_at = [&](std::int64_t d, std::int64_t i) {
         RecurrentStep s = base[static_cast<std::size_t>(d)];
         const std::int64_t t = runs_backwards(d) ? steps - 1 - i : i;
         float* own = states + d * 5 * state;
         s.h = own + i % 2 * state;
         s.next_h = own + (i + 1) % 2 * state;
-        s.sums = sums + d * sums_floats + (t - first_time(d)) * batch * columns;
+        s.sums = sums_at(d, begin) + (t - first_time(d, begin)) * batch * columns;
         s.y = y == nullptr ? nullptr : y + (t * sizes_.directions + d) * batch * sizes_.hidden;
         return s;
+      };
+      if (!overlaps) {
+        multiply_inputs(begin, 0, 1, workers);
+        run_steps(pool, begin, end, batch, step_at);
+        continue;
+      }
+      // Every thread takes its sequences through the steps, and then parts of the next stretch's products, so that none
+      // waits for a slower one.
+      const std::int64_t shares = std::min(batch, std::int64_t{pool.num_threads()});
+      const std::int64_t fillers = end < steps ? kFillers : 0, of_share = sizes_.directions + fillers;
+      pool.run_on_threads(static_cast<int>(shares * of_share), [&](int item, int thread) {
+        const std::int64_t share = item / of_share, i = item % of_share;
+        if (i < sizes_.directions) {
+          const std::int64_t first = batch * share / shares;
+          all_steps(step_at, i, begin, end, first, batch * (share + 1) / shares - first);
+        } else {
+          // The pool is busy, so the product runs on this thread alone, which is the first one of its own.
+          const std::size_t skipped = static_cast<std::size_t>(thread) * workers.scratch_bytes;
+          multiply_inputs(end, share * fillers + i - sizes_.directions, shares * fillers,
+                          {workers.pool, workers.scratch + skipped, workers.scratch_bytes});
+        }
       });
     }
     for (std::int64_t d = 0; d < sizes_.directions; ++d) {
@@ -208,7 +246,17 @@ class RecurrentKernel final : public Kernel {
     return layer_.spec().direction == Recurrent::Direction::reverse || d == 1;
   }
 
-  /// step_at(direction, i) describes a step.
+  /// step_at(direction, i) describes a step. Those of a direction for some sequences:
+  template <typename StepAt>
+  void all_steps(const StepAt& step_at, std::int64_t d, std::int64_t begin, std::int64_t end, std::int64_t first,
+                 std::int64_t count) const {
+    const std::int64_t groups = sizes_.groups().count();
+    for (std::int64_t i = begin; i < end; ++i) {
+      const RecurrentStep s = of_sequences(step_at(d, i), first, count);
+      for (int phase = 0; phase < num_phases(); ++phase) run_groups(s, phase, 0, groups);
+    }
+  }
+  /// Steps whose threads, if several are worth while, share units or directions.
   template <typename StepAt>
   void run_steps(ThreadPool& pool, std::int64_t begin, std::int64_t end, std::int64_t batch,
                  const StepAt& step_at) const {
@@ -216,19 +264,7 @@ class RecurrentKernel final : public Kernel {
     const double step_ns = kNsPerWeight * static_cast<double>(sizes_.directions * batch * sizes_.columns()) *
                            static_cast<double>(sizes_.hidden);
     const std::int64_t threads = pool.num_threads(), groups = sizes_.groups().count();
-    const auto all_steps = [&](std::int64_t d, std::int64_t first, std::int64_t count) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const RecurrentStep s = of_sequences(step_at(d, i), first, count);
-        for (int phase = 0; phase < num_phases(); ++phase) run_groups(s, phase, 0, groups);
-      }
-    };
-    if (threads > 1 && split_ == Split::sequences && batch > kFewSequences) {
-      const std::int64_t parts = std::min(batch, threads);
-      pool.run(static_cast<int>(sizes_.directions * parts), [&](int item) {
-        const std::int64_t part = item % parts, first = batch * part / parts;
-        all_steps(item / parts, first, batch * (part + 1) / parts - first);
-      });
-    } else if (threads > 1 && step_ns / static_cast<double>(threads) > kWorthwhileNs) {
+    if (threads > 1 && step_ns / static_cast<double>(threads) > kWorthwhileNs) {
       // Every thread takes its share of the units of all directions in each step.
       const std::int64_t items = sizes_.directions * groups;
       const auto parts = static_cast<int>(std::min(items, threads));
@@ -246,9 +282,9 @@ class RecurrentKernel final : public Kernel {
       }
     } else if (sizes_.directions == 2 && threads > 1 &&
                step_ns * static_cast<double>(end - begin) > 2 * kWorthwhileNs) {
-      pool.run(2, [&](int d) { all_steps(d, 0, batch); });
+      pool.run(2, [&](int d) { all_steps(step_at, d, begin, end, 0, batch); });
     } else {
-      for (int d = 0; d < sizes_.directions; ++d) all_steps(d, 0, batch);
+      for (int d = 0; d < sizes_.directions; ++d) all_steps(step_at, d, begin, end, 0, batch);
     }
   }
 
