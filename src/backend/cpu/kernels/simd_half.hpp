@@ -36,7 +36,10 @@ inline Half select(__mmask8 m, Half yes, Half no) { return _mm256_mask_blend_ps(
 }  // namespace math
 inline constexpr bool kHasHalf = true;
 #else
-struct Half : Vec {};
+struct Half : Vec {
+  Half() = default;
+  Half(Vec x) : Vec(x) {}  // NOLINT(google-explicit-constructor): it is one
+};
 inline constexpr bool kHasHalf = false;
 #endif
 
