@@ -117,7 +117,7 @@ def roofline(engine, threads, inputs):
 
 
 def wait_for_idle(children):
-    """Until no thread of the last one spins (ONNX Runtime's do for a tenth of a second), which would be the next one's cost."""
+    """Until no thread of the last one spins (ONNX Runtime's did for up to 70 ms), which would be the next one's cost."""
     deadline = time.perf_counter() + 2
     quiet = 0
     while quiet < 5 and time.perf_counter() < deadline:

@@ -108,6 +108,11 @@ def serve(runtime, model, engine, threads, inputs_path, outputs_path, bf16):
 
 
 # --- In the parent process -----------------------------------------------------------------------------------------
+def stat_fields(folder):
+    """What /proc says of a process or a thread, from its state on."""
+    return (folder / "stat").read_text().rsplit(")", 1)[1].split()
+
+
 class Child:
     """One runtime with one model loaded. Raises RuntimeError with what the process said if it cannot."""
 
@@ -140,7 +145,7 @@ class Child:
         return answer["times_ms"]
 
     def processor_seconds(self):
-        fields = pathlib.Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = stat_fields(pathlib.Path(f"/proc/{self._process.pid}"))
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def is_idle(self):
@@ -148,7 +153,7 @@ class Child:
         states = []
         for task in pathlib.Path(f"/proc/{self._process.pid}/task").iterdir():
             try:
-                states.append((task / "stat").read_text().rsplit(")", 1)[1].split()[0])
+                states.append(stat_fields(task)[0])
             except OSError:
                 pass  # it has ended
         return "R" not in states

@@ -128,7 +128,7 @@ class RecurrentKernel final : public Kernel {
   std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
     const std::int64_t steps = inputs[0].dim(0), batch = inputs[0].dim(1);
     return sizeof(float) *
-           static_cast<std::size_t>(sizes_.directions * (2 * stretch_rows(steps, batch) * sizes_.columns() +
+           static_cast<std::size_t>(sizes_.directions * (num_buffers() * stretch_rows(steps, batch) * sizes_.columns() +
                                                          5 * batch * sizes_.padded_hidden()));
   }
 
@@ -140,7 +140,7 @@ class RecurrentKernel final : public Kernel {
     const std::int64_t stretch = stretch_steps(steps, batch);
     auto* sums = reinterpret_cast<float*>(launch.workspace.data());
     const std::int64_t sums_floats = stretch_rows(steps, batch) * columns;
-    float* states = sums + 2 * sizes_.directions * sums_floats;
+    float* states = sums + num_buffers() * sizes_.directions * sums_floats;
 
     std::array<RecurrentStep, 2> base{};
     for (std::int64_t d = 0; d < sizes_.directions; ++d) {
@@ -162,11 +162,14 @@ class RecurrentKernel final : public Kernel {
                  batch, s.c);
     }
     auto* y = operand_of(launch.outputs, 0).as<float>();
+    ThreadPool& pool = pool_of(launch);
     const auto first_time = [&](std::int64_t d, std::int64_t begin) {
       return runs_backwards(d) ? steps - std::min(steps, begin + stretch) : begin;
     };
+    const bool overlaps = pool.num_threads() > 1 && split_ == Split::sequences && batch > kFewSequences;
     const auto sums_at = [&](std::int64_t d, std::int64_t begin) {
-      return sums + (begin / stretch % 2 * sizes_.directions + d) * sums_floats;
+      const std::int64_t buffer = overlaps ? begin / stretch % 2 : 0;  // one that is used again is in the cache
+      return sums + (buffer * sizes_.directions + d) * sums_floats;
     };
     const Workers workers = workers_of(launch);
     // Part `part` of `parts` of the products of the inputs of the stretch that begins there.
@@ -188,8 +191,6 @@ class RecurrentKernel final : public Kernel {
         TENFOLD_FOR_TIER(kGemmKernels).run(args, by);
       }
     };
-    ThreadPool& pool = pool_of(launch);
-    const bool overlaps = pool.num_threads() > 1 && split_ == Split::sequences && batch > kFewSequences;
     if (overlaps && steps > 0) multiply_inputs(0, 0, 1, workers);
     for (std::int64_t begin = 0; begin < steps; begin += stretch) {
       const std::int64_t end = std::min(steps, begin + stretch);
@@ -242,6 +243,8 @@ class RecurrentKernel final : public Kernel {
   static std::int64_t stretch_rows(std::int64_t steps, std::int64_t batch) {
     return std::min(steps * batch, std::max(kStretchRows, batch));
   }
+  /// Of sums: while threads that share sequences read one, they write the next stretch's.
+  std::int64_t num_buffers() const { return split_ == Split::sequences ? 2 : 1; }
   bool runs_backwards(std::int64_t d) const {
     return layer_.spec().direction == Recurrent::Direction::reverse || d == 1;
   }

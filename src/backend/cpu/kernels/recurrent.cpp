@@ -16,12 +16,13 @@ constexpr int kWidth = Vec::kWidth;
 /// several k in turns.
 #if defined(__AVX512F__)
 constexpr int kMaxRows = 6, kMaxGroupBlocks = 1, kEnoughSums = 8;
+constexpr std::int64_t kPieceFloats = 4096;
 #else
 constexpr int kMaxRows = 4, kMaxGroupBlocks = 3, kEnoughSums = 12;
-#endif
-/// Sequences that share a piece of weights in the first-level cache.
-constexpr int kMaxSums = 4 * kMaxRows;
 constexpr std::int64_t kPieceFloats = 3072;
+#endif
+/// Sequences that share a piece of kPieceFloats weights in the first-level cache.
+constexpr int kMaxSums = 4 * kMaxRows;
 
 constexpr int kLineFloats = 16;
 /// How far ahead one sequence alone, which does nothing but read, fetches its weights into the first-level cache.

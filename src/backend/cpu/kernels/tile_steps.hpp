@@ -7,7 +7,6 @@
 // beside a busy neighbour at 75 and 92 % of it.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "backend/cpu/kernels/simd.hpp"
