@@ -261,12 +261,15 @@ struct ByteDot {
   static Left left(Ints quads) { return quads; }
   static Right right(Ints quads) { return quads; }
   static void add(Ints& sum, const Left& a, const Right& b) {
-    // As text, because the tier must be compiled for processors without it.
+    // As text, because the tier must be compiled for processors without it. On a copy: gcc keeps an array of sums in
+    // memory if one of its elements is an operand.
+    auto v = sum.v;
 #if defined(__AVX512F__)
-    asm("vpdpbusd %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
+    asm("vpdpbusd %2, %1, %0" : "+v"(v) : "v"(a.v), "v"(b.v));
 #else
-    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum.v) : "x"(a.v), "x"(b.v));
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(v) : "x"(a.v), "x"(b.v));
 #endif
+    sum.v = v;
   }
 };
 /// ... or products of 16-bit numbers, even and odd bytes apart. (The instruction for bytes, vpmaddubsw, saturates.)
