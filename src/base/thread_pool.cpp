@@ -1,11 +1,18 @@
 // The pool's protocol.
 //
-// A job is split into parts 0 .. n-1; thread t owns a contiguous run of them, kept as one 64-bit word {next, end} on
-// its own cache line. A thread takes the parts of its own word first, which keeps data in its caches from job to job,
-// and then helps with the others' words, so that a worker that wakes late delays nobody. Taking a part is a
-// compare-and-swap of the word; a stale word can only match a later job's word when that job has the same part free, so
-// a late thread takes a valid part of the job that runs now. `function_` and `context_` are written before the words
-// are released and stay until every part has finished, hence a taken part always sees the right ones.
+// What passes between two cores' caches costs 30 to 200 ns, so a job's begin is one line of memory and its end another:
+// the caller writes the job, and each worker adds how many parts it has run, once for a whole share.
+//
+// A job is split into parts 0 .. n-1; thread t owns a contiguous run of them, its share, kept as one 64-bit word
+// {generation, next, end} on a cache line of its own. Whoever comes first, mostly the owner, begins a share: a word of
+// an earlier generation is free to be replaced by the share's bounds in this one. A thread takes the parts of its own
+// share first, which keeps data in its caches from job to job, and then helps with the others', begun or not, so that
+// a worker that wakes late delays nobody. Taking a part is a compare-and-swap of the word.
+//
+// A late thread that still holds an earlier job's generation and number of parts takes nothing: that job is over, so
+// all of its shares are used up, in their words or by later ones, and an empty share has no part in any case. As a job
+// runs until all parts taken have finished, `function` and `context` are read after a part is taken, and then belong to
+// its job.
 //
 // On a busy machine the scheduler may leave a worker on the caller's processor for seconds, where the two only take
 // turns. A worker that finds itself there moves away, and stays away until it meets the caller again.
@@ -37,19 +44,24 @@ void relax() {
 #endif
 }
 
-/// Waits until `value` differs from `old`: first spinning, then asleep. Returns the new value.
-std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
-  const auto limit = std::chrono::steady_clock::now() + kSpin;
-  do {
+/// Waits until `value` is as wanted: first spinning, then asleep.
+template <typename F>
+void wait_until(const std::atomic<std::uint32_t>& value, const F& is_wanted) {
+  std::chrono::steady_clock::time_point limit{};
+  for (;;) {
     for (int i = 0; i < 64; ++i) {
-      const std::uint32_t now = value.load(std::memory_order_acquire);
-      if (now != old) return now;
+      if (is_wanted(value.load(std::memory_order_acquire))) return;
       relax();
     }
-  } while (std::chrono::steady_clock::now() < limit);
-  std::uint32_t now;
-  while ((now = value.load(std::memory_order_acquire)) == old) value.wait(old, std::memory_order_acquire);
-  return now;
+    const auto now = std::chrono::steady_clock::now();
+    if (limit == std::chrono::steady_clock::time_point{}) {
+      limit = now + kSpin;
+    } else if (now >= limit) {
+      break;
+    }
+  }
+  std::uint32_t seen;
+  while (!is_wanted(seen = value.load(std::memory_order_acquire))) value.wait(seen, std::memory_order_acquire);
 }
 
 int current_processor() {
@@ -86,7 +98,17 @@ class Place {
 };
 
 struct alignas(128) Share {
-  std::atomic<std::uint64_t> word{0};  // next << 32 | end
+  std::atomic<std::uint64_t> word{0};  ///< generation << 32 | next << 16 | end
+};
+
+/// More parts than this run some at a time.
+constexpr int kMaxParts = 0xffff;
+
+/// The parts [begin, end) of thread t of `threads`.
+struct Bounds {
+  std::uint64_t begin, end;
+  Bounds(std::uint64_t parts, std::size_t t, std::size_t threads)
+      : begin(parts * t / threads), end(parts * (t + 1) / threads) {}
 };
 
 }  // namespace
@@ -94,34 +116,57 @@ struct alignas(128) Share {
 struct ThreadPool::State {
   explicit State(int threads) : num_threads(threads), shares(static_cast<std::size_t>(threads)) {}
 
-  void work(int self) {
-    for (int i = 0; i < num_threads; ++i) {
-      const int victim = self + i < num_threads ? self + i : self + i - num_threads;
-      std::atomic<std::uint64_t>& word = shares[static_cast<std::size_t>(victim)].word;
-      std::uint64_t seen = word.load(std::memory_order_acquire);
-      while ((seen >> 32) < (seen & 0xffffffffU)) {
-        if (!word.compare_exchange_weak(seen, seen + (std::uint64_t{1} << 32), std::memory_order_acq_rel,
-                                        std::memory_order_acquire)) {
-          continue;
-        }
-        function(context, static_cast<int>(seen >> 32), self);
-        if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-          done.fetch_add(1, std::memory_order_release);
-          done.notify_one();
-        }
-        seen = word.load(std::memory_order_acquire);
+  /// The next part of a share of this job; -1 if none is left, or the job is over.
+  int take(std::size_t owner, std::uint32_t generation, std::uint32_t parts) {
+    std::atomic<std::uint64_t>& word = shares[owner].word;
+    std::uint64_t seen = word.load(std::memory_order_acquire);
+    for (;;) {
+      const auto of = static_cast<std::uint32_t>(seen >> 32);
+      std::uint64_t next = seen >> 16 & 0xffff, end = seen & 0xffff;
+      if (of != generation) {
+        if (static_cast<std::int32_t>(of - generation) > 0) return -1;
+        const Bounds bounds(parts, owner, shares.size());
+        next = bounds.begin;
+        end = bounds.end;
+      }
+      if (next == end) return -1;
+      const std::uint64_t rest = std::uint64_t{generation} << 32 | (next + 1) << 16 | end;
+      if (word.compare_exchange_weak(seen, rest, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        return static_cast<int>(next);
       }
     }
   }
 
-  void run_worker(int self) {
+  /// Runs parts of this job while there are any. Returns how many; a worker's are counted as finished.
+  std::uint32_t work(std::size_t self, std::uint64_t of_job) {
+    const auto generation_now = static_cast<std::uint32_t>(of_job >> 32);
+    const auto parts = static_cast<std::uint32_t>(of_job);
+    std::uint32_t total = 0;
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      const std::size_t owner = self + i < shares.size() ? self + i : self + i - shares.size();
+      std::uint32_t taken = 0;
+      for (int part; (part = take(owner, generation_now, parts)) >= 0; ++taken) {
+        function(context, part, static_cast<int>(self));
+      }
+      if (taken == 0) continue;
+      total += taken;
+      if (self == 0) continue;
+      finished.fetch_add(taken, std::memory_order_acq_rel);
+      finished.notify_one();
+    }
+    return total;
+  }
+
+  void run_worker(std::size_t self) {
     Place place;
     std::uint32_t seen = 0;
     for (;;) {
-      seen = wait_for_change(generation, seen);
+      wait_until(generation, [&](std::uint32_t now) { return now != seen; });
       if (stop.load(std::memory_order_relaxed)) return;
       place.avoid(caller_processor.load(std::memory_order_relaxed));
-      work(self);
+      const std::uint64_t of_job = job.load(std::memory_order_acquire);
+      seen = static_cast<std::uint32_t>(of_job >> 32);
+      work(self, of_job);
     }
   }
 
@@ -140,15 +185,16 @@ struct ThreadPool::State {
   const pid_t process = getpid();
   const int num_threads;
   std::vector<Share> shares;
-  void (*function)(const void*, int, int) = nullptr;
-  const void* context = nullptr;
-  std::atomic<int> caller_processor{-1};  ///< where the caller began the last job
-  alignas(128) std::atomic<std::uint32_t> generation{0};
-  alignas(128) std::atomic<int> unfinished{0};
-  alignas(128) std::atomic<std::uint32_t> done{0};
-  alignas(128) std::atomic<bool> busy{false};
   std::atomic<bool> stop{false};
   std::vector<std::thread> workers;
+  // What the caller writes for a job, in one line.
+  alignas(128) void (*function)(const void*, int, int) = nullptr;
+  const void* context = nullptr;
+  std::atomic<std::uint64_t> job{0};         ///< generation << 32 | parts
+  std::atomic<int> caller_processor{-1};     ///< where the caller began it
+  std::atomic<std::uint32_t> generation{0};  ///< the last to be written: what workers wait for
+  alignas(128) std::atomic<std::uint32_t> finished{0};  ///< parts that workers have run, ever
+  alignas(128) std::atomic<bool> busy{false};
 };
 
 ThreadPool::ThreadPool(int num_threads) {
@@ -163,7 +209,7 @@ ThreadPool::ThreadPool(int num_threads) {
   std::string failure;
   try {
     for (int t = 1; t < num_threads; ++t) {
-      state_->workers.emplace_back([state = state_.get(), t] { state->run_worker(t); });
+      state_->workers.emplace_back([state = state_.get(), t] { state->run_worker(static_cast<std::size_t>(t)); });
     }
   } catch (const std::system_error& error) {
     failure = error.what();
@@ -187,22 +233,36 @@ void ThreadPool::run_parts(int num_parts, void (*f)(const void*, int, int), cons
     for (int part = 0; part < num_parts; ++part) f(context, part, 0);
     return;
   }
-  const std::uint32_t done = state.done.load(std::memory_order_relaxed);
-  state.function = f;
-  state.context = context;
-  state.caller_processor.store(current_processor(), std::memory_order_relaxed);
-  state.unfinished.store(num_parts, std::memory_order_relaxed);
-  const std::uint64_t n = static_cast<std::uint64_t>(num_parts);
-  const std::uint64_t threads = static_cast<std::uint64_t>(state.num_threads);
-  for (std::uint64_t t = 0; t < threads; ++t) {
-    const std::uint64_t begin = n * t / threads;
-    const std::uint64_t end = n * (t + 1) / threads;
-    state.shares[t].word.store(begin << 32 | end, std::memory_order_release);
+  struct Ranges {
+    void (*f)(const void*, int, int);
+    const void* context;
+    std::int64_t num_parts;
+  };
+  const Ranges ranges{f, context, num_parts};
+  if (num_parts > kMaxParts) {
+    state.function = [](const void* of, int range, int thread) {
+      const Ranges& all = *static_cast<const Ranges*>(of);
+      const std::int64_t end = all.num_parts * (range + 1) / kMaxParts;
+      for (std::int64_t i = all.num_parts * range / kMaxParts; i < end; ++i) {
+        all.f(all.context, static_cast<int>(i), thread);
+      }
+    };
+    state.context = &ranges;
+    num_parts = kMaxParts;
+  } else {
+    state.function = f;
+    state.context = context;
   }
-  state.generation.fetch_add(1, std::memory_order_release);
+  const auto parts = static_cast<std::uint32_t>(num_parts);
+  const std::uint32_t finished_before = state.finished.load(std::memory_order_relaxed);
+  const std::uint32_t generation = state.generation.load(std::memory_order_relaxed) + 1;
+  const std::uint64_t job = std::uint64_t{generation} << 32 | parts;
+  state.caller_processor.store(current_processor(), std::memory_order_relaxed);
+  state.job.store(job, std::memory_order_release);
+  state.generation.store(generation, std::memory_order_release);
   state.generation.notify_all();
-  state.work(0);
-  wait_for_change(state.done, done);
+  const std::uint32_t others = parts - state.work(0, job);
+  wait_until(state.finished, [&](std::uint32_t now) { return now - finished_before == others; });
   state.busy.store(false, std::memory_order_release);
 }
 

@@ -38,6 +38,29 @@ TEST(ThreadPool, WritesOfAJobAreSeenAfterIt) {
   }
 }
 
+TEST(ThreadPool, JobsOfDifferentSizesFollowEachOther) {
+  // More threads than processors, so that some wake when later jobs run; shares that are empty in one job are not in the next.
+  ThreadPool pool(5);
+  std::vector<int> plain(40);
+  int expected = 0;
+  for (int round = 0; round < 5000; ++round, expected += 2) {
+    for (const int parts : {2, 40}) {
+      pool.run(parts, [&](int part) { ++plain[static_cast<std::size_t>(part)]; });
+      ASSERT_EQ(plain[0], expected + (parts == 2 ? 1 : 2));
+      ASSERT_EQ(plain[39], (expected + (parts == 2 ? 0 : 2)) / 2);
+    }
+  }
+}
+
+TEST(ThreadPool, RunsMorePartsThanAWordHolds) {
+  ThreadPool pool(2);
+  std::vector<std::uint8_t> calls(200'001);
+  pool.run_on_threads(200'001, [&](int part, int thread) {
+    calls[static_cast<std::size_t>(part)] += static_cast<std::uint8_t>(thread <= 1);
+  });
+  for (std::size_t i = 0; i < calls.size(); ++i) ASSERT_EQ(calls[i], 1) << i;
+}
+
 TEST(ThreadPool, UseFromWithinAJobRunsInline) {
   ThreadPool pool(2);
   std::atomic<int> calls{0};
