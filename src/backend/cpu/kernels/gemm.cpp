@@ -146,6 +146,12 @@ void run(const GemmArgs& args, const Workers& workers) {
   // table, blocks must not grow.
   const std::int64_t rounding = args.conv != nullptr ? row_block - 1 : row_block / 2;
   std::int64_t row_parts = max(1, (args.rows + rounding) / row_block);
+  // Where rows are more than weights, each thread has rows of its own: they are in its cache if the steps around share
+  // alike, and a weight is read from a cache that all threads share.
+  const std::int64_t activations = args.rows * (args.depth + args.columns);
+  if (wanted > 1 && args.groups == 1 && activations > args.depth * args.taps * args.columns) {
+    row_parts = min(ceil_div(args.rows, tile_rows), ceil_div(row_parts, threads) * threads);
+  }
   const std::int64_t panel_parts = min(panels, max(1, ceil_div(wanted, args.groups * row_parts)));
   if (args.groups * row_parts * panel_parts < wanted) {
     row_parts = min(ceil_div(args.rows, tile_rows), ceil_div(wanted, args.groups * panel_parts));
