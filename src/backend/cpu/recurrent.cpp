@@ -198,6 +198,7 @@ class RecurrentKernel final : public Kernel {
         RecurrentStep s = base[static_cast<std::size_t>(d)];
         const std::int64_t t = runs_backwards(d) ? steps - 1 - i : i;
         float* own = states + d * 5 * state;
+        s.downwards = i % 2 == 1;
         s.h = own + i % 2 * state;
         s.next_h = own + (i + 1) % 2 * state;
         s.sums = sums_at(d, begin) + (t - first_time(d, begin)) * batch * columns;

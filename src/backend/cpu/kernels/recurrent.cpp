@@ -1,5 +1,7 @@
 // The products are vectors times a matrix that does not fit into the first-level cache: bound by reading the weights,
-// which a block reads once for up to kMaxSums sequences of the batch.
+// which a block reads once for up to kMaxSums sequences of the batch. Every other step goes through the groups from the
+// last to the first, so that it finds in the second-level cache what the step before read last, also where that cache
+// does not hold them all.
 #include "backend/cpu/kernels/recurrent.hpp"
 
 #include "backend/cpu/kernels/simd.hpp"
@@ -29,10 +31,10 @@ constexpr int kLineFloats = 16;
 constexpr int kAheadFloats = 1024;
 
 /// sums[n][v] += sum_k h[n][k] * weights[k][v] for kRows sequences and kVectors vectors. kAlone: there are no others,
-/// so the order of a sum depends on the batch only and not on how it is shared.
+/// so the order of a sum depends on the batch only and not on how it is shared. `next`: the weights that are read then.
 template <int kRows, int kVectors, bool kAlone = false>
-void add_product(const float* weights, const float* h, std::int64_t h_stride, std::int64_t depth, float* sums,
-                 std::int64_t sums_stride) {
+void add_product(const float* weights, const float* next, const float* h, std::int64_t h_stride, std::int64_t depth,
+                 float* sums, std::int64_t sums_stride) {
   constexpr int kTurns = kAlone && kRows * kVectors < kEnoughSums ? kEnoughSums / (kRows * kVectors) : 1;
   constexpr int kStep = kVectors * kWidth;
   Vec acc[kTurns][kRows][kVectors];
@@ -66,9 +68,11 @@ void add_product(const float* weights, const float* h, std::int64_t h_stride, st
       k = turns * kTileSteps;
     }
   }
+  [[maybe_unused]] const std::int64_t floats = depth * kStep;
   for (; k + kTurns <= depth; k += kTurns) {
     if constexpr (kAlone && kRows == 1) {
-      const float* ahead = weights + k * kStep + kAheadFloats;
+      const std::int64_t at = k * kStep + kAheadFloats;
+      const float* ahead = at < floats ? weights + at : next + (at - floats);
 #pragma GCC unroll 12
       for (int i = 0; i < kTurns * kStep; i += kLineFloats) __builtin_prefetch(ahead + i);
     }
@@ -87,8 +91,8 @@ void add_product(const float* weights, const float* h, std::int64_t h_stride, st
   }
 }
 
-using AddProduct = void (*)(const float* weights, const float* h, std::int64_t h_stride, std::int64_t depth,
-                            float* sums, std::int64_t sums_stride);
+using AddProduct = void (*)(const float* weights, const float* next, const float* h, std::int64_t h_stride,
+                            std::int64_t depth, float* sums, std::int64_t sums_stride);
 template <int kVectors>
 AddProduct add_product_of(std::int64_t rows, bool alone) {
   switch (rows) {
@@ -109,9 +113,9 @@ AddProduct add_product_of(std::int64_t rows, bool alone) {
   }
 }
 
-/// A panel of `vectors` by `count` sequences.
-void add_panel(const float* weights, const float* h, std::int64_t h_stride, std::int64_t depth, std::int64_t vectors,
-               std::int64_t count, bool alone, float* sums, std::int64_t sums_stride) {
+/// A panel of `vectors` by `count` sequences; then that at `next` is read.
+void add_panel(const float* weights, const float* next, const float* h, std::int64_t h_stride, std::int64_t depth,
+               std::int64_t vectors, std::int64_t count, bool alone, float* sums, std::int64_t sums_stride) {
   const auto add_product_of_panel = [&](std::int64_t rows) {
     switch (vectors) {
       case 1:
@@ -132,8 +136,8 @@ void add_panel(const float* weights, const float* h, std::int64_t h_stride, std:
       // The last two groups share what is left.
       const std::int64_t rest = count - n;
       const std::int64_t rows = rest >= 2 * kMaxRows ? kMaxRows : rest > kMaxRows ? (rest + 1) / 2 : rest;
-      add_product_of_panel(rows)(weights + k * vectors * kWidth, h + n * h_stride + k, h_stride, min(piece, depth - k),
-                                 sums + n * sums_stride, sums_stride);
+      add_product_of_panel(rows)(weights + k * vectors * kWidth, next, h + n * h_stride + k, h_stride,
+                                 min(piece, depth - k), sums + n * sums_stride, sums_stride);
       n += rows;
     }
   }
@@ -153,6 +157,7 @@ template <int kGates>
 struct Group {
   static constexpr int kVectors = kMaxGroupBlocks * kGates;
   std::int64_t first_block, blocks, first, count;
+  std::int64_t next_block;  ///< the first one of the group that comes then
   float (*sums)[kVectors * kWidth];
 
   /// f(sequence, block, its gates)
@@ -173,20 +178,25 @@ void for_groups(const Rule& rule, const float* weights, const float* h, std::int
   const bool alone = s.whole_batch <= kFewSequences;
   alignas(64) float sums[kMaxSums][Group<kGates>::kVectors * kWidth];
   for (std::int64_t i = begin; i < end; ++i) {
-    const std::int64_t block = groups.first_block(i), blocks = groups.first_block(i + 1) - block;
+    const std::int64_t at = s.downwards ? begin + end - 1 - i : i;
+    const std::int64_t block = groups.first_block(at), blocks = groups.first_block(at + 1) - block;
     const std::int64_t vectors = blocks * kGates;
+    // Behind the last one comes the same one again, in the next step's order.
+    const std::int64_t next_block = i + 1 == end ? block : groups.first_block(s.downwards ? at - 1 : at + 1);
     for (std::int64_t first = 0; first < s.batch; first += kMaxSums) {
       const std::int64_t count = min(kMaxSums, s.batch - first);
-      const Group<kGates> group{block, blocks, first, count, sums};
+      const Group<kGates> group{block, blocks, first, count, next_block, sums};
       group.for_each([&](std::int64_t n, std::int64_t b, float* gates) {
 #pragma GCC unroll 4
         for (int g = 0; g < kGates; ++g) rule.start(n, b, g).store(gates + g * kWidth);
       });
       rule.fetch_next(group);
       for (std::int64_t v = 0; v < vectors; v += kPanelVectors) {
-        add_panel(weights + (block * kGates + v) * kWidth * s.hidden, h + first * s.padded_hidden, s.padded_hidden,
-                  s.hidden, min(kPanelVectors, vectors - v), count, alone, sums[0] + v * kWidth,
-                  Group<kGates>::kVectors * kWidth);
+        const auto panel_at = [&](std::int64_t vector) { return weights + vector * kWidth * s.hidden; };
+        const std::int64_t wide = min(kPanelVectors, vectors - v), vector = block * kGates + v;
+        const std::int64_t next = v + wide < vectors ? vector + wide : next_block * kGates;
+        add_panel(panel_at(vector), panel_at(next), h + first * s.padded_hidden, s.padded_hidden, s.hidden, wide, count,
+                  alone, sums[0] + v * kWidth, Group<kGates>::kVectors * kWidth);
       }
       rule.finish(group);
     }
@@ -207,7 +217,7 @@ struct Common {
   void fetch_next(const G& group) const {
     const std::int64_t floats = group.blocks * kInputGates * kWidth;
     for (std::int64_t n = 0; n < group.count; ++n) {
-      const float* next = input(group.first + n, group.first_block + group.blocks);
+      const float* next = input(group.first + n, group.next_block);
       for (std::int64_t i = 0; i < floats; i += kLineFloats) __builtin_prefetch(next + i);
     }
   }

@@ -43,6 +43,7 @@ inline constexpr std::int64_t kFewSequences = 2;
 
 struct RecurrentStep {
   std::int64_t batch, hidden;
+  bool downwards;            ///< through the groups from the last to the first; in turns with `false`
   std::int64_t whole_batch;  ///< with the sequences that other threads take
   /// Rows of state: `batch` rows of padded_hidden floats.
   std::int64_t padded_hidden;
