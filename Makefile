@@ -53,6 +53,7 @@ cubins:  ## GPU kernels of well-known models compiled ahead of time, for machine
 bench:  ## all models beside ONNX Runtime and OpenVINO; takes an hour, can be interrupted; writes bench/results
 	./tools/setup.sh --bench
 	$(COMPILE)
+	$(WHEEL)
 	$(PYTHON) bench/compare_runtimes.py build/random/*.onnx build/models/*.onnx
 
 QUICK := build/random/resnet50.onnx build/random/mbv2.onnx build/random/minilm.onnx build/random/yolov8n.onnx \
@@ -60,6 +61,7 @@ QUICK := build/random/resnet50.onnx build/random/mbv2.onnx build/random/minilm.o
 bench-quick:  ## a few models in under three minutes; fails if one has become slower
 	./tools/setup.sh --bench
 	$(COMPILE)
+	$(WHEEL)
 	$(PYTHON) bench/quick.py $(QUICK)
 
 clean:

@@ -58,7 +58,7 @@ def line_of(row):
     name = f"{row['model']:28} {row['threads']} threads  batch {row['batch']}"
     if "problem" in row:
         return f"{name}  {row['problem']}"
-    times = "  ".join(f"{runtime} {entry.get('median_ms', float('nan')):8.2f} ms{'' if entry.get('answer_is_right', True) else ' (wrong answer)'}" for runtime, entry in row["runtimes"].items())
+    times = "  ".join(f"{runtime} {reporting.time_text(entry.get('median_ms', float('nan'))):>8} ms{'' if entry.get('answer_is_right', True) else ' (wrong answer)'}" for runtime, entry in row["runtimes"].items())
     return f"{name}  {times}  ratio {row['ratio']:.2f}"
 
 

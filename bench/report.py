@@ -26,8 +26,13 @@ def _cells(row, key, scale=1.0, digits=2):
     return [f"{entry[key] * scale:.{digits}f}" if key in (entry := row["runtimes"].get(name, {})) else "-" for name in RUNTIMES]
 
 
+def time_text(ms):
+    """Two decimals, or two digits that count."""
+    return f"{ms:.2f}" if ms >= 0.1 else f"{ms:.2g}"
+
+
 def _medians(row):
-    cells = _cells(row, "median_ms")
+    cells = [time_text(entry["median_ms"]) if "median_ms" in (entry := row["runtimes"].get(name, {})) else "-" for name in RUNTIMES]
     marks = ["" if row["runtimes"].get(name, {}).get("answer_is_right", True) else " !" for name in RUNTIMES]
     return [cell + mark for cell, mark in zip(cells, marks)]
 
@@ -51,7 +56,7 @@ def _floor(row):
     if "roofline" not in row:
         return ["-", "-", "-"]
     line, median = row["roofline"], row["runtimes"]["tenfold"]["median_ms"]
-    return [f"{1e-6 * line['flops'] / median / line['peak_gflops'] * 100:.0f} %" if line["peak_gflops"] else "-", f"{line['floor_ms']:.2f}", f"{100 * line['floor_ms'] / median:.0f} %"]
+    return [f"{1e-6 * line['flops'] / median / line['peak_gflops'] * 100:.0f} %" if line["peak_gflops"] else "-", time_text(line["floor_ms"]), f"{100 * line['floor_ms'] / median:.0f} %"]
 
 
 def markdown(report):

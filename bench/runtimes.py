@@ -3,7 +3,7 @@
 Settings, each runtime's best honest ones for answers in float32:
 
 * all: fixed shapes, the same number of threads, the same arrays as inputs, results as new NumPy arrays.
-* Tenfold: an engine built for the shapes and the number of threads, through the C ABI.
+* Tenfold: an engine built for the shapes and the number of threads, through the installed Python package.
 * ONNX Runtime: all graph optimisations (which choose its blocked layouts), threads that spin between operators (its
   default), dynamic dimensions replaced by numbers before it optimises, sequential execution.
 * OpenVINO: reshaped to the fixed shapes, LATENCY, one stream, float32 (its default may be bfloat16).
@@ -37,10 +37,9 @@ def peak_memory():
 
 
 def start_tenfold(model, engine, threads, shapes, bf16):
-    sys.path.insert(0, str(ROOT / "demo"))
-    from tenfold_ctypes import Engine
+    import tenfold
 
-    return Engine(engine, threads=threads).run
+    return tenfold.Engine.load(engine, threads=threads)
 
 
 def start_onnxruntime(model, engine, threads, shapes, bf16):
