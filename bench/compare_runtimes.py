@@ -50,6 +50,11 @@ def facts():
     return {"device": f"{measuring.run_models.device_name('cpu')}, {len(os.sched_getaffinity(0))} cores", "host": host_facts(), "versions": versions}
 
 
+def processor_of(report):
+    """What makes times comparable: name, cores, instruction sets and caches. Different processors may have one name."""
+    return "; ".join([report["device"], *report["host"].split("; ")[:2]])
+
+
 def key_of(row):
     return row["model"], row["threads"], row["batch"]
 
@@ -67,9 +72,9 @@ def load(path, report):
     if not path.exists():
         return []
     earlier = json.loads(path.read_text())
-    for name in ("device", "versions", "bf16"):
-        if earlier.get(name, False) != report[name]:
-            sys.exit(f"{path}: its rows were measured with {name} {earlier.get(name, False)}, this is {report[name]}; give another --out")
+    for name, of in (("processor", processor_of), ("versions", lambda r: r["versions"]), ("bf16", lambda r: r.get("bf16", False))):
+        if of(earlier) != of(report):
+            sys.exit(f"{path}: its rows were measured with {name} {of(earlier)}, this is {of(report)}; give another --out")
     report["command"] = "; ".join(dict.fromkeys([*earlier["command"].split("; "), report["command"]]))
     return earlier["rows"]
 

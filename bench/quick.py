@@ -42,11 +42,11 @@ def main():
     arguments = parser.parse_args()
 
     here = compare_runtimes.facts()
-    record = json.loads(arguments.record.read_text()) if arguments.record.exists() else {}
-    comparable = record.get("device") == here["device"]
-    if record and not comparable:
-        print(f"recorded ratios are of {record['device']}, this is {here['device']}: only the peers are compared")
-    ratios = record.get("ratios", {}) if comparable and not arguments.update else {}
+    processor = compare_runtimes.processor_of(here)
+    records = json.loads(arguments.record.read_text()) if arguments.record.exists() else {}
+    if records and processor not in records and not arguments.update:
+        print(f"no ratios of this processor are recorded, {processor}: only the peers are compared")
+    ratios = records.get(processor, {}).get("ratios", {}) if not arguments.update else {}
     threads = len(os.sched_getaffinity(0))
     failures, measured = [], {}
     for path in arguments.models:
@@ -66,7 +66,8 @@ def main():
             measured[path.stem] = round(row["ratio"], 3)
     if arguments.update:
         arguments.record.parent.mkdir(parents=True, exist_ok=True)
-        arguments.record.write_text(json.dumps({**{name: here[name] for name in ("device", "host", "versions")}, "commit": measuring.run_models.commit(), "threads": threads, "ratios": measured}, indent=1) + "\n")
+        records[processor] = {"versions": here["versions"], "commit": measuring.run_models.commit(), "threads": threads, "ratios": measured}
+        arguments.record.write_text(json.dumps(records, indent=1) + "\n")
         return
     if failures:
         sys.exit(f"{len(failures)} of {len(arguments.models)} models have become slower or wrong")
