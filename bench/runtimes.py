@@ -119,8 +119,9 @@ class Child:
         self.outputs_path = folder / f"{runtime}.out.npz"
         self._log = open(folder / f"{runtime}.log", "w+")
         command = [sys.executable, __file__, runtime, str(model), str(engine), str(threads), str(inputs_path), str(self.outputs_path), *(["bf16"] if bf16 else [])]
+        # NumPy's own threads would spin beside the first run.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
-                                         env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+                                         env={**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"})
         self.start = self._read()
         self.rounds, self.memory = [], 0
 

@@ -182,6 +182,16 @@ class PythonEngine {
   const std::vector<TensorInfo>& inputs() const { return inputs_; }
   const std::vector<TensorInfo>& outputs() const { return outputs_; }
 
+  /// Makes the first call's context now, so that the call need not.
+  void prepare() {
+    std::unique_ptr<Worker> worker;
+    {
+      const ReleasedGil release;
+      worker = std::make_unique<Worker>(engine_, inputs_.size(), outputs_.size());
+    }
+    idle_.push_back(std::move(worker));
+  }
+
   /// Positional arrays give an array, or a tuple of several; one dict gives a dict.
   nb::object call(const nb::tuple& given, nb::handle out) {
     const bool is_named = given.size() == 1 && nb::isinstance<nb::dict>(given[0]);
@@ -592,6 +602,7 @@ It is for one thread at a time: a call while another one runs, also one from wit
       .def_static("load", &load, nb::arg("source"), nb::arg("verify") = true, nb::arg("num_threads") = 0,
                   nb::arg("portable") = false, nb::arg("max_loop_iterations") = std::int64_t{10'000'000},
                   nb::arg("device") = "", "From a path, or from an object with the buffer protocol, which is copied.")
+      .def("prepare", &PythonEngine::prepare, "Make the memory and threads of a first call.")
       .def("serialize",
            [](const PythonEngine& self) {
              const std::span<const std::byte> bytes = self.engine().file_bytes();

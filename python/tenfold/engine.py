@@ -72,7 +72,7 @@ class Engine:
         device: str = "",
         portable: bool = False,
     ) -> Engine:
-        """Load an engine from a file or from bytes.
+        """Load an engine from a file or from bytes, and make the memory and threads that a call needs.
 
         :param source: path of an engine file, which is mapped, or its bytes, which are copied.
         :param verify: check the hash of every section first.
@@ -83,7 +83,9 @@ class Engine:
         :raises tenfold.Error: ``code`` is ``incompatible_engine`` for a file that is damaged, or was made by another
             version or for another processor, ``io_failure`` for one that cannot be read.
         """
-        return cls(_core.Engine.load(source, verify=verify, num_threads=threads, portable=portable, device=device))
+        core = _core.Engine.load(source, verify=verify, num_threads=threads, portable=portable, device=device)
+        core.prepare()
+        return cls(core)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the engine to a file, which holds either what it held before or the whole engine.
