@@ -12,6 +12,10 @@ namespace {
 constexpr std::int64_t kWidth = Vec::kWidth;
 /// Transformed filters of this size fit into half of a core's second-level cache.
 constexpr std::int64_t kOwnFilterBytes = 256 << 10;
+/// A byte from another core's cache takes as long as so many of filters from one that all share, or longer.
+constexpr std::int64_t kExchangeCost = 3;
+/// Rows of a product, tiles, that are worth a pass over the filters.
+constexpr std::int64_t kFewestTiles = 8;
 
 /// B^T d for points 0, 1, -1, infinity.
 inline void transform_input(const Vec (&d)[4], Vec (&o)[4]) {
@@ -63,17 +67,20 @@ class Winograd {
   void run(const Workers& workers) const {
     const std::int64_t tiles = g_.batch * tiles_y_ * tiles_x_;
     const std::int64_t threads = workers.pool->num_threads();
-    // Filters that all cores can keep are read by each of them; the steps of the other way need three joins.
-    const std::int64_t filter_bytes =
-        kPositions * args_.in_channels * out_padded_ * static_cast<std::int64_t>(sizeof(float));
-    if (tiles <= kWinogradSharedTiles && threads > 1 && filter_bytes > kOwnFilterBytes) {
+    // Each thread has tiles of its own and reads all filters, which costs little where its cache keeps them; or each
+    // multiplies some positions of all tiles, which go to and fro between the threads.
+    const std::int64_t filters = args_.in_channels * out_padded_;
+    const bool keeps_filters = kPositions * filters * static_cast<std::int64_t>(sizeof(float)) <= kOwnFilterBytes;
+    const bool has_tiles_for_all =
+        tiles >= kFewestTiles * threads && filters <= kExchangeCost * tiles * (in_padded_ + out_padded_);
+    if (tiles <= kWinogradSharedTiles && threads > 1 && !keeps_filters && !has_tiles_for_all) {
       run_shared(workers, tiles);
       return;
     }
     const std::int64_t fitting = static_cast<std::int64_t>(workers.scratch_bytes) /
                                  ((in_padded_ + out_padded_) * kPositions * static_cast<std::int64_t>(sizeof(float)));
     std::int64_t block = max(1, min(fitting, args_.tiling.row_block));
-    if (threads > 1) block = min(block, max(8, ceil_div(tiles, 2 * threads)));
+    if (threads > 1) block = min(block, max(kFewestTiles, ceil_div(tiles, (keeps_filters ? 2 : 1) * threads)));
     const std::int64_t blocks = ceil_div(tiles, block);
     for_each_item(workers, blocks, [&](std::int64_t item, std::byte* scratch) {
       const std::int64_t begin = tiles * item / blocks, count = tiles * (item + 1) / blocks - begin;

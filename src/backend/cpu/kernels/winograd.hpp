@@ -12,9 +12,9 @@
 
 namespace tenfold::cpu {
 
-/// Images with at most this many tiles are transformed as a whole into workspace, and the matrix products are spread
-/// over the threads by position; larger ones are cut into blocks of tiles that each stay in one thread's scratch
-/// memory.
+/// Images with at most this many tiles may be transformed as a whole into workspace, and the matrix products spread
+/// over the threads by position, if their filters are large; others are cut into blocks of tiles that each stay in one
+/// thread's scratch memory.
 inline constexpr std::int64_t kWinogradSharedTiles = 64;
 
 struct WinogradArgs {
