@@ -22,8 +22,8 @@ def table(header, rows):
     return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *("| " + " | ".join(row) + " |" for row in rows)]
 
 
-def _cells(row, key, scale=1.0, digits=2):
-    return [f"{entry[key] * scale:.{digits}f}" if key in (entry := row["runtimes"].get(name, {})) else "-" for name in RUNTIMES]
+def _cells(row, key, text):
+    return [text(entry[key]) if key in (entry := row["runtimes"].get(name, {})) else "-" for name in RUNTIMES]
 
 
 def time_text(ms):
@@ -32,7 +32,7 @@ def time_text(ms):
 
 
 def _medians(row):
-    cells = [time_text(entry["median_ms"]) if "median_ms" in (entry := row["runtimes"].get(name, {})) else "-" for name in RUNTIMES]
+    cells = _cells(row, "median_ms", time_text)
     marks = ["" if row["runtimes"].get(name, {}).get("answer_is_right", True) else " !" for name in RUNTIMES]
     return [cell + mark for cell, mark in zip(cells, marks)]
 
@@ -80,8 +80,8 @@ def markdown(report):
         lines += ["", f"## {threads} thread{'s' if threads > 1 else ''}, batch {batch}", ""]
         distance = ["distance Tenfold / ORT / OV"] if report.get("bf16") else []
         lines += table(["model", *(TITLES[name] for name in RUNTIMES), "ratio", *distance, "spread", "of peak", "floor ms", "of floor", "build s (cached)", "load Tenfold / ORT / OV", "first run", "memory MiB", "nodes -> steps"],
-                       [[row["model"], *_medians(row), f"{row['ratio']:.2f}", *_distances(row, distance), _spread(row), *_floor(row), _build(row), " / ".join(_cells(row, "load_ms", digits=0)),
-                         " / ".join(_cells(row, "first_run_ms", digits=1)), " / ".join(_cells(row, "memory_bytes", 2.0**-20, 0)), f"{row['nodes']} -> {row['steps']}"] for row in chosen])
+                       [[row["model"], *_medians(row), f"{row['ratio']:.2f}", *_distances(row, distance), _spread(row), *_floor(row), _build(row), " / ".join(_cells(row, "load_ms", "{:.0f}".format)),
+                         " / ".join(_cells(row, "first_run_ms", "{:.1f}".format)), " / ".join(_cells(row, "memory_bytes", lambda n: f"{n * 2.0**-20:.0f}")), f"{row['nodes']} -> {row['steps']}"] for row in chosen])
         for row in rows:
             if (row["threads"], row["batch"]) == (threads, batch):
                 if "problem" in row:

@@ -183,14 +183,7 @@ class PythonEngine {
   const std::vector<TensorInfo>& outputs() const { return outputs_; }
 
   /// Makes the first call's context now, so that the call need not.
-  void prepare() {
-    std::unique_ptr<Worker> worker;
-    {
-      const ReleasedGil release;
-      worker = std::make_unique<Worker>(engine_, inputs_.size(), outputs_.size());
-    }
-    idle_.push_back(std::move(worker));
-  }
+  void prepare() { const Loan loan(*this); }
 
   /// Positional arrays give an array, or a tuple of several; one dict gives a dict.
   nb::object call(const nb::tuple& given, nb::handle out) {
