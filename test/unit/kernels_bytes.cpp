@@ -176,7 +176,7 @@ TEST(ByteKernels, ConvolutionsOfEveryWindow) {
 
 /// Smaller weights let more products be added in 16 bits.
 TEST(ByteKernels, ConvolutionsWithWeightsOfEverySize) {
-  for (const double weights : {20, 45, 70, 100}) {
+  for (const double weights : {12, 20, 45, 70, 100}) {
     for (const DType dtype : {DType::uint8, DType::int8}) {
       for (const std::int64_t in : {20, 64, 136}) {
         check_tactic(byte_conv({.image = {5, 5},
@@ -282,12 +282,12 @@ TEST(ByteKernels, MatrixProducts) {
   }
 }
 
-/// The largest inputs with weights around those where sums of two and of four products no longer fit in 16 bits, in
+/// The largest inputs with weights around those where sums of two, four and eight products no longer fit in 16 bits, in
 /// every order of large ones and zeros within four.
 TEST(ByteKernels, ExtremeNumbersDoNotSaturate) {
   // The first of each four is larger by `more`.
   for (const auto& [weight, more] :
-       {std::pair{32, 0}, {32, 1}, {33, 0}, {64, 0}, {64, 1}, {65, 0}, {127, 0}, {128, 0}}) {
+       {std::pair{16, 0}, {16, 1}, {17, 0}, {32, 0}, {32, 1}, {33, 0}, {64, 0}, {64, 1}, {65, 0}, {127, 0}, {128, 0}}) {
     for (const int zeros : {0, 1, 2, 4, 8, 3, 5, 9}) {
       for (const bool mixed : {false, true}) {
         KernelCase c =
@@ -313,7 +313,7 @@ TEST(ByteKernels, OrdersThatLeadOutsideARowAreRefused) {
     if (candidate.tactic != "conv.bytes" || !candidate.refusal.empty()) continue;
     PackedWeights packed = backend.pack(problem, candidate);
     if (packed.blobs.size() < 3) GTEST_SKIP() << "processors with VNNI need no order";
-    for (const std::size_t at : {0, 2, 6}) {  // how many are paired, and single; where the first quad is
+    for (const std::size_t at : {0, 2, 4, 8}) {  // how many are in fours, paired, single; where the first quad is
       PackedWeights broken = packed;
       broken.blobs[2][at] = broken.blobs[2][at + 1] = std::byte{0xff};
       KernelSpec spec{problem.op, candidate.tactic, candidate.parameters, problem.inputs, problem.outputs, {}};

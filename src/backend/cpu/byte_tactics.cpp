@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "backend/cpu/byte_finish_plan.hpp"
+#include "backend/cpu/byte_order.hpp"
 #include "backend/cpu/conv_support.hpp"
 #include "backend/cpu/gemm_support.hpp"
 #include "backend/cpu/kernels/depthwise.hpp"
@@ -121,127 +122,6 @@ std::vector<std::byte> pack_byte_panels(std::int64_t depth, std::int64_t columns
   return bytes;
 }
 
-/// The blobs of ordered panels, see kernels/byte_product.hpp.
-struct OrderedPanels {
-  std::vector<std::byte> panels;
-  std::vector<std::uint16_t> orders;
-};
-
-/// The numbers of a quad, [column][4], of at most 16 columns; the rest is 0.
-using QuadNumbers = std::array<int, 64>;
-
-/// A quad's weights for a version of rows.
-QuadNumbers weights_of(std::span<const std::byte> quad, const QuadVersion& version) {
-  QuadNumbers weights{};
-  for (std::size_t i = 0; i < quad.size(); ++i) {
-    const int weight = static_cast<std::int8_t>(quad[i / 4 * 4 + static_cast<std::size_t>(version.order[i % 4])]);
-    weights[i] = version.flips[i % 4] ? -weight : weight;
-  }
-  return weights;
-}
-
-/// Puts the quads of a segment of a panel in order and appends them; adds to where the panel's sums `start` what
-/// flipped products leave there.
-void append_ordered(std::span<const std::byte> panel, std::int64_t depth, std::span<std::int32_t> start,
-                    OrderedPanels& out) {
-  constexpr int kMost = 128;
-  const std::size_t quads = static_cast<std::size_t>(depth + 3) / 4, quad_bytes = panel.size() / quads;
-  const auto row_quads = static_cast<std::size_t>(version_quads(depth));
-  const auto quad_at = [&](std::size_t q) { return panel.subspan(q * quad_bytes, quad_bytes); };
-  struct Quad {
-    std::size_t quad, version = 0;
-    QuadNumbers sums{};  ///< what the positive and the negative weights of each 16-bit sum add up to
-    int most = kMost + 1;
-  };
-  std::vector<Quad> paired, single, wide, open;
-  for (std::size_t q = 0; q < quads; ++q) {
-    Quad best{.quad = q};
-    for (std::size_t version = 0; version < std::size(kQuadVersions); ++version) {
-      const QuadNumbers weights = weights_of(quad_at(q), kQuadVersions[version]);
-      QuadNumbers sums{};
-      int most = 0;
-      for (std::size_t i = 0; i < quad_bytes; ++i) {
-        int& sum = sums[i / 2 * 2 + (weights[i] < 0 ? 1 : 0)];
-        sum += std::abs(weights[i]);
-        most = std::max({most, sum, weights[i] > 127 ? kMost + 1 : 0});  // -128 has no other sign
-      }
-      if (most < best.most) best = {q, version, sums, most};
-    }
-    if (best.most > kMost) {
-      wide.push_back(std::move(best));
-      continue;
-    }
-    // The first of the last few that it fits together with.
-    const auto partner = std::find_if(open.begin(), open.end(), [&](const Quad& other) {
-      return std::equal(best.sums.begin(), best.sums.end(), other.sums.begin(),
-                        [](int a, int b) { return a + b <= kMost; });
-    });
-    if (partner != open.end()) {
-      paired.push_back(std::move(*partner));
-      paired.push_back(std::move(best));
-      open.erase(partner);
-      continue;
-    }
-    constexpr std::size_t kOpen = 16;
-    if (open.size() == kOpen) {
-      single.push_back(std::move(open.front()));
-      open.erase(open.begin());
-    }
-    open.push_back(std::move(best));
-  }
-  std::move(open.begin(), open.end(), std::back_inserter(single));
-
-  std::vector<std::uint16_t>& orders = out.orders;
-  const std::size_t head = orders.size();
-  orders.insert(orders.end(),
-                {static_cast<std::uint16_t>(paired.size()), static_cast<std::uint16_t>(single.size()), 0});
-  unsigned versions = 0;
-  std::array<std::uint32_t, 16> left{};  // of flipped products, of each column
-  for (const auto* part : {&paired, &single}) {
-    for (const Quad& quad : *part) {
-      const QuadVersion& version = kQuadVersions[quad.version];
-      orders.push_back(static_cast<std::uint16_t>(quad.version * row_quads + quad.quad));
-      versions |= 1U << quad.version;
-      const QuadNumbers weights = weights_of(quad_at(quad.quad), version);
-      for (std::size_t i = 0; i < quad_bytes; ++i) {
-        out.panels.push_back(static_cast<std::byte>(weights[i]));
-        if (version.flips[i % 4]) left[i / 4] -= 255U * static_cast<std::uint32_t>(weights[i]);
-      }
-    }
-  }
-  if (!wide.empty()) versions |= 1;
-  orders[head + 2] = static_cast<std::uint16_t>(versions);
-  // Sums wrap around on the way.
-  for (std::size_t j = 0; j < start.size(); ++j) {
-    start[j] = static_cast<std::int32_t>(static_cast<std::uint32_t>(start[j]) + left[j]);
-  }
-  for (const Quad& quad : wide) {
-    orders.push_back(static_cast<std::uint16_t>(quad.quad));
-    std::vector<std::int16_t> words;
-    words.reserve(quad_bytes);
-    for (const std::size_t odd : {0, 1}) {
-      for (std::size_t i = odd; i < quad_bytes; i += 2) {
-        words.push_back(static_cast<std::int8_t>(panel[quad.quad * quad_bytes + i]));
-      }
-    }
-    append(out.panels, words);
-  }
-}
-
-/// The panels of a group, each of one vector of columns, by segments. `start`: of the group's columns, padded.
-void append_ordered_panels(std::span<const std::byte> panels, std::int64_t depth, std::int64_t columns,
-                           std::int64_t segment, std::span<std::int32_t> start, OrderedPanels& out) {
-  const std::int64_t width = vector_floats(tier()), quads = (depth + 3) / 4;
-  for (std::int64_t begin = 0; begin < depth; begin += segment) {
-    const std::int64_t part = std::min(segment, depth - begin);
-    for (std::int64_t n = 0; n < padded_columns(columns); n += width) {
-      append_ordered(panels.subspan(static_cast<std::size_t>((n * quads + width * (begin / 4)) * 4),
-                                    static_cast<std::size_t>(width * ((part + 3) / 4) * 4)),
-                     part, start.subspan(static_cast<std::size_t>(n), static_cast<std::size_t>(width)), out);
-    }
-  }
-}
-
 /// Throws Error(incompatible_engine) unless the blob at 2 holds an order for every panel of the groups, by segments,
 /// and the one at 0 the panels of these orders. Sets where each is.
 const std::uint16_t* panel_orders(const KernelSpec& spec, std::int64_t groups, std::int64_t depth, std::int64_t columns,
@@ -255,10 +135,11 @@ const std::uint16_t* panel_orders(const KernelSpec& spec, std::int64_t groups, s
   for (std::int64_t i = 0; i < groups * segments * panels; ++i) {
     const std::int64_t begin = i / panels % segments * segment, part = std::min(segment, depth - begin);
     const std::int64_t quads = (part + 3) / 4;
-    const auto* const wide = order + kOrderHead + std::min<std::int64_t>(quads, order[0] + order[1]);
+    const std::int64_t narrow = order[0] + order[1] + order[2];
+    const auto* const wide = order + kOrderHead + std::min(quads, narrow);
     const auto* const end = order + panel_order_size(quads);
     const auto lies_below = [](std::int64_t limit) { return [limit](std::uint16_t quad) { return quad < limit; }; };
-    require(order[0] % 2 == 0 && order[0] + order[1] <= quads && order[2] < 1U << kNumQuadVersions &&
+    require(order[0] % 4 == 0 && order[1] % 2 == 0 && narrow <= quads && order[3] < 1U << kNumQuadVersions &&
                 std::all_of(order + kOrderHead, wide, lies_below(kNumQuadVersions * version_quads(part))) &&
                 std::all_of(wide, end, lies_below(quads)),
             Code::incompatible_engine, "tactic '{}': the order of panel {} is not one of {} quads", spec.tactic, i,

@@ -33,26 +33,48 @@ struct OrderedTile {
   std::int64_t column_bytes, residual_column_bytes;  ///< from panel to panel
 };
 
+/// Quads of which kTogether are added in 16 bits; leads `quad` to what follows them. Returns `end`.
+template <int kTogether, int kRows>
+[[gnu::always_inline]] inline const std::uint16_t* add_together(Ints (&sums)[kRows], const std::uint8_t* rows,
+                                                                const std::uint16_t* order, const std::uint16_t* end,
+                                                                const std::int8_t*& quad) {
+  constexpr std::int64_t kVector = Ints::kBytes;
+  const Ints ones = words::all(1);
+  for (; order != end; order += kTogether, quad += kTogether * kVector) {
+    const std::uint8_t* row[kTogether];
+    Ints b[kTogether];
+    TENFOLD_UNROLL
+    for (int n = 0; n < kTogether; ++n) {
+      row[n] = rows + kQuadBytes * order[n];
+      b[n] = Ints::load(quad + n * kVector);
+    }
+    TENFOLD_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      Ints both = words::multiply_add_bytes(Ints::broadcast(row[0] + 4 * i), b[0]);
+      TENFOLD_UNROLL
+      for (int n = 1; n < kTogether; ++n) {
+        if constexpr (kTogether > 2) asm("" : "+v"(both.v));  // one after the other: four at once exceed the registers
+        both = words::add(both, words::multiply_add_bytes(Ints::broadcast(row[n] + 4 * i), b[n]));
+      }
+      sums[i] = sums[i] + words::multiply_add_pairs(both, ones);
+    }
+  }
+  return end;
+}
+
 /// Adds a panel's products; leads `order` and `quad` to the next panel.
 template <int kRows>
 [[gnu::always_inline]] inline void add_all(Ints (&sums)[kRows], const OrderedTile& tile, const std::uint16_t*& order,
                                            const std::int8_t*& quad) {
   constexpr std::int64_t kVector = Ints::kBytes;
   const Ints ones = words::all(1);
-  const std::uint16_t* const paired_end = order + kOrderHead + order[0];
-  const std::uint16_t* const single_end = paired_end + order[1];
+  const std::uint16_t* const fours_end = order + kOrderHead + order[0];
+  const std::uint16_t* const paired_end = fours_end + order[1];
+  const std::uint16_t* const single_end = paired_end + order[2];
   const std::uint16_t* const end = order + panel_order_size(tile.quads);
-  for (order += kOrderHead; order != paired_end; order += 2, quad += 2 * kVector) {
-    const std::uint8_t* first = tile.rows + kQuadBytes * order[0];
-    const std::uint8_t* second = tile.rows + kQuadBytes * order[1];
-    const Ints b0 = Ints::load(quad), b1 = Ints::load(quad + kVector);
-    TENFOLD_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const Ints four = words::add(words::multiply_add_bytes(Ints::broadcast(first + 4 * i), b0),
-                                   words::multiply_add_bytes(Ints::broadcast(second + 4 * i), b1));
-      sums[i] = sums[i] + words::multiply_add_pairs(four, ones);
-    }
-  }
+  order += kOrderHead;
+  order = add_together<4>(sums, tile.rows, order, fours_end, quad);
+  order = add_together<2>(sums, tile.rows, order, paired_end, quad);
   for (; order != single_end; ++order, quad += kVector) {
     const std::uint8_t* row = tile.rows + kQuadBytes * *order;
     const Ints b = Ints::load(quad);
@@ -221,7 +243,7 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Product
     unsigned versions_needed = 0;
     for (std::int64_t p = 0; p < panels; ++p) {
       const std::uint16_t* head = order + p * order_size;
-      versions_needed |= head[2];
+      versions_needed |= head[3];
     }
     const bool is_last = begin + depth == args.depth;
     std::int32_t* tile_sums = sums;

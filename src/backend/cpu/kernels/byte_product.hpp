@@ -15,8 +15,9 @@
 // its four products are added, and whether one of these two is made of the weight with the other sign: a * w is
 // 255 * w + (255 - a) * -w, of which the first belongs to where sums begin. So panels made for these instructions, of
 // one vector of columns, are ordered, each segment of their depth for itself:
-//   paired   the sums of two quads fit in 16 bits together
-//   single   those of each quad fit
+//   fours    the sums of four quads fit in 16 bits together
+//   paired   those of two do
+//   single   those of each quad do
 //   wide     they do not: weights are 16-bit numbers, [even, odd][column][2], and so become those of the rows
 //
 // Or, with tiles (tile_product.hpp), an instruction multiplies 16 rows by 16 columns, of signed or of unsigned bytes.
@@ -77,15 +78,17 @@ constexpr QuadVersion kQuadVersions[] = {
     {{0, 3, 1, 2}, {false, true, false, true}},
 };
 constexpr std::int64_t kNumQuadVersions = std::size(kQuadVersions);
+/// A segment uses the first one, the first three or all of them.
+constexpr std::size_t kVersionSets[] = {1, 3, std::size(kQuadVersions)};
 /// Of so many bytes of a row, rounded up to what is copied at once.
 constexpr std::int64_t version_quads(std::int64_t depth) { return (depth + 31) / 32 * 8; }
-/// The order of a panel's quads: [how many are paired, how many single, the versions that these need as bits, then for
-/// each quad where it is in the segment: version * version_quads + quad]. Wide ones are of version 0.
-constexpr std::int64_t kOrderHead = 3;
+/// The order of a panel's quads: [how many are in fours, how many paired, how many single, the versions that are needed
+/// as bits, then for each quad where it is in the segment: version * version_quads + quad]. Wide ones are of version 0.
+constexpr std::int64_t kOrderHead = 4;
 constexpr std::int64_t panel_order_size(std::int64_t quads) { return kOrderHead + quads; }
 /// Vectors of weights that a panel of this order holds.
 constexpr std::int64_t ordered_panel_vectors(const std::uint16_t* order, std::int64_t quads) {
-  return 2 * quads - order[0] - order[1];
+  return 2 * quads - order[0] - order[1] - order[2];
 }
 constexpr std::int64_t kMaxOrderedRows = 8;      ///< of the register tile
 constexpr std::int64_t kMaxOrderedDepth = 8192;  ///< of a segment: what is copied of rows fits in the scratch memory
