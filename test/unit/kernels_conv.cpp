@@ -290,6 +290,68 @@ TEST(WinogradConv, LargeTilesAgreeWithTheReference) {
   for (const Layer& layer : winograd_layers()) check(layer, "conv.winograd4", 16);
 }
 
+/// Windows that are long in one direction: of one block, of several that fill up with zeros or do not, along either
+/// axis of an image and along the only one of a signal; more channels than a vector, and fewer.
+TEST(WinogradConv, LinesAgreeWithTheReference) {
+  for (Layer layer :
+       std::vector<Layer>{{.image = {21}, .in = 8, .out = 16, .kernel = {3}, .pads = {1, 1}},
+                          {.batch = 3, .image = {50}, .in = 19, .out = 21, .kernel = {4}, .pads = {0, 3}},
+                          {.batch = 2, .image = {13}, .in = 40, .out = 9, .kernel = {5}, .pads = {2, 2}, .bias = false},
+                          {.image = {70}, .in = 3, .out = 33, .kernel = {17}, .pads = {8, 8}},
+                          {.image = {9, 30}, .in = 12, .out = 24, .kernel = {1, 7}, .pads = {0, 3, 0, 3}},
+                          {.batch = 2, .image = {30, 9}, .in = 12, .out = 24, .kernel = {7, 1}, .pads = {2, 0, 4, 0}},
+                          {.image = {300, 1}, .in = 24, .out = 40, .kernel = {16, 1}, .pads = {8, 0, 7, 0}},
+                          {.image = {2, 3}, .in = 8, .out = 8, .kernel = {1, 9}, .pads = {0, 6, 0, 6}},
+                          {.image = {5}, .in = 300, .out = 24, .kernel = {12}, .pads = {20, 20}},
+                          {.batch = 2,
+                          .image = {6, 14},
+                          .in = 16,
+                          .out = 21,
+                          .kernel = {1, 3},
+                          .pads = {0, 1, 0, 1},
+                          .program = "add 0 1; relu 2",
+                          .operands = {{2, 6, 14, 21}}},
+                          {.batch = 2,
+                          .image = {14, 6},
+                          .in = 16,
+                          .out = 12,
+                          .kernel = {5, 1},
+                          .pads = {2, 0, 2, 0},
+                          .program = "mul 0 1; silu 2",
+                          .operands = {{2, 1, 1, 12}}},
+                          {.image = {14, 6},
+                          .in = 16,
+                          .out = 12,
+                          .kernel = {5, 1},
+                          .pads = {2, 0, 2, 0},
+                          .program = "prelu 0 1",
+                          .operands = {{12}}},
+                          {.batch = 0, .image = {6}, .in = 8, .out = 8, .kernel = {3}, .pads = {1, 1}}}) {
+    layer.stride.assign(layer.kernel.size(), 1);
+    layer.dilation.assign(layer.kernel.size(), 1);
+    // Constants up to 9/2 and 8: errors grow by about 2, those of the largest results by more.
+    check(layer, "conv.winograd_line", 16);
+  }
+}
+
+TEST(WinogradConv, LinesThatOthersTakeAreRefused) {
+  const auto refusal = [](Layer layer) {
+    const PreparedCase prepared = prepare(conv_case(layer));
+    for (const Candidate& candidate : cpu_backend().candidates(prepared.problem)) {
+      if (candidate.tactic == "conv.winograd_line") return candidate.refusal;
+    }
+    return std::string("no such tactic");
+  };
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
+  const std::string shape = "the window is not three or more pixels long in one direction only";
+  EXPECT_EQ(refusal({}), shape);
+  EXPECT_EQ(refusal({.kernel = {1, 2}, .pads = {0, 0, 0, 0}}), shape);
+  EXPECT_EQ(refusal({.kernel = {1, 5}, .stride = {1, 2}, .pads = {0, 0, 0, 0}}), "the stride is not 1");
+  EXPECT_EQ(refusal({.kernel = {1, 5}, .pads = {0, 0, 0, 0}, .dilation = {1, 2}}), "the window is dilated");
+  EXPECT_EQ(refusal({.kernel = {1, 5}, .pads = {1, 0, 0, 0}}),
+            "the image is padded in a direction in which the window is one pixel wide");
+}
+
 TEST(WinogradConv, StrictArithmeticIsHonoured) {
   PreparedCase prepared = prepare(conv_case({}));
   prepared.problem.strict = true;

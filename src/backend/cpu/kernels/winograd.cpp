@@ -4,6 +4,7 @@
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/split.hpp"
+#include "backend/cpu/kernels/winograd_transforms.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -12,43 +13,6 @@ namespace {
 constexpr std::int64_t kWidth = Vec::kWidth;
 /// Transformed filters of this size fit into half of a core's second-level cache.
 constexpr std::int64_t kOwnFilterBytes = 256 << 10;
-/// A byte from another core's cache takes as long as so many of filters from one that all share, or longer.
-constexpr std::int64_t kExchangeCost = 3;
-/// Rows of a product, tiles, that are worth a pass over the filters.
-constexpr std::int64_t kFewestTiles = 8;
-
-/// B^T d for points 0, 1, -1, infinity.
-inline void transform_input(const Vec (&d)[4], Vec (&o)[4]) {
-  o[0] = d[0] - d[2];
-  o[1] = d[1] + d[2];
-  o[2] = d[2] - d[1];
-  o[3] = d[1] - d[3];
-}
-/// B^T d for points 0, 1, -1, 2, -2, infinity.
-inline void transform_input(const Vec (&d)[6], Vec (&o)[6]) {
-  const Vec two(2.0F), four(4.0F), five(5.0F);
-  o[0] = fma(four, d[0], fnma(five, d[2], d[4]));
-  Vec even = fnma(four, d[2], d[4]), odd = fnma(four, d[1], d[3]);
-  o[1] = even + odd;
-  o[2] = even - odd;
-  even = d[4] - d[2];
-  odd = two * (d[3] - d[1]);
-  o[3] = even + odd;
-  o[4] = even - odd;
-  o[5] = fma(four, d[1], fnma(five, d[3], d[5]));
-}
-/// A^T m.
-inline void transform_output(const Vec (&m)[4], Vec (&o)[2]) {
-  o[0] = m[0] + m[1] + m[2];
-  o[1] = m[1] - m[2] - m[3];
-}
-inline void transform_output(const Vec (&m)[6], Vec (&o)[4]) {
-  const Vec sum1 = m[1] + m[2], difference1 = m[1] - m[2], sum2 = m[3] + m[4], difference2 = m[3] - m[4];
-  o[0] = m[0] + sum1 + sum2;
-  o[1] = fma(Vec(2.0F), difference2, difference1);
-  o[2] = fma(Vec(4.0F), sum2, sum1);
-  o[3] = fma(Vec(8.0F), difference2, difference1) + m[5];
-}
 
 template <int kTile>
 class Winograd {
@@ -71,8 +35,7 @@ class Winograd {
     // multiplies some positions of all tiles, which go to and fro between the threads.
     const std::int64_t filters = args_.in_channels * out_padded_;
     const bool keeps_filters = kPositions * filters * static_cast<std::int64_t>(sizeof(float)) <= kOwnFilterBytes;
-    const bool has_tiles_for_all =
-        tiles >= kFewestTiles * threads && filters <= kExchangeCost * tiles * (in_padded_ + out_padded_);
+    const bool has_tiles_for_all = pays_to_keep_tiles(tiles, threads, filters, tiles * (in_padded_ + out_padded_));
     if (tiles <= kWinogradSharedTiles && threads > 1 && !keeps_filters && !has_tiles_for_all) {
       run_shared(workers, tiles);
       return;

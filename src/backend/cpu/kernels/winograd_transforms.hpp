@@ -1,0 +1,72 @@
+// What Winograd's minimal filtering does to inputs and products along one axis; see winograd.hpp and winograd_line.hpp.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cpu/kernels/simd.hpp"
+
+namespace tenfold::cpu::TENFOLD_TIER {
+
+/// B^T d for points 0, 1, -1, infinity.
+inline void transform_input(const Vec (&d)[4], Vec (&o)[4]) {
+  o[0] = d[0] - d[2];
+  o[1] = d[1] + d[2];
+  o[2] = d[2] - d[1];
+  o[3] = d[1] - d[3];
+}
+/// B^T d for points 0, 1, -1, 2, -2, infinity.
+inline void transform_input(const Vec (&d)[6], Vec (&o)[6]) {
+  const Vec two(2.0F), four(4.0F), five(5.0F);
+  o[0] = fma(four, d[0], fnma(five, d[2], d[4]));
+  Vec even = fnma(four, d[2], d[4]), odd = fnma(four, d[1], d[3]);
+  o[1] = even + odd;
+  o[2] = even - odd;
+  even = d[4] - d[2];
+  odd = two * (d[3] - d[1]);
+  o[3] = even + odd;
+  o[4] = even - odd;
+  o[5] = fma(four, d[1], fnma(five, d[3], d[5]));
+}
+/// B^T d for points 0, 1, -1, 2, -2, 1/2, infinity.
+inline void transform_input(const Vec (&d)[7], Vec (&o)[7]) {
+  const auto times = [](float factor, Vec x, Vec y) { return fma(Vec(factor), x, y); };
+  o[0] = times(-2, d[0], times(4, d[1], times(2.5F, d[2], times(-5, d[3], times(-0.5F, d[4], d[5])))));
+  o[1] = times(2, d[1] - d[2], times(-4.5F, d[3], times(0.5F, d[4], d[5])));
+  o[2] = times(-2, d[1], times(6, d[2], times(-3.5F, d[3], times(-1.5F, d[4], d[5]))));
+  o[3] = times(-2, d[3], times(1.5F, d[4] - d[2], d[1] + d[5]));
+  o[4] = times(2.5F, d[2] - d[4], d[5] - d[1]);
+  o[5] = times(4, d[1], times(-5, d[3], d[5]));
+  o[6] = times(-2, d[1], times(4, d[2], times(2.5F, d[3], times(-5, d[4], times(-0.5F, d[5], d[6])))));
+}
+/// A^T m.
+inline void transform_output(const Vec (&m)[4], Vec (&o)[2]) {
+  o[0] = m[0] + m[1] + m[2];
+  o[1] = m[1] - m[2] - m[3];
+}
+inline void transform_output(const Vec (&m)[6], Vec (&o)[4]) {
+  const Vec sum1 = m[1] + m[2], difference1 = m[1] - m[2], sum2 = m[3] + m[4], difference2 = m[3] - m[4];
+  o[0] = m[0] + sum1 + sum2;
+  o[1] = fma(Vec(2.0F), difference2, difference1);
+  o[2] = fma(Vec(4.0F), sum2, sum1);
+  o[3] = fma(Vec(8.0F), difference2, difference1) + m[5];
+}
+/// A^T m: of seven for four results and windows of four.
+inline void transform_output(const Vec (&m)[7], Vec (&o)[4]) {
+  const Vec sum1 = m[1] + m[2], difference1 = m[1] - m[2], sum2 = m[3] + m[4], difference2 = m[3] - m[4];
+  o[0] = m[0] + sum1 + sum2 + m[5];
+  o[1] = fma(Vec(2.0F), difference2, fma(Vec(0.5F), m[5], difference1));
+  o[2] = fma(Vec(4.0F), sum2, fma(Vec(0.25F), m[5], sum1));
+  o[3] = fma(Vec(8.0F), difference2, fma(Vec(0.125F), m[5], difference1)) + m[6];
+}
+
+/// Rows of a product, tiles, that are worth a pass over the filters.
+inline constexpr std::int64_t kFewestTiles = 8;
+/// Does each thread rather keep tiles of its own than multiply some positions of all tiles? `filters` and
+/// `exchanged`: numbers that are read for a position, of the filters and of tiles that else go to and fro.
+inline bool pays_to_keep_tiles(std::int64_t tiles, std::int64_t threads, std::int64_t filters, std::int64_t exchanged) {
+  // A byte from another core's cache takes as long as so many of filters from one that all share, or longer.
+  constexpr std::int64_t kExchangeCost = 3;
+  return tiles >= kFewestTiles * threads && filters <= kExchangeCost * exchanged;
+}
+
+}  // namespace tenfold::cpu::TENFOLD_TIER
