@@ -117,20 +117,20 @@ struct ThreadPool::State {
   explicit State(int threads) : num_threads(threads), shares(static_cast<std::size_t>(threads)) {}
 
   /// The next part of a share of this job; -1 if none is left, or the job is over.
-  int take(std::size_t owner, std::uint32_t generation, std::uint32_t parts) {
+  int take(std::size_t owner, std::uint32_t of_job, std::uint32_t parts) {
     std::atomic<std::uint64_t>& word = shares[owner].word;
     std::uint64_t seen = word.load(std::memory_order_acquire);
     for (;;) {
       const auto of = static_cast<std::uint32_t>(seen >> 32);
       std::uint64_t next = seen >> 16 & 0xffff, end = seen & 0xffff;
-      if (of != generation) {
-        if (static_cast<std::int32_t>(of - generation) > 0) return -1;
+      if (of != of_job) {
+        if (static_cast<std::int32_t>(of - of_job) > 0) return -1;
         const Bounds bounds(parts, owner, shares.size());
         next = bounds.begin;
         end = bounds.end;
       }
       if (next == end) return -1;
-      const std::uint64_t rest = std::uint64_t{generation} << 32 | (next + 1) << 16 | end;
+      const std::uint64_t rest = std::uint64_t{of_job} << 32 | (next + 1) << 16 | end;
       if (word.compare_exchange_weak(seen, rest, std::memory_order_acq_rel, std::memory_order_acquire)) {
         return static_cast<int>(next);
       }
