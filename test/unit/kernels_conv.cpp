@@ -290,6 +290,18 @@ TEST(WinogradConv, LargeTilesAgreeWithTheReference) {
   for (const Layer& layer : winograd_layers()) check(layer, "conv.winograd4", 16);
 }
 
+TEST(WinogradConv, TilesAtStrideTwoAgreeWithTheReference) {
+  for (Layer layer : winograd_layers()) {
+    layer.stride = {2, 2};
+    layer.in = std::max<std::int64_t>(layer.in, 16);
+    layer.out = std::max<std::int64_t>(layer.out, 17);
+    if (!layer.operands.empty() && layer.operands[0][1] > 1) layer.operands[0] = {2, 7, 7, layer.out};
+    if (!layer.operands.empty()) layer.operands[0].back() = layer.out;
+    check(layer, "conv.winograd2_stride2", 4);
+    check(layer, "conv.winograd4_stride2", 16);
+  }
+}
+
 /// Windows that are long in one direction: of one block, of several that fill up with zeros or do not, along either
 /// axis of an image and along the only one of a signal; more channels than a vector, and fewer.
 TEST(WinogradConv, LinesAgreeWithTheReference) {

@@ -14,11 +14,14 @@ constexpr std::int64_t kWidth = Vec::kWidth;
 /// Transformed filters of this size fit into half of a core's second-level cache.
 constexpr std::int64_t kOwnFilterBytes = 256 << 10;
 
-template <int kTile>
+template <int kTile, int kStride>
 class Winograd {
  public:
-  static constexpr int kInput = kTile + 2;
-  static constexpr int kPositions = kInput * kInput;
+  static constexpr int kInput = (kTile - 1) * kStride + 3;
+  /// Products along one axis, and their filters; the last filter is that of all further ones.
+  static constexpr int kLine = static_cast<int>(winograd_positions(kTile, kStride));
+  static constexpr int kLineFilters = static_cast<int>(winograd_filters(kTile));
+  static constexpr int kPositions = kLine * kLine, kFilters = kLineFilters * kLineFilters;
 
   explicit Winograd(const WinogradArgs& args)
       : args_(args),
@@ -34,7 +37,7 @@ class Winograd {
     // Each thread has tiles of its own and reads all filters, which costs little where its cache keeps them; or each
     // multiplies some positions of all tiles, which go to and fro between the threads.
     const std::int64_t filters = args_.in_channels * out_padded_;
-    const bool keeps_filters = kPositions * filters * static_cast<std::int64_t>(sizeof(float)) <= kOwnFilterBytes;
+    const bool keeps_filters = kFilters * filters * static_cast<std::int64_t>(sizeof(float)) <= kOwnFilterBytes;
     const bool has_tiles_for_all = pays_to_keep_tiles(tiles, threads, filters, tiles * (in_padded_ + out_padded_));
     if (tiles <= kWinogradSharedTiles && threads > 1 && !keeps_filters && !has_tiles_for_all) {
       run_shared(workers, tiles);
@@ -51,12 +54,23 @@ class Winograd {
       float* product = input + kPositions * count * in_padded_;
       for (std::int64_t t = 0; t < count; ++t) load_tile(begin + t, t, count, 0, args_.in_channels, input);
       const std::int64_t panels = ceil_div(args_.out_channels, args_.tiling.tile_vectors * kWidth);
-      for (int p = 0; p < kPositions; ++p) multiply(p, count, 0, panels, input, product);
+      for (int f = 0; f < kFilters; ++f) multiply(f, count, 0, panels, input, product);
       for (std::int64_t t = 0; t < count; ++t) store_tile(begin + t, t, count, 0, args_.out_channels, product);
     });
   }
 
  private:
+  /// How many positions along one axis have this filter.
+  static constexpr int with_filter(int filter) { return filter + 1 < kLineFilters ? 1 : kLine - kLineFilters + 1; }
+  /// The first of the positions that have the filter (row, column), in the order in which they lie in memory.
+  static constexpr int first_position(int row, int column) { return row * kLine + with_filter(row) * column; }
+  static constexpr int position_of(int row, int column) {
+    const int row_filter = row < kLineFilters ? row : kLineFilters - 1;
+    const int column_filter = column < kLineFilters ? column : kLineFilters - 1;
+    return first_position(row_filter, column_filter) + (row - row_filter) * with_filter(column_filter) +
+           (column - column_filter);
+  }
+
   /// Three steps over all tiles, each spread over the threads.
   void run_shared(const Workers& workers, std::int64_t tiles) const {
     const auto input = reinterpret_cast<float*>(args_.workspace);
@@ -70,8 +84,8 @@ class Winograd {
                 min(args_.in_channels, vectors * (part + 1) / in_parts * kWidth), input);
     });
     const std::int64_t panels = ceil_div(args_.out_channels, args_.tiling.tile_vectors * kWidth);
-    const std::int64_t panel_parts = min(panels, ceil_div(wanted, kPositions));
-    for_each_item(workers, kPositions * panel_parts, [&](std::int64_t item, std::byte*) {
+    const std::int64_t panel_parts = min(panels, ceil_div(wanted, kFilters));
+    for_each_item(workers, kFilters * panel_parts, [&](std::int64_t item, std::byte*) {
       const std::int64_t part = item % panel_parts;
       multiply(static_cast<int>(item / panel_parts), tiles, panels * part / panel_parts,
                panels * (part + 1) / panel_parts, input, product);
@@ -97,10 +111,10 @@ class Winograd {
     const Place place = place_of(tile);
     const float* pixels[kInput][kInput];
     for (int i = 0; i < kInput; ++i) {
-      const std::int64_t y = place.y - g_.pad[1] + i;
+      const std::int64_t y = place.y * kStride - g_.pad[1] + i;
       const float* line = args_.x + (place.image * g_.in[1] + y) * g_.in[2] * args_.x_stride;
       for (int j = 0; j < kInput; ++j) {
-        const std::int64_t x = place.x - g_.pad[2] + j;
+        const std::int64_t x = place.x * kStride - g_.pad[2] + j;
         const bool inside = 0 <= y && y < g_.in[1] && 0 <= x && x < g_.in[2];
         pixels[i][j] = inside ? line + x * args_.x_stride : g_.zeros;
       }
@@ -109,34 +123,36 @@ class Winograd {
     float* target = out + slot * in_padded_;
     for (std::int64_t c = begin; c < end; c += kWidth) {
       const int tail = static_cast<int>(min(kWidth, end - c));
-      Vec half[kInput][kInput];
+      Vec half[kLine][kInput];
       for (int j = 0; j < kInput; ++j) {
-        Vec d[kInput], o[kInput];
+        Vec d[kInput], o[kLine];
         if (tail == kWidth) {
-#pragma GCC unroll 6
+#pragma GCC unroll 9
           for (int i = 0; i < kInput; ++i) d[i] = Vec::load(pixels[i][j] + c);
         } else {
-#pragma GCC unroll 6
+#pragma GCC unroll 9
           for (int i = 0; i < kInput; ++i) d[i] = Vec::load_first(pixels[i][j] + c, tail);
         }
         transform_input(d, o);
-#pragma GCC unroll 6
-        for (int i = 0; i < kInput; ++i) half[i][j] = o[i];
+#pragma GCC unroll 9
+        for (int i = 0; i < kLine; ++i) half[i][j] = o[i];
       }
-      for (int i = 0; i < kInput; ++i) {
-        Vec o[kInput];
+      for (int i = 0; i < kLine; ++i) {
+        Vec o[kLine];
         transform_input(half[i], o);
-#pragma GCC unroll 6
-        for (int j = 0; j < kInput; ++j) o[j].store(target + (i * kInput + j) * step + c);
+#pragma GCC unroll 9
+        for (int j = 0; j < kLine; ++j) o[j].store(target + position_of(i, j) * step + c);
       }
     }
   }
 
-  /// One position's matrix product for some panels of filters.
-  void multiply(int position, std::int64_t slots, std::int64_t panel_begin, std::int64_t panel_end, const float* input,
+  /// The matrix product of one filter's positions for some panels.
+  void multiply(int filter, std::int64_t slots, std::int64_t panel_begin, std::int64_t panel_end, const float* input,
                 float* product) const {
     const std::int64_t depth = args_.in_channels;
-    const float* panels = args_.panels + position * depth * out_padded_;
+    const int row = filter / kLineFilters, column = filter % kLineFilters, position = first_position(row, column);
+    const std::int64_t rows = with_filter(row) * with_filter(column) * slots;
+    const float* panels = args_.panels + filter * depth * out_padded_;
     const float* a = input + position * slots * in_padded_;
     float* c = product + position * slots * out_padded_;
     TileArgs tile{};
@@ -154,13 +170,13 @@ class Winograd {
         const std::int64_t n = p * args_.tiling.tile_vectors * kWidth;
         const int vectors = panel_columns(out_padded_ - n, args_.tiling.tile_vectors).vectors;
         tile.panel = panel_at(p, k);
-        // Behind the last panel comes the next part of the depth, or the next position.
-        const float* next = p + 1 < panel_end           ? panel_at(p + 1, k)
-                            : k + block < depth         ? panel_at(panel_begin, k + block)
-                            : position + 1 < kPositions ? panel_at(panel_begin, 0) + depth * out_padded_
-                                                        : tile.panel;
-        const PanelAhead ahead(next, tile.depth * vectors * kWidth, slots, args_.tiling.tile_rows, tile.depth);
-        run_plain_rows(tile, slots, args_.tiling.tile_rows, vectors, a + k, in_padded_, c + n, nullptr, ahead);
+        // Behind the last panel comes the next part of the depth, or the next filter.
+        const float* next = p + 1 < panel_end       ? panel_at(p + 1, k)
+                            : k + block < depth     ? panel_at(panel_begin, k + block)
+                            : filter + 1 < kFilters ? panel_at(panel_begin, 0) + depth * out_padded_
+                                                    : tile.panel;
+        const PanelAhead ahead(next, tile.depth * vectors * kWidth, rows, args_.tiling.tile_rows, tile.depth);
+        run_plain_rows(tile, rows, args_.tiling.tile_rows, vectors, a + k, in_padded_, c + n, nullptr, ahead);
       }
     }
   }
@@ -177,11 +193,11 @@ class Winograd {
     const std::int64_t first_pixel = (place.image * g_.out[1] + place.y) * g_.out[2] + place.x;
     for (std::int64_t c = begin; c < end; c += kWidth) {
       const int tail = static_cast<int>(min(kWidth, end - c));
-      Vec half[kTile][kInput];
-      for (int j = 0; j < kInput; ++j) {
-        Vec m[kInput], o[kTile];
-#pragma GCC unroll 6
-        for (int i = 0; i < kInput; ++i) m[i] = Vec::load(source + (i * kInput + j) * step + c);
+      Vec half[kTile][kLine];
+      for (int j = 0; j < kLine; ++j) {
+        Vec m[kLine], o[kTile];
+#pragma GCC unroll 9
+        for (int i = 0; i < kLine; ++i) m[i] = Vec::load(source + position_of(i, j) * step + c);
         transform_output(m, o);
 #pragma GCC unroll 4
         for (int i = 0; i < kTile; ++i) half[i][j] = o[i];
@@ -227,10 +243,16 @@ class Winograd {
 void run(const WinogradArgs& args, const Workers& workers) {
   const ConvRows& g = args.geometry;
   if (g.batch <= 0 || g.out[1] <= 0 || g.out[2] <= 0) return;
-  if (args.tile_size == 4) {
-    Winograd<4>(args).run(workers);
+  if (g.stride[1] == 1) {
+    if (args.tile_size == 4) {
+      Winograd<4, 1>(args).run(workers);
+    } else {
+      Winograd<2, 1>(args).run(workers);
+    }
+  } else if (args.tile_size == 4) {
+    Winograd<4, 2>(args).run(workers);
   } else {
-    Winograd<2>(args).run(workers);
+    Winograd<2, 2>(args).run(workers);
   }
 }
 

@@ -38,6 +38,27 @@ inline void transform_input(const Vec (&d)[7], Vec (&o)[7]) {
   o[5] = times(4, d[1], times(-5, d[3], d[5]));
   o[6] = times(-2, d[1], times(4, d[2], times(2.5F, d[3], times(-5, d[4], times(-0.5F, d[5], d[6])))));
 }
+/// The same at stride 2 for windows of three: two taps meet the even inputs, points 0, 1, infinity; one the odd ones.
+inline void transform_input(const Vec (&d)[5], Vec (&o)[5]) {
+  o[0] = d[0] - d[2];
+  o[1] = d[2];
+  o[2] = d[4] - d[2];
+  o[3] = d[1];
+  o[4] = d[3];
+}
+/// With points 0, 1, -1, 2, infinity.
+inline void transform_input(const Vec (&d)[9], Vec (&o)[9]) {
+  const Vec two(2.0F), difference = d[6] - d[2];
+  o[0] = fma(two, d[0] - d[4], difference);
+  o[1] = fnma(two, d[2], d[6] - d[4]);
+  o[2] = fma(two, d[2], fnma(Vec(3.0F), d[4], d[6]));
+  o[3] = difference;
+  o[4] = fnma(two, difference, d[8] - d[4]);
+  o[5] = d[1];
+  o[6] = d[3];
+  o[7] = d[5];
+  o[8] = d[7];
+}
 /// A^T m.
 inline void transform_output(const Vec (&m)[4], Vec (&o)[2]) {
   o[0] = m[0] + m[1] + m[2];
@@ -49,6 +70,17 @@ inline void transform_output(const Vec (&m)[6], Vec (&o)[4]) {
   o[1] = fma(Vec(2.0F), difference2, difference1);
   o[2] = fma(Vec(4.0F), sum2, sum1);
   o[3] = fma(Vec(8.0F), difference2, difference1) + m[5];
+}
+inline void transform_output(const Vec (&m)[5], Vec (&o)[2]) {
+  o[0] = m[0] + m[1] + m[3];
+  o[1] = m[1] + m[2] + m[4];
+}
+inline void transform_output(const Vec (&m)[9], Vec (&o)[4]) {
+  const Vec sum = m[1] + m[2], difference = m[1] - m[2];
+  o[0] = m[0] + sum + m[3] + m[5];
+  o[1] = fma(Vec(2.0F), m[3], difference) + m[6];
+  o[2] = fma(Vec(4.0F), m[3], sum) + m[7];
+  o[3] = fma(Vec(8.0F), m[3], difference) + m[4] + m[8];
 }
 /// A^T m: of seven for four results and windows of four.
 inline void transform_output(const Vec (&m)[7], Vec (&o)[4]) {
