@@ -96,6 +96,7 @@ TEST(LinesConv, WindowsOfEveryKindAgreeWithTheReference) {
 }
 
 TEST(LinesConv, AnImageOnePixelWideIsALine) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
   for (const Layer& layer : std::vector<Layer>{
            {.image = {33, 1}, .in = 6, .out = 24, .kernel = {7, 1}, .stride = {2, 1}, .pads = {3, 0, 3, 0}},
            {.batch = 2,
@@ -239,6 +240,19 @@ TEST(DepthwiseConv, WindowsOfEveryKindAgreeWithTheReference) {
   }
 }
 
+/// A long window's table of pointers fills the scratch memory, whatever parts the threads' shares are cut into.
+TEST(DirectConv, LongWindowsOfManyPixelsFitInTheScratchMemory) {
+  check({.batch = 8,
+         .image = {1520},
+         .in = 1,
+         .out = 24,
+         .kernel = {512},
+         .stride = {4},
+         .pads = {0, 0},
+         .dilation = {1}},
+        "conv.direct");
+}
+
 TEST(DirectConv, LargeDepthIsCutIntoBlocks) { check({.image = {5, 5}, .in = 200, .out = 30}, "conv.direct"); }
 
 TEST(GemmConv, PixelsAreRows) {
@@ -374,6 +388,7 @@ TEST(WinogradConv, StrictArithmeticIsHonoured) {
 }
 
 TEST(StrassenConv, PixelsAgreeWithTheReference) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
   Layer layer{.batch = 2, .image = {7, 9}, .in = 160, .out = 96, .kernel = {1, 1}, .pads = {0, 0, 0, 0}};
   check(layer, "conv.strassen", 3);
   layer.program = "add 0 1; relu 2";
@@ -393,6 +408,7 @@ struct TransposedLayer {
   bool joins = false;  ///< do windows of a line lie side by side, without operands of an epilogue?
 };
 TEST(TransposedConv, WindowsOfEveryKindAgreeWithTheReference) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
   const std::vector<TransposedLayer> layers = {
       {{.image = {5, 6}, .in = 7, .out = 9, .kernel = {2, 2}, .stride = {2, 2}, .pads = {0, 0, 0, 0}}, {0, 0}, true},
       {{.batch = 2, .image = {5, 9}, .in = 24, .out = 17, .kernel = {4, 4}, .stride = {2, 2}}, {0, 0}},
@@ -500,6 +516,7 @@ TEST(TransposedConv, WindowsOfEveryKindAgreeWithTheReference) {
 }
 
 TEST(ConvTactics, RefusalsSayWhy) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
   KernelCase planar = conv_case({});
   planar.attributes.set("layout", std::string("nchw"));
   planar.inputs[0] = floats({1, 3, 7, 9}, 1);

@@ -48,6 +48,9 @@ std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t column
     tiles = {{3, 4}};
   } else if (vectors == 1) {
     tiles = {{wide ? 12 : 8, 1}};
+  } else if (!wide && (rows == 7 || rows == 8) && vectors > 2) {
+    // One pass: weights that come from memory are read once, and multiplied while they come.
+    tiles = {{8, 1}, {6, 2}, {4, 3}};
   } else if (vectors == 2) {
     tiles = {{wide ? 12 : 6, 2}};
   } else {

@@ -159,8 +159,10 @@ void run(const GemmArgs& args, const Workers& workers) {
   const std::int64_t row_shares =
       panel_parts == 1 && row_parts <= 2 * wanted ? shares_of(threads, args.groups, row_parts) : 0;
   const std::int64_t panel_shares = wanted == 1 ? 0 : shares_of(threads, args.groups * row_parts, panel_parts);
-  for_each_product_block(workers, args.groups, {args.rows, tile_rows, row_parts, row_shares},
-                         {panels, 1, panel_parts, panel_shares},
+  Cut row_cut{args.rows, tile_rows, row_parts, row_shares};
+  // The first part of a share is larger than others: its table must fit in the scratch memory too.
+  if (args.conv != nullptr && row_shares != 0 && row_cut.largest() > row_block) row_cut.shares = 0;
+  for_each_product_block(workers, args.groups, row_cut, {panels, 1, panel_parts, panel_shares},
                          [&](const ProductBlock& block, std::byte* scratch) { run_block(args, block, scratch); });
 }
 

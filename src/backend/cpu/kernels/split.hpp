@@ -25,6 +25,12 @@ struct Cut {
     const std::int64_t whole = of_share * (of_share + 1);
     return min(count, grains * (share * whole + i * (2 * of_share - i + 1)) / (shares * whole) * grain);
   }
+  /// The size of the largest part.
+  std::int64_t largest() const {
+    std::int64_t size = 0;
+    for (std::int64_t part = 0; part < parts; ++part) size = max(size, begin(part + 1) - begin(part));
+    return size;
+  }
 };
 /// The shares of a cut into `parts` of each of `others` equal things; 0 if threads do not get whole ones.
 inline std::int64_t shares_of(std::int64_t threads, std::int64_t others, std::int64_t parts) {
