@@ -242,7 +242,7 @@ TEST(DepthwiseConv, WindowsOfEveryKindAgreeWithTheReference) {
 
 /// A long window's table of pointers fills the scratch memory, whatever parts the threads' shares are cut into.
 TEST(DirectConv, LongWindowsOfManyPixelsFitInTheScratchMemory) {
-  check({.batch = 8,
+  check({.batch = 15,
          .image = {1520},
          .in = 1,
          .out = 24,

@@ -60,8 +60,8 @@ class PanelAhead {
   }
 
  private:
-  /// Fewer rows wait for memory in any case; shallow panels come quickly enough.
-  static constexpr std::int64_t kFewestRows = 12, kShallowest = 96;
+  /// Fewer rows wait for memory in any case, and asking ahead makes them slower; shallow panels come quickly enough.
+  static constexpr std::int64_t kFewestRows = 5, kShallowest = 96;
   const float* at_ = nullptr;
   const float* end_ = nullptr;
   std::int64_t pieces_ = 0;  ///< of a tile
