@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "backend/cpu/tier.hpp"
 #include "build/builder.hpp"
 #include "build/network_timing.hpp"
 #include "build/refine.hpp"
@@ -48,6 +49,7 @@ std::string fastest_alone(const BuildResult& result) {
 }
 
 TEST(Program, ProfilesThatAgreeShareAKernel) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
   BuildOptions options;
   options.opt_level = 0;
   options.profiles = {{}, {}};
@@ -81,6 +83,7 @@ TEST(Program, ProfilesThatAgreeShareAKernel) {
 }
 
 TEST(NetworkTiming, ASlowerKernelMakesASlowerNetwork) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
   const Graph graph = parse_graph(R"(
     graph g(%a: float32[160, 160], %b: float32[160, 160]) {
       %y = MatMul(%a, %b)
@@ -102,6 +105,7 @@ TEST(NetworkTiming, ASlowerKernelMakesASlowerNetwork) {
 }
 
 TEST(Refine, TheNetworkDecidesBetweenCloseCandidates) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
   const Graph graph = parse_graph(kConvolution);
   BuildOptions options;
   options.num_threads = 1;
