@@ -1,6 +1,5 @@
 #include "backend/cpu/kernels/winograd.hpp"
 
-#include "backend/cpu/kernels/activation.hpp"
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/split.hpp"
@@ -202,27 +201,10 @@ class Winograd {
 #pragma GCC unroll 4
         for (int i = 0; i < kTile; ++i) half[i][j] = o[i];
       }
-      const Vec bias = finish.bias == nullptr ? Vec::zero() : Vec::load_first(finish.bias + c, tail);
       for (int i = 0; i < rows; ++i) {
         Vec o[kTile];
         transform_output(half[i], o);
-        const std::int64_t pixel = first_pixel + i * g_.out[2];
-        for (int j = 0; j < columns; ++j) {
-          o[j] = o[j] + bias;
-          if (finish.residual != nullptr) {
-            o[j] = o[j] + Vec::load_first(finish.residual + (pixel + j) * finish.residual_stride + c, tail);
-          }
-        }
-        activate(o, finish.activation, finish.activation.slopes_from(c),
-                 [tail](const float* p) { return Vec::load_first(p, tail); });
-        for (int j = 0; j < columns; ++j) {
-          float* p = args_.y + (pixel + j) * args_.y_stride + c;
-          if (tail == kWidth) {
-            o[j].store(p);
-          } else {
-            o[j].store_first(p, tail);
-          }
-        }
+        store_pixels(o, {first_pixel + i * g_.out[2], 1, columns}, finish, c, tail, args_.y, args_.y_stride);
       }
     }
     if (finish.program != nullptr) {

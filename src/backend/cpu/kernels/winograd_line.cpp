@@ -1,6 +1,5 @@
 #include "backend/cpu/kernels/winograd_line.hpp"
 
-#include "backend/cpu/kernels/activation.hpp"
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/winograd_transforms.hpp"
@@ -197,24 +196,7 @@ class LineFilter {
       TENFOLD_UNROLL
       for (int i = 0; i < kPositions; ++i) m[i] = Vec::load(source + i * step + c);
       transform_output(m, o);
-      const Vec bias = finish.bias == nullptr ? Vec::zero() : Vec::load_first(finish.bias + c, tail);
-      for (int j = 0; j < count; ++j) {
-        o[j] = o[j] + bias;
-        if (finish.residual != nullptr) {
-          const float* residual = finish.residual + (pixel + j * args_.inner) * finish.residual_stride + c;
-          o[j] = o[j] + Vec::load_first(residual, tail);
-        }
-      }
-      activate(o, finish.activation, finish.activation.slopes_from(c),
-               [tail](const float* p) { return Vec::load_first(p, tail); });
-      for (int j = 0; j < count; ++j) {
-        float* y = args_.y + (pixel + j * args_.inner) * args_.y_stride + c;
-        if (tail == kWidth) {
-          o[j].store(y);
-        } else {
-          o[j].store_first(y, tail);
-        }
-      }
+      store_pixels(o, {pixel, args_.inner, count}, finish, c, tail, args_.y, args_.y_stride);
     }
     if (finish.program == nullptr) return;
     for (int j = 0; j < count; ++j) {

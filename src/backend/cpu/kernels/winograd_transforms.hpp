@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "backend/cpu/kernels/activation.hpp"
+#include "backend/cpu/kernels/gemm.hpp"
 #include "backend/cpu/kernels/simd.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -89,6 +91,35 @@ inline void transform_output(const Vec (&m)[7], Vec (&o)[4]) {
   o[1] = fma(Vec(2.0F), difference2, fma(Vec(0.5F), m[5], difference1));
   o[2] = fma(Vec(4.0F), sum2, fma(Vec(0.25F), m[5], sum1));
   o[3] = fma(Vec(8.0F), difference2, fma(Vec(0.125F), m[5], difference1)) + m[6];
+}
+
+/// Where the results of a tile along one axis go: pixels `apart` from each other, of which the first `count` exist.
+struct TilePixels {
+  std::int64_t first, apart;
+  int count;
+};
+/// Finishes and stores a vector of channels, from c on, of which `tail` exist. y: channel 0 of pixel 0.
+template <int kTile>
+inline void store_pixels(Vec (&o)[kTile], const TilePixels& pixels, const FinishArgs& finish, std::int64_t c, int tail,
+                         float* y, std::int64_t y_stride) {
+  const Vec bias = finish.bias == nullptr ? Vec::zero() : Vec::load_first(finish.bias + c, tail);
+  for (int j = 0; j < pixels.count; ++j) {
+    o[j] = o[j] + bias;
+    if (finish.residual != nullptr) {
+      const std::int64_t pixel = pixels.first + j * pixels.apart;
+      o[j] = o[j] + Vec::load_first(finish.residual + pixel * finish.residual_stride + c, tail);
+    }
+  }
+  activate(o, finish.activation, finish.activation.slopes_from(c),
+           [tail](const float* p) { return Vec::load_first(p, tail); });
+  for (int j = 0; j < pixels.count; ++j) {
+    float* p = y + (pixels.first + j * pixels.apart) * y_stride + c;
+    if (tail == Vec::kWidth) {
+      o[j].store(p);
+    } else {
+      o[j].store_first(p, tail);
+    }
+  }
 }
 
 /// Rows of a product, tiles, that are worth a pass over the filters.
