@@ -1,6 +1,7 @@
 """One model, one number of threads, one batch: builds, checks the answers, and times the runtimes in turns."""
 
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -18,7 +19,9 @@ import agreement  # noqa: E402
 import run_models  # noqa: E402
 import zoo  # noqa: E402
 
-ROUNDS = (9, 60)      # at least, at most
+ROUNDS = (9, 120)     # at least, at most
+EXACT_ENOUGH = 0.01   # of the ratio, its standard error
+MOST_SECONDS = 3      # times the seconds asked for, until the ratio is exact enough
 SHOWN_STEPS = 12      # of the per-step roofline, those furthest above their floors
 TURN_SECONDS = 0.03   # a runtime runs for about this long before the next one's turn
 
@@ -126,7 +129,7 @@ def wait_for_idle(children):
 
 
 def time_in_turns(children, seconds):
-    """Rounds in which every runtime has one turn, in rotating order, until `seconds` are over."""
+    """Rounds in which every runtime has one turn, in rotating order, until `seconds` are over and the ratio is exact enough."""
     turns = {}
     for name, child in children.items():
         child.run(2, keep=False)
@@ -136,11 +139,17 @@ def time_in_turns(children, seconds):
     begin = time.perf_counter()
     names = list(children)
     for index in range(ROUNDS[1]):
-        if index >= ROUNDS[0] and time.perf_counter() - begin > seconds:
+        spent = time.perf_counter() - begin
+        if index >= ROUNDS[0] and (spent > MOST_SECONDS * seconds or (spent > seconds and not ratio_of(medians(children))[1] > EXACT_ENOUGH)):
             break
         for name in names[index % len(names):] + names[:index % len(names)]:
             wait_for_idle(children.values())
             children[name].run(turns[name])
+
+
+def medians(children):
+    """:returns: of every runtime, the median time of each of its turns."""
+    return {name: [statistics.median(times) for times in child.rounds] for name, child in children.items()}
 
 
 def quartiles(values):
@@ -148,11 +157,22 @@ def quartiles(values):
     return ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
 
 
-def ratio(row):
-    """Time of the faster one of the peers over ours: above 1 we are faster."""
-    times = {name: entry["median_ms"] for name, entry in row.get("runtimes", {}).items() if "median_ms" in entry}
-    others = [times[name] for name in PEERS if name in times]
-    return min(others) / times["tenfold"] if others and "tenfold" in times else float("nan")
+def ratio_of(times):
+    """Time of the faster one of the peers over ours, above 1 we are faster: the median over the rounds.
+
+    Turns of one round follow each other within a tenth of a second, so that what slows the machine for longer slows both.
+
+    :param times: of every runtime, one time a round.
+    :returns: the ratio, and its standard error in parts of it (Gaussian: quartiles lie 1.35 deviations apart, a median's
+        variance is pi / 2 of a mean's). Not a number without a peer.
+    """
+    found = []
+    for peer in PEERS:
+        if peer in times and "tenfold" in times:
+            rounds = [theirs / ours for theirs, ours in zip(times[peer], times["tenfold"])]
+            middle, (low, high) = statistics.median(rounds), quartiles(rounds)
+            found.append((middle, (high - low) / 1.35 * math.sqrt(math.pi / 2 / len(rounds)) / middle))
+    return min(found, default=(math.nan, math.nan))
 
 
 def _distance(actual, expected):
@@ -214,6 +234,7 @@ def _measure(path, threads, batch, seconds, cache, with_roofline, folder, bf16):
     finally:
         for child in children.values():
             child.stop()
+    turns = medians(children)
     for runtime, child in children.items():
         actual = child.outputs()
         if runtime == "openvino":
@@ -222,12 +243,11 @@ def _measure(path, threads, batch, seconds, cache, with_roofline, folder, bf16):
                     for equal, _, what in [agreement.difference(actual[name], value, moves[name], reference)] if not equal]
         if bf16:  # rounded factors are no error; how far they move the answer is shown
             problems = []
-        medians = [statistics.median(times) for times in child.rounds]
-        low, high = quartiles(medians)
-        row["runtimes"][runtime] = {"median_ms": statistics.median(medians), "quartile_ms": [low, high], "min_ms": min(min(times) for times in child.rounds), "rounds": len(medians),
+        low, high = quartiles(turns[runtime])
+        row["runtimes"][runtime] = {"median_ms": statistics.median(turns[runtime]), "quartile_ms": [low, high], "min_ms": min(min(times) for times in child.rounds), "rounds": len(child.rounds),
                                     "load_ms": child.start["load_ms"], "first_run_ms": child.start["first_run_ms"], "memory_bytes": child.memory,
                                     "distance": _distance(actual, expected), "answer_is_right": not problems, **({"difference": problems[0]} if problems else {})}
-    row["ratio"] = ratio(row)
+    row["ratio"], row["ratio_error"] = ratio_of(turns)
     if with_roofline:
         row["roofline"] = roofline(engine, threads, folder / "tenfold.in.npz")
     return row

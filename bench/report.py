@@ -37,6 +37,10 @@ def _medians(row):
     return [cell + mark for cell, mark in zip(cells, marks)]
 
 
+def _ratio(row):
+    return f"{row['ratio']:.2f}" + (f" ± {row['ratio'] * row['ratio_error']:.2f}" if "ratio_error" in row else "")
+
+
 def _distances(row, wanted):
     return [" / ".join(f"{row['runtimes'].get(name, {}).get('distance', float('nan')):.0e}" for name in RUNTIMES)] if wanted else []
 
@@ -65,8 +69,8 @@ def markdown(report):
     lines = ["# Tenfold beside " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()), "",
              f"{report['device']}; {report['host']}. Command: `{report['command']}`. Commits: {', '.join(sorted({row['commit'] for row in rows}))}; "
              f"{min(row['date'] for row in rows)} to {max(row['date'] for row in rows)}.", "",
-             "Medians in milliseconds over rounds in which the runtimes take turns; *ratio* is the faster one of the others over Tenfold (above 1: Tenfold is faster); *spread* is the "
-             "distance of the quartiles of Tenfold's rounds. *Of peak*: the model's operations over the time, against the multiply-adds that registers allow on as many threads. *Floor*: the sum "
+             "Medians in milliseconds over rounds in which the runtimes take turns; *ratio* is the faster one of the others over Tenfold (above 1: Tenfold is faster): with ±, its standard error, the "
+             "median of the rounds' ratios, else the ratio of the medians; *spread* is the distance of the quartiles of Tenfold's rounds. *Of peak*: the model's operations over the time, against the multiply-adds that registers allow on as many threads. *Floor*: the sum "
              "over all steps of the longer one of operations at that peak and bytes at the speed at which as much memory as the engine has can be read; an algorithm that needs fewer operations "
              "(Winograd) can go below. `!` marks an answer outside the tolerance. bench/runtimes.py states every runtime's settings.", ""]
     if report.get("bf16"):
@@ -80,7 +84,7 @@ def markdown(report):
         lines += ["", f"## {threads} thread{'s' if threads > 1 else ''}, batch {batch}", ""]
         distance = ["distance Tenfold / ORT / OV"] if report.get("bf16") else []
         lines += table(["model", *(TITLES[name] for name in RUNTIMES), "ratio", *distance, "spread", "of peak", "floor ms", "of floor", "build s (cached)", "load Tenfold / ORT / OV", "first run", "memory MiB", "nodes -> steps"],
-                       [[row["model"], *_medians(row), f"{row['ratio']:.2f}", *_distances(row, distance), _spread(row), *_floor(row), _build(row), " / ".join(_cells(row, "load_ms", "{:.0f}".format)),
+                       [[row["model"], *_medians(row), _ratio(row), *_distances(row, distance), _spread(row), *_floor(row), _build(row), " / ".join(_cells(row, "load_ms", "{:.0f}".format)),
                          " / ".join(_cells(row, "first_run_ms", "{:.1f}".format)), " / ".join(_cells(row, "memory_bytes", lambda n: f"{n * 2.0**-20:.0f}")), f"{row['nodes']} -> {row['steps']}"] for row in chosen])
         for row in rows:
             if (row["threads"], row["batch"]) == (threads, batch):
