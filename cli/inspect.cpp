@@ -184,7 +184,7 @@ Json engine_json(const InspectCommand& command, const EngineFile& file) {
                       {"tactic", candidate.tactic},
                       {"parameters", candidate.parameters},
                       {"refusal", candidate.refusal},
-                      {"median_us", candidate.median_us},
+                      {"time_us", candidate.time_us},
                       {"chosen", candidate.chosen}});
   }
   Json sections = Json::array();
@@ -264,7 +264,7 @@ void print_tactics(const Plan& plan) {
       fmt::print("    refused  {}: {}\n", name, candidate.refusal);
     } else {
       fmt::print("  {} {}  {}\n", candidate.chosen ? "* chosen " : "  tried  ", name,
-                 candidate.median_us > 0 ? fmt::format("{:.1f} us", candidate.median_us) : "not timed");
+                 candidate.time_us > 0 ? fmt::format("{:.1f} us", candidate.time_us) : "not timed");
     }
   }
 }

@@ -43,8 +43,8 @@ struct StepCandidate {
   int profile = 0;
   std::string tactic;
   std::vector<std::int64_t> parameters;
-  std::string refusal;   ///< why it cannot compute the step; empty if it can
-  double median_us = 0;  ///< 0 if it was not timed
+  std::string refusal;  ///< why it cannot compute the step; empty if it can
+  double time_us = 0;   ///< 0 if it was not timed
   bool chosen = false;
 };
 

@@ -490,7 +490,7 @@ void bind_engine(nb::module_& module) {
       .def_ro("tactic", &StepCandidate::tactic)
       .def_ro("parameters", &StepCandidate::parameters)
       .def_ro("refusal", &StepCandidate::refusal, "Why it cannot compute the step; empty if it can.")
-      .def_ro("median_us", &StepCandidate::median_us, "Microseconds; 0 if it was not timed.")
+      .def_ro("time_us", &StepCandidate::time_us, "Microseconds; 0 if it was not timed.")
       .def_ro("chosen", &StepCandidate::chosen);
 
   nb::class_<StepInfo>(module, "StepInfo", "One step of an engine.")

@@ -238,7 +238,7 @@ class Engine:
                             "tactic": c.tactic,
                             "parameters": list(c.parameters),
                             "refusal": c.refusal,
-                            "median_us": c.median_us,
+                            "time_us": c.time_us,
                             "chosen": c.chosen,
                         }
                         for c in step.candidates

@@ -118,13 +118,13 @@ class Refiner {
       const Choice& present = choices_[steps[0]][profile_];
       std::size_t taken = 0;
       for (const TimedCandidate& entry : ranking) {
-        if (entry.median_us > kCloseBy * ranking[0].median_us || taken == kAlternatives) break;
+        if (entry.time_us > kCloseBy * ranking[0].time_us || taken == kAlternatives) break;
         if (candidate_key(entry.candidate) == candidate_key(present.candidate)) continue;
         ++taken;
         const double count = static_cast<double>(steps.size());
-        const double lead = entry.median_us / ranking[0].median_us;
+        const double lead = entry.time_us / ranking[0].time_us;
         proposals.push_back({{problem, entry.candidate, {}},
-                             count * ranking[0].median_us * (kCloseBy - lead),
+                             count * ranking[0].time_us * (kCloseBy - lead),
                              steps.size() * present.weights->size_bytes()});
       }
     }

@@ -321,7 +321,7 @@ std::size_t SectionSearch::fastest(const std::vector<const Network*>& networks,
     line.profile = static_cast<std::int32_t>(profile);
     line.tactic = i == 0 ? "whole batches" : kSamplesPass.name;
     if (i > 0) line.parameters = {networks[i]->num_in_sections};
-    line.median_us = us_of_batch[i];
+    line.time_us = us_of_batch[i];
     line.chosen = i == best;
     lines.push_back(std::move(line));
   }

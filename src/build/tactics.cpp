@@ -1,5 +1,7 @@
-// Timing. A candidate's time is the median over rounds; in each round all candidates run one after the other, so that
-// a slow moment of the machine hits all of them (A B C, A B C ...). Inputs are random, outputs and scratch memory are
+// Timing. In each round all candidates run one after the other, so that a slow moment of the machine hits all of them
+// (A B C, A B C ...). A candidate's time is that of its fastest round: what disturbs a processor only adds time, and
+// where neighbours disturb a third of all rounds, the median of five is often a disturbed one. On a device, whose clock
+// goes up and down instead, it is the median. Inputs are random, outputs and scratch memory are
 // the same for all. Weights: a network streams its weights past the cache on every inference, so a kernel finds its own
 // as cold as the network is large. As many copies of the packed weights are rotated as the network is larger than they
 // are.
@@ -128,7 +130,7 @@ std::vector<PromisingKernel> promising_kernels(std::span<const Problem> problems
 }
 
 struct TacticChooser::Contender : Choice {
-  double median_us = 0;
+  double time_us = 0;
   std::vector<double> samples;
 };
 
@@ -210,7 +212,7 @@ bool TacticChooser::are_times_known(const std::string& key, std::span<const Cand
 double TacticChooser::time_of(const Choice& choice) const {
   const std::string key = candidate_key(choice.candidate);
   for (const TimedCandidate& timed : ranking(choice.problem)) {
-    if (candidate_key(timed.candidate) == key) return timed.median_us;
+    if (candidate_key(timed.candidate) == key) return timed.time_us;
   }
   return 0;
 }
@@ -301,7 +303,7 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
     }
   }
   const auto best = std::min_element(contenders.begin(), contenders.end(), [](const Contender& a, const Contender& b) {
-    return a.median_us < b.median_us;  // not timed: 0, and the first, best-estimated one wins
+    return a.time_us < b.time_us;  // not timed: 0, and the first, best-estimated one wins
   });
   if (from_cache) {
     static_cast<Choice&>(*best) = make_choice(problem, ranges, best->candidate, variable_shape);
@@ -310,18 +312,18 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
       return choose(problem, ranges, workspace_limit, variable_shape, false);
     }
   }
-  if (best->median_us > 0) {
+  if (best->time_us > 0) {
     std::vector<TimedCandidate>& ranking = rankings_[key];
-    for (const Contender& contender : contenders) ranking.push_back({contender.candidate, contender.median_us});
+    for (const Contender& contender : contenders) ranking.push_back({contender.candidate, contender.time_us});
     std::stable_sort(ranking.begin(), ranking.end(),
-                     [](const TimedCandidate& a, const TimedCandidate& b) { return a.median_us < b.median_us; });
+                     [](const TimedCandidate& a, const TimedCandidate& b) { return a.time_us < b.time_us; });
   }
   chosen_.emplace(key, candidate_key(best->candidate));
   for (PlanCandidate& line : choice.report) {
     for (const Contender& contender : contenders) {
       if (line.refusal.empty() && line.tactic == contender.candidate.tactic &&
           line.parameters == contender.candidate.parameters) {
-        line.median_us = contender.median_us;
+        line.time_us = contender.time_us;
         line.chosen = &contender == &*best;
       }
     }
@@ -337,7 +339,7 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
   bool complete = true;
   for (Contender& contender : contenders) {
     const std::optional<double> cached = cache_.find(key, candidate_key(contender.candidate));
-    contender.median_us = cached.value_or(0);
+    contender.time_us = cached.value_or(0);
     complete = complete && cached.has_value();
   }
   if (complete) return;
@@ -441,7 +443,7 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
   std::vector<bool> active(contenders.size(), true);
   double best_first = std::numeric_limits<double>::max();
   for (std::size_t i = 0; i < contenders.size(); ++i) {
-    if (contenders[i].median_us > 0) continue;
+    if (contenders[i].time_us > 0) continue;
     run(rotations[i], 1);
     // The best of a few short runs: one that the machine disturbed must not rule out the fastest.
     double first = run(rotations[i], 1);
@@ -457,7 +459,7 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
   for (int round = 0; round < effort.rounds; ++round) {
     if (options_.is_cancelled && options_.is_cancelled()) throw Error(Code::cancelled, "the build was cancelled");
     for (std::size_t i = 0; i < contenders.size(); ++i) {
-      if (contenders[i].median_us > 0 || !active[i]) continue;
+      if (contenders[i].time_us > 0 || !active[i]) continue;
       // One run that is twice as slow as the best is enough to lose.
       // On a device that single run is mostly the launch, and says little.
       const double slack = backend_.is_host() ? 1 : 30;
@@ -469,12 +471,12 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
     }
   }
   for (Contender& contender : contenders) {
-    if (contender.median_us > 0) continue;
+    if (contender.time_us > 0) continue;
     std::vector<double>& samples = contender.samples;
     if (samples.size() > 1) samples.erase(samples.begin());  // the single first run only sorted out the hopeless
-    std::nth_element(samples.begin(), samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2), samples.end());
-    contender.median_us = std::max(samples[samples.size() / 2], 1e-3);
-    cache_.add(key, candidate_key(contender.candidate), contender.median_us);
+    std::sort(samples.begin(), samples.end());
+    contender.time_us = std::max(samples[backend_.is_host() ? 0 : samples.size() / 2], 1e-3);
+    cache_.add(key, candidate_key(contender.candidate), contender.time_us);
     ++num_timed_;
   }
 }

@@ -83,7 +83,7 @@ using StepChoices = std::vector<Choice>;
 /// A candidate with its time alone.
 struct TimedCandidate {
   Candidate candidate;
-  double median_us = 0;
+  double time_us = 0;
 };
 
 class TacticChooser {

@@ -75,8 +75,8 @@ std::optional<double> TimingCache::find(const std::string& key, const std::strin
   return time->second;
 }
 
-void TimingCache::add(const std::string& key, const std::string& candidate, double median_us) {
-  entries_[key][candidate] = median_us;
+void TimingCache::add(const std::string& key, const std::string& candidate, double time_us) {
+  entries_[key][candidate] = time_us;
   changed_ = true;
 }
 

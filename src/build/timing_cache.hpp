@@ -19,7 +19,7 @@ class TimingCache {
 
   /// `key` describes problem, device, versions and threads; `candidate` the tactic with its parameters.
   std::optional<double> find(const std::string& key, const std::string& candidate) const;
-  void add(const std::string& key, const std::string& candidate, double median_us);
+  void add(const std::string& key, const std::string& candidate, double time_us);
 
   /// Merges what is in the file by now (others may have written) and replaces it atomically. What this build measured
   /// or read stays as it was read. Throws Error(io_failure).

@@ -131,8 +131,8 @@ struct PlanCandidate {
   std::int32_t profile = 0;
   std::string tactic;
   std::vector<std::int64_t> parameters;
-  std::string refusal;   ///< empty if it ran
-  double median_us = 0;  ///< 0 if not timed
+  std::string refusal;  ///< empty if it ran
+  double time_us = 0;   ///< 0 if not timed
   bool chosen = false;
 };
 

@@ -280,7 +280,7 @@ std::vector<std::byte> encode_report(const std::vector<PlanCandidate>& report) {
     out.count(line.parameters.size(), limits::kMaxParameters, "parameters");
     for (const std::int64_t parameter : line.parameters) out.i64(parameter);
     out.string(line.refusal);
-    out.f64(line.median_us);
+    out.f64(line.time_us);
     out.u8(line.chosen ? 1 : 0);
   }
   return out.finish();
@@ -296,7 +296,7 @@ std::vector<PlanCandidate> decode_report(std::span<const std::byte> section) {
     line.parameters.resize(in.count(limits::kMaxParameters, sizeof(std::int64_t), "parameters"));
     for (std::int64_t& parameter : line.parameters) parameter = in.i64();
     line.refusal = in.string();
-    line.median_us = in.f64();
+    line.time_us = in.f64();
     line.chosen = in.flag();
   }
   in.finish();

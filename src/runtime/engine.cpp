@@ -177,7 +177,7 @@ std::vector<StepInfo> Engine::steps() const {
   std::map<std::string, std::vector<StepCandidate>> candidates;
   for (const PlanCandidate& line : plan.report) {
     candidates[line.step].push_back(
-        {line.profile, line.tactic, line.parameters, line.refusal, line.median_us, line.chosen});
+        {line.profile, line.tactic, line.parameters, line.refusal, line.time_us, line.chosen});
   }
   const auto add = [&](const PlanStep& step) {
     StepInfo info;

@@ -172,9 +172,8 @@ inline SmallEngine classifier() {
   maker.add(maker.step("Softmax", {scores}, {y}, {{"axis", std::int64_t{1}}}));
   maker.profile({{{1, 2, 4}, {2, 2, 4}, {3, 2, 4}}});
   maker.profile({{{4, 2, 4}, {4, 2, 4}, {8, 2, 4}}});
-  maker.plan().report = {
-      {.step = "MatMul2", .tactic = "gemm.packed", .refusal = "too small"},
-      {.step = "MatMul2", .tactic = "reference", .parameters = {}, .median_us = 1.5, .chosen = true}};
+  maker.plan().report = {{.step = "MatMul2", .tactic = "gemm.packed", .refusal = "too small"},
+                         {.step = "MatMul2", .tactic = "reference", .parameters = {}, .time_us = 1.5, .chosen = true}};
   return maker.finish();
 }
 

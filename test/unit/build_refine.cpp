@@ -42,7 +42,7 @@ std::string chosen(const BuildResult& result) {
 std::string fastest_alone(const BuildResult& result) {
   const PlanCandidate* best = nullptr;
   for (const PlanCandidate& line : result.plan.report) {
-    if (line.median_us > 0 && line.tactic.starts_with("conv.") && (best == nullptr || line.median_us < best->median_us))
+    if (line.time_us > 0 && line.tactic.starts_with("conv.") && (best == nullptr || line.time_us < best->time_us))
       best = &line;
   }
   return best == nullptr ? "" : candidate_key({best->tactic, best->parameters, "", 0});
