@@ -66,6 +66,7 @@ void run_block(const GemmArgs& whole, const ProductBlock& block, std::byte* scra
   TileArgs tile{};
   tile.c_stride = args.c_stride;
   tile.residual_stride = args.finish.residual_stride;
+  tile.rows_ahead = are_rows_far(whole);
 
   const std::int64_t taps_block = min(args.taps, max(1, args.tiling.depth_block / args.depth));
   const std::int64_t depth_block = args.taps == 1 ? min(args.depth, args.tiling.depth_block) : args.depth;

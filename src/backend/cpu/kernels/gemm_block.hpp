@@ -68,6 +68,15 @@ class PanelAhead {
   int lines_ = 0;            ///< of a piece
 };
 
+/// Are the result and the residual so large that they lie behind the second-level cache? A tile that begins its sums, or
+/// ends them, then waits for a dozen lines that no prefetcher foresees: its rows lie far apart, and it takes a few lines
+/// of each. Asked for one tile ahead they come meanwhile, unless the sums are too short.
+inline bool are_rows_far(const GemmArgs& args) {
+  constexpr std::int64_t kFar = 512 << 10, kShortest = 24;
+  const std::int64_t bytes = args.rows * args.columns * args.groups * static_cast<std::int64_t>(sizeof(float));
+  return bytes * (args.finish.residual == nullptr ? 1 : 2) > kFar && args.depth * args.taps >= kShortest;
+}
+
 /// All rows of a plain block times one panel. `tile` holds what does not depend on the row: depth, panel, flags, bias.
 inline void run_plain_rows(TileArgs& tile, std::int64_t rows, int tile_rows, int vectors, const float* a,
                            std::int64_t a_stride, float* c, const float* residual, PanelAhead ahead = {}) {

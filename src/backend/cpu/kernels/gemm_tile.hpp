@@ -20,6 +20,9 @@ inline constexpr bool kManyRegisters = Vec::kWidth == 16;  // 32, not 16
 inline constexpr std::int64_t kAheadDepth = 32;
 inline constexpr std::int64_t kLineFloats = 16;
 
+/// Whether tiles ask for the rows of C and of the residual before they come to them. Not for AVX2: not measured there.
+inline constexpr bool kAsksForRows = kManyRegisters;
+
 struct TileArgs {
   /// The rows of A. In a table: [taps][kMaxTileRows] pointers, of which the tile's rows are used. Evenly spaced:
   /// [taps] pointers to the first row.
@@ -40,6 +43,7 @@ struct TileArgs {
   const float* slopes;           ///< of the tile's columns, see activate
   const float* ahead;            ///< what is asked for from memory meanwhile, see PanelAhead
   int ahead_lines;               ///< for every kAheadDepth multiply-adds of a row
+  bool rows_ahead;               ///< ask for the next tile's part of c and residual, see are_rows_far
 };
 
 using TileFunction = void (*)(const TileArgs&);
@@ -152,6 +156,14 @@ struct TileRows<Rows::even, kRows> {
   static constexpr bool kAdvances = true;
 };
 
+/// Asks for the `rows` rows of a tile, each of so many lines. Never fails, also where there are no such rows.
+template <bool kWritten>
+void ask_for_rows(const float* row, std::int64_t stride, int rows, int lines) {
+  for (int i = 0; i < rows; ++i, row += stride) {
+    for (int j = 0; j < lines; ++j) __builtin_prefetch(row + j * kLineFloats, kWritten ? 1 : 0);
+  }
+}
+
 /// kHalf: the last vector is only a Half wide, although the panel holds a whole one. kFetches: see find_tile.
 template <Rows kKind, int kRows, int kVectors, bool kHalf, bool kFetches>
 void run_tile(const TileArgs& args) {
@@ -163,6 +175,15 @@ void run_tile(const TileArgs& args) {
   [[maybe_unused]] const float* ahead = args.ahead;
   const std::int64_t depth = args.depth;
   for (std::int64_t tile = 0; tile <= args.more; ++tile) {
+    if constexpr (kAsksForRows) {
+      if (args.rows_ahead) {
+        constexpr int kLines = kVectors * kWidth / kLineFloats;
+        ask_for_rows<true>(c + kRows * args.c_stride, args.c_stride, kRows, kLines);
+        if (residual != nullptr) {
+          ask_for_rows<false>(residual + kRows * args.residual_stride, args.residual_stride, kRows, kLines);
+        }
+      }
+    }
     TileColumn<Vec, kRows> columns[kWhole == 0 ? 1 : kWhole];
     TileColumn<Half, kRows> half;
     TENFOLD_UNROLL
