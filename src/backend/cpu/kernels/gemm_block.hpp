@@ -45,25 +45,35 @@ class PanelAhead {
     if (rows < kFewestRows || depth < kShallowest) return;
     at_ = panel;
     end_ = panel + floats;
-    pieces_ = (depth + kAheadDepth - 1) / kAheadDepth;
-    const std::int64_t all_pieces = pieces_ * ((rows + tile_rows - 1) / tile_rows);
-    lines_ = static_cast<int>((floats + all_pieces * kLineFloats - 1) / (all_pieces * kLineFloats));
+    const std::int64_t tiles = (rows + tile_rows - 1) / tile_rows;
+    for (piece_ = kDeepestPiece;; piece_ /= 2) {
+      pieces_ = (depth + piece_ - 1) / piece_;
+      const std::int64_t shared = pieces_ * tiles * kLineFloats;
+      lines_ = static_cast<int>((floats + shared - 1) / shared);
+      if (lines_ <= kMostLines || piece_ == kShortestPiece) break;
+    }
   }
   /// Gives the next tiles what they shall ask for. Do they ask for anything?
   bool next(TileArgs& tile, std::int64_t tiles) {
     if (at_ == end_) return false;
     tile.ahead = at_;
     tile.ahead_lines = lines_;
+    tile.ahead_depth = piece_;
     const std::int64_t left = end_ - at_, asked = tiles * pieces_ * lines_ * kLineFloats;
     at_ = asked < left ? at_ + asked : end_;
     return true;
   }
 
  private:
-  /// Fewer rows wait for memory in any case, and asking ahead makes them slower; shallow panels come quickly enough.
-  static constexpr std::int64_t kFewestRows = 5, kShallowest = 96;
+  /// A single row waits for memory in any case; shallow panels come quickly enough.
+  static constexpr std::int64_t kFewestRows = 2, kShallowest = 96;
+  /// Lines asked for at once: a core has a dozen places (Intel) or two for lines on their way to its first-level cache,
+  /// and while they are taken, the panel at work waits too. Few tiles therefore ask more often, in shorter pieces.
+  static constexpr int kMostLines = 12;
+  static constexpr std::int64_t kDeepestPiece = 32, kShortestPiece = 4;
   const float* at_ = nullptr;
   const float* end_ = nullptr;
+  std::int64_t piece_ = 0;   ///< multiply-adds of a row
   std::int64_t pieces_ = 0;  ///< of a tile
   int lines_ = 0;            ///< of a piece
 };

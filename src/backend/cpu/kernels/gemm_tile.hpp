@@ -16,8 +16,6 @@ inline constexpr int kMaxTileRows = 12;
 inline constexpr int kMaxTileVectors = 4;
 inline constexpr bool kManyRegisters = Vec::kWidth == 16;  // 32, not 16
 
-/// Multiply-adds of a row between two looks at what to fetch ahead.
-inline constexpr std::int64_t kAheadDepth = 32;
 inline constexpr std::int64_t kLineFloats = 16;
 
 /// Whether tiles ask for the rows of C and of the residual before they come to them. Not for AVX2: not measured there.
@@ -42,7 +40,8 @@ struct TileArgs {
   const Activation* activation;  ///< nullptr: none
   const float* slopes;           ///< of the tile's columns, see activate
   const float* ahead;            ///< what is asked for from memory meanwhile, see PanelAhead
-  int ahead_lines;               ///< for every kAheadDepth multiply-adds of a row
+  int ahead_lines;               ///< for every ahead_depth multiply-adds of a row
+  std::int64_t ahead_depth;      ///< > 0 in tiles that fetch
   bool rows_ahead;               ///< ask for the next tile's part of c and residual, see are_rows_far
 };
 
@@ -244,9 +243,10 @@ void run_tile(const TileArgs& args) {
         }
       };
       if constexpr (kFetches) {
-        for (std::int64_t k = 0; k < depth; k += kAheadDepth) {
+        const std::int64_t piece = args.ahead_depth;
+        for (std::int64_t k = 0; k < depth; k += piece) {
           for (int i = 0; i < args.ahead_lines; ++i, ahead += kLineFloats) __builtin_prefetch(ahead, 0, 2);
-          multiply_rows(k, depth - k < kAheadDepth ? depth : k + kAheadDepth);
+          multiply_rows(k, depth - k < piece ? depth : k + piece);
         }
       } else {
         multiply_rows(0, depth);
