@@ -27,14 +27,17 @@ struct ByteTile {
   const std::int8_t* panel;  ///< [quads][kVectors * kWidth][4]
   const std::int32_t* start;
   ByteResults to;
-  std::int64_t count;  ///< of tiles that follow each other; at the end all point behind the last one
+  std::int64_t count;        ///< of tiles that follow each other; at the end all point behind the last one
+  const std::byte* ahead;    ///< see PanelAhead
+  int ahead_lines;           ///< for every ahead_depth quads
+  std::int64_t ahead_depth;  ///< > 0
 };
 
 /// All quads as they come.
 template <typename Dot>
 struct QuadDot {
   template <int kRows, int kVectors>
-  [[gnu::always_inline]] static inline void add_all(Ints (&sums)[kVectors][kRows], const ByteTile& tile) {
+  [[gnu::always_inline]] static inline void add_all(Ints (&sums)[kVectors][kRows], ByteTile& tile) {
     // x86 adds once or twice the stride to a pointer for nothing.
     constexpr int kPointers = (kRows + 2) / 3;
     const std::uint8_t* a[kPointers];
@@ -42,20 +45,27 @@ struct QuadDot {
     for (int i = 0; i < kPointers; ++i) a[i] = tile.a + 3 * i * tile.row_stride;
     const std::int64_t stride = tile.row_stride;
     const std::int8_t* panel = tile.panel;
-    for (std::int64_t k = 0; k < tile.quads; ++k) {
-      typename Dot::Right b[kVectors];
-      TENFOLD_UNROLL
-      for (int j = 0; j < kVectors; ++j) b[j] = Dot::right(Ints::load(panel + j * kWidth * 4));
-      TENFOLD_UNROLL
-      for (int i = 0; i < kRows; ++i) {
-        const typename Dot::Left x = Dot::left(Ints::broadcast(a[i / 3] + (i % 3) * stride));
+    const std::byte* ahead = tile.ahead;
+    const std::int64_t quads = tile.quads, piece = tile.ahead_depth;
+    for (std::int64_t k = 0; k < quads;) {
+      ask_for_lines(ahead, tile.ahead_lines);
+      ahead += tile.ahead_lines * kLineBytes;
+      for (const std::int64_t end = min(quads, k + piece); k < end; ++k) {
+        typename Dot::Right b[kVectors];
         TENFOLD_UNROLL
-        for (int j = 0; j < kVectors; ++j) Dot::add(sums[j][i], x, b[j]);
+        for (int j = 0; j < kVectors; ++j) b[j] = Dot::right(Ints::load(panel + j * kWidth * 4));
+        TENFOLD_UNROLL
+        for (int i = 0; i < kRows; ++i) {
+          const typename Dot::Left x = Dot::left(Ints::broadcast(a[i / 3] + (i % 3) * stride));
+          TENFOLD_UNROLL
+          for (int j = 0; j < kVectors; ++j) Dot::add(sums[j][i], x, b[j]);
+        }
+        TENFOLD_UNROLL
+        for (int i = 0; i < kPointers; ++i) a[i] += 4;
+        panel += kVectors * kWidth * 4;
       }
-      TENFOLD_UNROLL
-      for (int i = 0; i < kPointers; ++i) a[i] += 4;
-      panel += kVectors * kWidth * 4;
     }
+    tile.ahead = ahead;
   }
 };
 
@@ -160,9 +170,17 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Product
       tile.to.c_stride = panel_width * 4;
     }
     auto* values = reinterpret_cast<float*>(tile.to.c);
+    PanelAhead ahead;
+    if (p + 1 < block.panel_end) {
+      const std::int64_t next_columns = args.columns - n - panel_width;
+      const int vectors = panel_columns(next_columns, args.tiling.tile_vectors).vectors;
+      ahead = PanelAhead(panels + (n + panel_width) * quads * 4, quads * vectors * kWidth * 4, rows,
+                         args.tiling.tile_rows, quads);
+    }
     for (std::int64_t r = 0; r < rows;) {
       const std::int64_t count = next_tile_rows(rows - r, args.tiling.tile_rows);
       tile.count = equal_tiles(rows - r, args.tiling.tile_rows);
+      if (!ahead.next(tile, tile.count)) tile.ahead_lines = 0, tile.ahead_depth = quads;
       r += count * tile.count;
       tiles[columns.vectors - 1].by_rows[count - 1](tile);
     }

@@ -90,12 +90,12 @@ void run_block(const GemmArgs& whole, const ProductBlock& block, std::byte* scra
         const std::int64_t done = t * args.depth + k;
         tile.panel = panel_at(p, done);
         tile.tail = columns.tail;
-        const std::int64_t deep = taps * depth, panel_floats = deep * columns.vectors * kWidth;
+        const std::int64_t deep = taps * depth, panel_bytes = kFloatBytes * deep * columns.vectors * kWidth;
         PanelAhead ahead;
         if (p + 1 < block.panel_end) {
-          ahead = PanelAhead(panel_at(p + 1, done), panel_floats, rows, tile_rows, deep);
+          ahead = PanelAhead(panel_at(p + 1, done), panel_bytes, rows, tile_rows, deep);
         } else if (!last) {
-          ahead = PanelAhead(panel_at(block.panel_begin, done + deep), panel_floats, rows, tile_rows, deep);
+          ahead = PanelAhead(panel_at(block.panel_begin, done + deep), panel_bytes, rows, tile_rows, deep);
         }
         tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + first_column + n;
         tile.slopes = args.finish.activation.slopes_from(first_column + n);

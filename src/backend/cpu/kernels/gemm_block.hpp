@@ -40,26 +40,27 @@ void run_lines(const GemmArgs& args, const Workers& workers);
 class PanelAhead {
  public:
   PanelAhead() = default;  ///< none
-  /// Both panels hold `floats`; rows * depth multiply-adds of the one at work share the fetching of the other.
-  PanelAhead(const float* panel, std::int64_t floats, std::int64_t rows, std::int64_t tile_rows, std::int64_t depth) {
+  /// Both panels have so many bytes; rows * depth steps of the one at work share the fetching of the other.
+  PanelAhead(const void* panel, std::int64_t bytes, std::int64_t rows, std::int64_t tile_rows, std::int64_t depth) {
     if (rows < kFewestRows || depth < kShallowest) return;
-    at_ = panel;
-    end_ = panel + floats;
+    at_ = static_cast<const std::byte*>(panel);
+    end_ = at_ + bytes;
     const std::int64_t tiles = (rows + tile_rows - 1) / tile_rows;
     for (piece_ = kDeepestPiece;; piece_ /= 2) {
       pieces_ = (depth + piece_ - 1) / piece_;
-      const std::int64_t shared = pieces_ * tiles * kLineFloats;
-      lines_ = static_cast<int>((floats + shared - 1) / shared);
+      const std::int64_t shared = pieces_ * tiles * kLineBytes;
+      lines_ = static_cast<int>((bytes + shared - 1) / shared);
       if (lines_ <= kMostLines || piece_ == kShortestPiece) break;
     }
   }
   /// Gives the next tiles what they shall ask for. Do they ask for anything?
-  bool next(TileArgs& tile, std::int64_t tiles) {
+  template <typename Tile>
+  bool next(Tile& tile, std::int64_t tiles) {
     if (at_ == end_) return false;
     tile.ahead = at_;
     tile.ahead_lines = lines_;
     tile.ahead_depth = piece_;
-    const std::int64_t left = end_ - at_, asked = tiles * pieces_ * lines_ * kLineFloats;
+    const std::int64_t left = end_ - at_, asked = tiles * pieces_ * lines_ * kLineBytes;
     at_ = asked < left ? at_ + asked : end_;
     return true;
   }
@@ -71,19 +72,19 @@ class PanelAhead {
   /// and while they are taken, the panel at work waits too. Few tiles therefore ask more often, in shorter pieces.
   static constexpr int kMostLines = 12;
   static constexpr std::int64_t kDeepestPiece = 32, kShortestPiece = 4;
-  const float* at_ = nullptr;
-  const float* end_ = nullptr;
-  std::int64_t piece_ = 0;   ///< multiply-adds of a row
+  const std::byte* at_ = nullptr;
+  const std::byte* end_ = nullptr;
+  std::int64_t piece_ = 0;   ///< steps
   std::int64_t pieces_ = 0;  ///< of a tile
   int lines_ = 0;            ///< of a piece
 };
 
-/// Are the result and the residual so large that they lie behind the second-level cache? A tile that begins its sums, or
-/// ends them, then waits for a dozen lines that no prefetcher foresees: its rows lie far apart, and it takes a few lines
-/// of each. Asked for one tile ahead they come meanwhile, unless the sums are too short.
+/// Are the result and the residual so large that they lie behind the second-level cache? A tile that begins its sums,
+/// or ends them, then waits for a dozen lines that no prefetcher foresees: its rows lie far apart, and it takes a few
+/// lines of each. Asked for one tile ahead they come meanwhile, unless the sums are too short.
 inline bool are_rows_far(const GemmArgs& args) {
   constexpr std::int64_t kFar = 512 << 10, kShortest = 24;
-  const std::int64_t bytes = args.rows * args.columns * args.groups * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t bytes = args.rows * args.columns * args.groups * kFloatBytes;
   return bytes * (args.finish.residual == nullptr ? 1 : 2) > kFar && args.depth * args.taps >= kShortest;
 }
 

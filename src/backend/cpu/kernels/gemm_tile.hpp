@@ -16,7 +16,8 @@ inline constexpr int kMaxTileRows = 12;
 inline constexpr int kMaxTileVectors = 4;
 inline constexpr bool kManyRegisters = Vec::kWidth == 16;  // 32, not 16
 
-inline constexpr std::int64_t kLineFloats = 16;
+inline constexpr std::int64_t kFloatBytes = sizeof(float);
+inline constexpr std::int64_t kLineBytes = 64, kLineFloats = kLineBytes / kFloatBytes;
 
 /// Whether tiles ask for the rows of C and of the residual before they come to them. Not for AVX2: not measured there.
 inline constexpr bool kAsksForRows = kManyRegisters;
@@ -39,7 +40,7 @@ struct TileArgs {
   std::int64_t more;             ///< tiles right below this one; only if evenly spaced
   const Activation* activation;  ///< nullptr: none
   const float* slopes;           ///< of the tile's columns, see activate
-  const float* ahead;            ///< what is asked for from memory meanwhile, see PanelAhead
+  const std::byte* ahead;        ///< what is asked for from memory meanwhile, see PanelAhead
   int ahead_lines;               ///< for every ahead_depth multiply-adds of a row
   std::int64_t ahead_depth;      ///< > 0 in tiles that fetch
   bool rows_ahead;               ///< ask for the next tile's part of c and residual, see are_rows_far
@@ -155,6 +156,10 @@ struct TileRows<Rows::even, kRows> {
   static constexpr bool kAdvances = true;
 };
 
+/// Asks for lines of the memory behind the caches. Never fails, whatever is there.
+[[gnu::always_inline]] inline void ask_for_lines(const std::byte* first, int lines) {
+  for (int i = 0; i < lines; ++i) __builtin_prefetch(first + i * kLineBytes, 0, 2);
+}
 /// Asks for the `rows` rows of a tile, each of so many lines. Never fails, also where there are no such rows.
 template <bool kWritten>
 void ask_for_rows(const float* row, std::int64_t stride, int rows, int lines) {
@@ -171,7 +176,7 @@ void run_tile(const TileArgs& args) {
   const bool last_is_whole = !kHalf && args.tail == kWidth;
   float* c = args.c;
   const float* residual = args.residual;
-  [[maybe_unused]] const float* ahead = args.ahead;
+  [[maybe_unused]] const std::byte* ahead = args.ahead;
   const std::int64_t depth = args.depth;
   for (std::int64_t tile = 0; tile <= args.more; ++tile) {
     if constexpr (kAsksForRows) {
@@ -245,7 +250,8 @@ void run_tile(const TileArgs& args) {
       if constexpr (kFetches) {
         const std::int64_t piece = args.ahead_depth;
         for (std::int64_t k = 0; k < depth; k += piece) {
-          for (int i = 0; i < args.ahead_lines; ++i, ahead += kLineFloats) __builtin_prefetch(ahead, 0, 2);
+          ask_for_lines(ahead, args.ahead_lines);
+          ahead += args.ahead_lines * kLineBytes;
           multiply_rows(k, depth - k < piece ? depth : k + piece);
         }
       } else {

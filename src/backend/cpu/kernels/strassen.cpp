@@ -162,7 +162,7 @@ void run_block(const GemmArgs& args, const ProductBlock& block, std::byte* scrat
         const std::int64_t floats = depth * width;
         PanelAhead ahead;  // what follows in memory follows in time
         if (i + 1 < kStrassenProducts || p + 1 < block.panel_end) {
-          ahead = PanelAhead(tile.panel + floats, floats, half_rows, args.tiling.tile_rows, depth);
+          ahead = PanelAhead(tile.panel + floats, kFloatBytes * floats, half_rows, args.tiling.tile_rows, depth);
         }
         run_plain_rows(tile, half_rows, args.tiling.tile_rows, static_cast<int>(width / kWidth), lefts[i].data,
                        lefts[i].stride, products + i * q.size, nullptr, ahead);

@@ -174,7 +174,8 @@ class Winograd {
                             : k + block < depth     ? panel_at(panel_begin, k + block)
                             : filter + 1 < kFilters ? panel_at(panel_begin, 0) + depth * out_padded_
                                                     : tile.panel;
-        const PanelAhead ahead(next, tile.depth * vectors * kWidth, rows, args_.tiling.tile_rows, tile.depth);
+        const PanelAhead ahead(next, kFloatBytes * tile.depth * vectors * kWidth, rows, args_.tiling.tile_rows,
+                               tile.depth);
         run_plain_rows(tile, rows, args_.tiling.tile_rows, vectors, a + k, in_padded_, c + n, nullptr, ahead);
       }
     }

@@ -170,7 +170,7 @@ class LineFilter {
           const bool is_last = b + 1 == blocks_ && k + most >= channels;
           PanelAhead ahead;
           if (!is_last || p + 1 < panel_end) {
-            ahead = PanelAhead(tile.panel + floats, floats, rows, args_.tiling.tile_rows, tile.depth);
+            ahead = PanelAhead(tile.panel + floats, kFloatBytes * floats, rows, args_.tiling.tile_rows, tile.depth);
           }
           run_plain_rows(tile, rows, args_.tiling.tile_rows, vectors, a + b * part.lines * channels + k, channels,
                          c + n, nullptr, ahead);
