@@ -136,8 +136,8 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Product
 
   ByteTile tile{};
   tile.quads = quads;
-  // Rows as they are, or copied together. Signed bytes become unsigned ones in the copy: in the tile, Intel's units for
-  // products would do that too, for every panel anew, and have 8 or 12 products less to do in each 32.
+  // Rows as they are, or copied together. Signed bytes become unsigned ones in the copy: in the tile it would take 8
+  // instructions for 24 products, again for every panel, and on Intel's processors of the units that multiply.
   const std::uint8_t* first_row = a + block.row_begin * args.a_stride;
   tile.row_stride = args.a_stride;
   if (args.conv != nullptr || args.depth % 4 != 0 || args.a_is_signed) {
