@@ -7,6 +7,7 @@
 // order of every sum depends on the shapes only.
 #include "backend/cpu/kernels/attention.hpp"
 
+#include "backend/cpu/kernels/gemm_block.hpp"
 #include "backend/cpu/kernels/pack.hpp"
 #include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/simd_math.hpp"
@@ -18,65 +19,12 @@ namespace {
 constexpr int kWidth = Vec::kWidth;
 constexpr float kLog2E = 0x1.715476p+0F;
 #if defined(__AVX512F__)
-constexpr int kScoreRows = 12, kValueRows = 12;  // 2 vectors wide: 24 of 32 registers
+constexpr int kTileRows = 12;  // 2 vectors wide: 24 of 32 registers
 #else
-constexpr int kScoreRows = 6, kValueRows = 6;  // 2 vectors wide: 12 of 16 registers
+constexpr int kTileRows = 6;  // 2 vectors wide: 12 of 16 registers
 #endif
-
-/// scores[r][j] = sum_d k[r][d] q[d][j] for kRows keys and kVecs vectors of queries.
-template <int kRows, int kVecs>
-inline void score_tile(const float* k, std::int64_t k_stride, const float* q, std::int64_t stride, std::int64_t depth,
-                       float* scores) {
-  Vec acc[kRows][kVecs];
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-    for (int j = 0; j < kVecs; ++j) acc[r][j] = Vec::zero();
-  }
-  for (std::int64_t d = 0; d < depth; ++d) {
-    Vec b[kVecs];
-#pragma GCC unroll 2
-    for (int j = 0; j < kVecs; ++j) b[j] = Vec::load(q + d * stride + j * kWidth);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const Vec a = Vec::broadcast(k + r * k_stride + d);
-#pragma GCC unroll 2
-      for (int j = 0; j < kVecs; ++j) acc[r][j] = fma(a, b[j], acc[r][j]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-    for (int j = 0; j < kVecs; ++j) acc[r][j].store(scores + r * stride + j * kWidth);
-  }
-}
-
-template <int kVecs>
-void score_rows(int rows, const float* k, std::int64_t k_stride, const float* q, std::int64_t stride,
-                std::int64_t depth, float* scores) {
-  switch (rows) {
-#define TENFOLD_CASE(n) \
-  case n:               \
-    return score_tile<n, kVecs>(k, k_stride, q, stride, depth, scores);
-    TENFOLD_CASE(1)
-    TENFOLD_CASE(2)
-    TENFOLD_CASE(3)
-    TENFOLD_CASE(4)
-    TENFOLD_CASE(5)
-    TENFOLD_CASE(6)
-#if defined(__AVX512F__)
-    TENFOLD_CASE(7)
-    TENFOLD_CASE(8)
-    TENFOLD_CASE(9)
-    TENFOLD_CASE(10)
-    TENFOLD_CASE(11)
-    TENFOLD_CASE(12)
-#endif
-#undef TENFOLD_CASE
-    default:
-      return;
-  }
-}
+/// Queries that go together through scores, softmax and values: their scores stay in the first-level cache.
+constexpr std::int64_t kGroup = 2 * kWidth;
 
 /// out[r][j] += sum_s p[s][r] v[s][j] for kRows queries and kVecs vectors of value columns; the last vector has `last`
 /// columns unless kWhole.
@@ -140,18 +88,18 @@ void value_rows(int rows, const float* p, std::int64_t stride, const float* v, s
 class Block {
  public:
   explicit Block(const AttentionTask& task)
-      : t_(task), stride_(attention_stride(task.num_rows)), out_stride_((task.value_depth + 15) / 16 * 16 + 16) {
+      : t_(task),
+        out_stride_((task.value_depth + kWidth - 1) / kWidth * kWidth),
+        // Whole vectors of queries; those beyond num_rows are zeros that nobody reads in the end.
+        cols_((t_.num_rows + kWidth - 1) / kWidth * kWidth) {
     const std::int64_t block = t_.keys < kAttentionKeys ? t_.keys : kAttentionKeys;
     q_ = t_.scratch;
-    scores_ = q_ + stride_ * t_.depth;
-    max_ = scores_ + stride_ * block;
-    sum_ = max_ + stride_;
-    factor_ = sum_ + stride_;
-
-    out_ = factor_ + stride_;
-    mask_ = out_ + t_.num_rows * out_stride_;
-    // Whole vectors of queries; those beyond num_rows are zeros that nobody reads in the end.
-    cols_ = (t_.num_rows + kWidth - 1) / kWidth * kWidth;
+    max_ = q_ + cols_ * t_.depth;
+    sum_ = max_ + cols_;
+    factor_ = sum_ + cols_;
+    scores_ = factor_ + kGroup;
+    mask_ = scores_ + kGroup * block;
+    out_ = mask_ + (has_full_mask() ? kGroup * block : 0);
   }
 
   void run() {
@@ -161,177 +109,179 @@ class Block {
     fill(out_, t_.num_rows * out_stride_, 0.0F);
     for (std::int64_t begin = 0; begin < t_.keys; begin += kAttentionKeys) {
       const std::int64_t count = t_.keys - begin < kAttentionKeys ? t_.keys - begin : kAttentionKeys;
-      if (t_.causal && begin > last_visible_key()) break;
-      compute_scores(begin, count);
-      if (t_.mask != nullptr && !is_key_mask()) pack_mask(begin, count);
-      softmax(begin, count);
-      add_values(begin, count);
+      for (std::int64_t c = 0; c < cols_; c += kGroup) {
+        const Group group{c, cols_ - c < kGroup ? cols_ - c : kGroup,
+                          t_.num_rows - c < kGroup ? t_.num_rows - c : kGroup};
+        if (t_.causal && begin > last_visible_key(group)) continue;
+        compute_scores(group, begin, count);
+        if (has_full_mask()) pack_mask(group, begin, count);
+        for (std::int64_t i = 0; i < group.width; i += kWidth) softmax(group, i, begin, count);
+        if (begin > 0) rescale(group);
+        add_values(group, begin, count);
+      }
     }
     write_out();
   }
 
  private:
+  /// Queries from `first` on: `rows` of them in `width` lanes, which are whole vectors.
+  struct Group {
+    std::int64_t first, width, rows;
+  };
   static void fill(float* p, std::int64_t n, float value) {
     for (std::int64_t i = 0; i < n; ++i) p[i] = value;
   }
   std::int64_t head_of(std::int64_t row) const { return (t_.row_begin + row) / t_.queries; }
   std::int64_t query_of(std::int64_t row) const { return (t_.row_begin + row) % t_.queries; }
-  /// The last key that any row of the block sees.
-  std::int64_t last_visible_key() const {
+  /// Is the mask the same for all rows of the block?
+  bool is_key_mask() const { return t_.mask_row_stride == 0 && t_.mask_head_stride == 0; }
+  bool has_full_mask() const { return t_.mask != nullptr && !is_key_mask(); }
+  /// The last key that any row of the group sees.
+  std::int64_t last_visible_key(const Group& group) const {
     std::int64_t last = -1;
-    for (std::int64_t r = 0; r < t_.num_rows; ++r) last = query_of(r) > last ? query_of(r) : last;
+    for (std::int64_t r = group.first; r < group.first + group.rows; ++r) last = query_of(r) > last ? query_of(r) : last;
     return last + t_.causal_offset;
   }
 
-  /// q_[d][row], scaled; whole vectors of rows, zeros beyond the last.
+  /// q_[group][d][lane], scaled; zeros in lanes beyond the last row.
   void pack_queries() {
-    for (std::int64_t r = 0; r < t_.num_rows;) {
-      const std::int64_t query = query_of(r);
-      const std::int64_t rows = t_.queries - query < t_.num_rows - r ? t_.queries - query : t_.num_rows - r;
-      transpose_into(t_.q + head_of(r) * t_.q_head_stride + query * t_.q_row_stride, t_.q_row_stride, rows, t_.depth,
-                     q_ + r, stride_);
-      r += rows;
-    }
     const Vec factor(t_.scale * kLog2E);
-    const std::int64_t whole = t_.num_rows / kWidth * kWidth;
-    const int rest = static_cast<int>(t_.num_rows - whole);
-    for (std::int64_t d = 0; d < t_.depth; ++d) {
-      float* row = q_ + d * stride_;
-      for (std::int64_t r = 0; r < whole; r += kWidth) (Vec::load(row + r) * factor).store(row + r);
-      if (rest > 0) (Vec::load_first(row + whole, rest) * factor).store(row + whole);
+    for (std::int64_t c = 0; c < cols_; c += kGroup) {
+      const std::int64_t width = cols_ - c < kGroup ? cols_ - c : kGroup;
+      const std::int64_t end = t_.num_rows - c < width ? t_.num_rows - c : width;
+      float* q = q_ + c * t_.depth;
+      for (std::int64_t r = 0; r < end;) {
+        const std::int64_t query = query_of(c + r);
+        const std::int64_t rows = t_.queries - query < end - r ? t_.queries - query : end - r;
+        transpose_into(t_.q + head_of(c + r) * t_.q_head_stride + query * t_.q_row_stride, t_.q_row_stride, rows,
+                       t_.depth, q + r, width);
+        r += rows;
+      }
+      for (std::int64_t d = 0; d < t_.depth; ++d, q += width) {
+        for (std::int64_t i = 0; i < width; i += kWidth) {
+          const std::int64_t there = end - i;
+          const Vec x = there >= kWidth ? Vec::load(q + i) : Vec::load_first(q + i, static_cast<int>(there));
+          (x * factor).store(q + i);
+        }
+      }
     }
   }
 
-  /// Is the mask the same for all rows of the block?
-  bool is_key_mask() const { return t_.mask_row_stride == 0 && t_.mask_head_stride == 0; }
+  /// scores_[key][lane] = sum_d k[key][d] q[d][lane]
+  void compute_scores(const Group& group, std::int64_t begin, std::int64_t count) {
+    TileArgs tile{};
+    tile.depth = t_.depth;
+    tile.panel = q_ + group.first * t_.depth;
+    tile.c_stride = group.width;
+    tile.tail = kWidth;
+    run_plain_rows(tile, count, kTileRows, static_cast<int>(group.width / kWidth), t_.k + begin * t_.k_row_stride,
+                   t_.k_row_stride, scores_, nullptr);
+  }
 
-  /// mask_[key][row]; the mask's rows are queries.
-  void pack_mask(std::int64_t begin, std::int64_t count) {
-    for (std::int64_t r = 0; r < cols_; ++r) {
-      if (r >= t_.num_rows) {
-        for (std::int64_t s = 0; s < count; ++s) mask_[s * stride_ + r] = 0;
+  /// mask_[key][lane]; the mask's rows are queries.
+  void pack_mask(const Group& group, std::int64_t begin, std::int64_t count) {
+    for (std::int64_t i = 0; i < group.width; ++i) {
+      if (i >= group.rows) {
+        for (std::int64_t s = 0; s < count; ++s) mask_[s * group.width + i] = 0;
         continue;
       }
+      const std::int64_t r = group.first + i;
       const float* row = t_.mask + head_of(r) * t_.mask_head_stride + query_of(r) * t_.mask_row_stride;
-      for (std::int64_t s = 0; s < count; ++s) mask_[s * stride_ + r] = row[(begin + s) * t_.mask_key_stride];
+      for (std::int64_t s = 0; s < count; ++s) mask_[s * group.width + i] = row[(begin + s) * t_.mask_key_stride];
     }
   }
 
-  void compute_scores(std::int64_t begin, std::int64_t count) {
-    const float* k = t_.k + begin * t_.k_row_stride;
-    for (std::int64_t c = 0; c < cols_; c += 2 * kWidth) {
-      const bool pair = c + kWidth < cols_;
-      for (std::int64_t s = 0; s < count; s += kScoreRows) {
-        const int rows = count - s < kScoreRows ? static_cast<int>(count - s) : kScoreRows;
-        const float* from = k + s * t_.k_row_stride;
-        float* to = scores_ + s * stride_ + c;
-        if (pair) {
-          score_rows<2>(rows, from, t_.k_row_stride, q_ + c, stride_, t_.depth, to);
-        } else {
-          score_rows<1>(rows, from, t_.k_row_stride, q_ + c, stride_, t_.depth, to);
-        }
-      }
-    }
-  }
-
-  /// Turns scores into e^(score - max), updates max_ and sum_, and rescales what was summed up before.
-  void softmax(std::int64_t begin, std::int64_t count) {
-    const bool is_first = begin == 0;
-    bool rescale = false;
-    for (std::int64_t c = 0; c < cols_; c += kWidth) {
-      float* column = scores_ + c;
-      const Vec old_max = Vec::load(max_ + c);
-      Vec max = old_max;
-      const float* key_mask = nullptr;
-      if (t_.mask != nullptr && is_key_mask()) {
-        key_mask = t_.mask + begin * t_.mask_key_stride;
-      }
-      if (t_.mask == nullptr && !t_.causal) {
-        Vec other = max;
-        std::int64_t s = 0;
-        for (; s + 2 <= count; s += 2) {
-          max = math::max(max, Vec::load(column + s * stride_));
-          other = math::max(other, Vec::load(column + (s + 1) * stride_));
-        }
-        if (s < count) max = math::max(max, Vec::load(column + s * stride_));
-        max = math::max(max, other);
-      } else {
-        const Vec log2e(kLog2E);
-        alignas(64) float limit[kWidth];  // the last key that each lane's query sees
-        for (int i = 0; i < kWidth; ++i) {
-          limit[i] = !t_.causal || c + i >= t_.num_rows ? static_cast<float>(t_.keys)
-                                                        : static_cast<float>(query_of(c + i) + t_.causal_offset);
-        }
-        const Vec last = Vec::load(limit);
-        for (std::int64_t s = 0; s < count; ++s) {
-          Vec x = Vec::load(column + s * stride_);
-          if (key_mask != nullptr) {
-            x = fma(Vec(key_mask[s * t_.mask_key_stride]), log2e, x);
-          } else if (t_.mask != nullptr) {
-            x = fma(Vec::load(mask_ + s * stride_ + c), log2e, x);
-          }
-          if (t_.causal) x = math::select(last < Vec(static_cast<float>(begin + s)), Vec(-INFINITY), x);
-          x.store(column + s * stride_);
-          max = math::max(max, x);
-        }
-      }
-      // Nothing visible so far: any finite number does, the powers are 0.
-      const Vec shift = math::select(max == Vec(-INFINITY), Vec(0.0F), max);
-      Vec sum = Vec::zero(), other = Vec::zero();
+  /// Turns the scores of a vector of queries, from lane `i` on, into e^(score - max), updates max_ and sum_, and says
+  /// in factor_ what was summed up before must be multiplied by.
+  void softmax(const Group& group, std::int64_t i, std::int64_t begin, std::int64_t count) {
+    const std::int64_t c = group.first + i, stride = group.width;
+    float* column = scores_ + i;
+    const Vec old_max = Vec::load(max_ + c);
+    Vec max = old_max;
+    if (t_.mask == nullptr && !t_.causal) {
+      Vec other = max;
       std::int64_t s = 0;
       for (; s + 2 <= count; s += 2) {
-        const Vec a = math::exp2_bounded(Vec::load(column + s * stride_) - shift);
-        const Vec b = math::exp2_bounded(Vec::load(column + (s + 1) * stride_) - shift);
-        a.store(column + s * stride_);
-        b.store(column + (s + 1) * stride_);
-        sum = sum + a;
-        other = other + b;
+        max = math::max(max, Vec::load(column + s * stride));
+        other = math::max(other, Vec::load(column + (s + 1) * stride));
       }
-      if (s < count) {
-        const Vec a = math::exp2_bounded(Vec::load(column + s * stride_) - shift);
-        a.store(column + s * stride_);
-        sum = sum + a;
+      if (s < count) max = math::max(max, Vec::load(column + s * stride));
+      max = math::max(max, other);
+    } else {
+      const Vec log2e(kLog2E);
+      const float* key_mask = t_.mask != nullptr && is_key_mask() ? t_.mask + begin * t_.mask_key_stride : nullptr;
+      alignas(64) float limit[kWidth];  // the last key that each lane's query sees
+      for (int lane = 0; lane < kWidth; ++lane) {
+        limit[lane] = !t_.causal || c + lane >= t_.num_rows
+                          ? static_cast<float>(t_.keys)
+                          : static_cast<float>(query_of(c + lane) + t_.causal_offset);
       }
-      sum = sum + other;
-      max.store(max_ + c);
-      if (is_first) {
-        sum.store(sum_ + c);
-        continue;
+      const Vec last = Vec::load(limit);
+      for (std::int64_t s = 0; s < count; ++s) {
+        Vec x = Vec::load(column + s * stride);
+        if (key_mask != nullptr) {
+          x = fma(Vec(key_mask[s * t_.mask_key_stride]), log2e, x);
+        } else if (t_.mask != nullptr) {
+          x = fma(Vec::load(mask_ + s * stride + i), log2e, x);
+        }
+        if (t_.causal) x = math::select(last < Vec(static_cast<float>(begin + s)), Vec(-INFINITY), x);
+        x.store(column + s * stride);
+        max = math::max(max, x);
       }
-      const Vec factor = math::exp2_bounded(old_max - shift);
-      fma(Vec::load(sum_ + c), factor, sum).store(sum_ + c);
-      factor.store(factor_ + c);
-      rescale = true;
     }
-    if (!rescale) return;
-    for (std::int64_t r = 0; r < t_.num_rows; ++r) {
-      const Vec factor(factor_[r]);
-      for (std::int64_t j = 0; j < t_.value_depth; j += kWidth) {
-        (Vec::load(out_ + r * out_stride_ + j) * factor).store(out_ + r * out_stride_ + j);
-      }
+    // Nothing visible so far: any finite number does, the powers are 0.
+    const Vec shift = math::select(max == Vec(-INFINITY), Vec(0.0F), max);
+    Vec sum = Vec::zero(), other = Vec::zero();
+    std::int64_t s = 0;
+    for (; s + 2 <= count; s += 2) {
+      const Vec a = math::exp2_bounded(Vec::load(column + s * stride) - shift);
+      const Vec b = math::exp2_bounded(Vec::load(column + (s + 1) * stride) - shift);
+      a.store(column + s * stride);
+      b.store(column + (s + 1) * stride);
+      sum = sum + a;
+      other = other + b;
+    }
+    if (s < count) {
+      const Vec a = math::exp2_bounded(Vec::load(column + s * stride) - shift);
+      a.store(column + s * stride);
+      sum = sum + a;
+    }
+    sum = sum + other;
+    max.store(max_ + c);
+    const Vec factor = math::exp2_bounded(old_max - shift);
+    fma(Vec::load(sum_ + c), factor, sum).store(sum_ + c);
+    factor.store(factor_ + i);
+  }
+
+  void rescale(const Group& group) {
+    for (std::int64_t i = 0; i < group.rows; ++i) {
+      const Vec factor(factor_[i]);
+      float* row = out_ + (group.first + i) * out_stride_;
+      for (std::int64_t j = 0; j < t_.value_depth; j += kWidth) (Vec::load(row + j) * factor).store(row + j);
     }
   }
 
-  void add_values(std::int64_t begin, std::int64_t count) {
+  void add_values(const Group& group, std::int64_t begin, std::int64_t count) {
     const float* v = t_.v + begin * t_.v_row_stride;
     const std::int64_t stride = t_.v_row_stride;
-    for (std::int64_t r = 0; r < t_.num_rows; r += kValueRows) {
-      const int rows = t_.num_rows - r < kValueRows ? static_cast<int>(t_.num_rows - r) : kValueRows;
+    for (std::int64_t i = 0; i < group.rows;) {
+      const int rows = static_cast<int>(next_tile_rows(group.rows - i, kTileRows));
       for (std::int64_t j = 0; j < t_.value_depth; j += 2 * kWidth) {
         const std::int64_t left = t_.value_depth - j;
-        float* out = out_ + r * out_stride_ + j;
+        const float* p = scores_ + i;
+        float* out = out_ + (group.first + i) * out_stride_ + j;
         if (left >= 2 * kWidth) {
-          value_rows<2, true>(rows, scores_ + r, stride_, v + j, stride, count, out, out_stride_, kWidth);
+          value_rows<2, true>(rows, p, group.width, v + j, stride, count, out, out_stride_, kWidth);
         } else if (left > kWidth) {
-          value_rows<2, false>(rows, scores_ + r, stride_, v + j, stride, count, out, out_stride_,
+          value_rows<2, false>(rows, p, group.width, v + j, stride, count, out, out_stride_,
                                static_cast<int>(left - kWidth));
         } else if (left == kWidth) {
-          value_rows<1, true>(rows, scores_ + r, stride_, v + j, stride, count, out, out_stride_, kWidth);
+          value_rows<1, true>(rows, p, group.width, v + j, stride, count, out, out_stride_, kWidth);
         } else {
-          value_rows<1, false>(rows, scores_ + r, stride_, v + j, stride, count, out, out_stride_,
-                               static_cast<int>(left));
+          value_rows<1, false>(rows, p, group.width, v + j, stride, count, out, out_stride_, static_cast<int>(left));
         }
       }
+      i += rows;
     }
   }
 
@@ -350,7 +300,7 @@ class Block {
   }
 
   const AttentionTask& t_;
-  std::int64_t stride_, out_stride_, cols_;
+  std::int64_t out_stride_, cols_;
   float *q_, *scores_, *max_, *sum_, *factor_, *out_, *mask_;
 };
 
