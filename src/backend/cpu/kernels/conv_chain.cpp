@@ -137,7 +137,9 @@ void run(const ConvChainArgs& args, const Workers& workers) {
   if (g.batch <= 0 || g.out[1] <= 0 || g.out[2] <= 0) return;
   const std::int64_t threads = workers.pool->num_threads();
   const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
-  const std::int64_t bands = max(min(threads, g.out[1]), min(g.out[1] / kLinesOfBand, ceil_div(wanted, g.batch)));
+  std::int64_t bands = max(min(threads, g.out[1]), min(g.out[1] / kLinesOfBand, ceil_div(wanted, g.batch)));
+  // As many for each thread: three bands for two threads would take as long as four.
+  if (bands > threads) bands -= bands % threads;
   const std::int64_t parts = g.batch >= wanted ? 1 : max(1, bands);
   const Cut cut{g.out[1], 1, parts, shares_of(threads, g.batch, parts)};
   for_each_item(workers, g.batch * parts, [&](std::int64_t item, std::byte* scratch) {
