@@ -23,6 +23,9 @@ inline constexpr EnvironmentVariable kCpuExtensionsVariable{
 inline constexpr EnvironmentVariable kCpuJitVariable{
     "TENFOLD_CPU_JIT", "none",
     "Elementwise programs are interpreted, not made into machine code when an engine is loaded."};
+inline constexpr EnvironmentVariable kCpuSubnormalsVariable{
+    "TENFOLD_CPU_SUBNORMALS", "keep",
+    "CPU kernels compute with numbers below 2^-126, which takes up to a hundred times as long, and do not take them for zero."};
 inline constexpr EnvironmentVariable kBackendPathVariable{
     "TENFOLD_BACKEND_PATH", "a folder", "Where libtenfold_cuda.so lies, if not beside the program or libtenfold."};
 inline constexpr EnvironmentVariable kNvrtcVariable{

@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "base/float_mode.hpp"
 
 namespace tenfold {
 namespace {
@@ -166,6 +167,7 @@ struct ThreadPool::State {
       place.avoid(caller_processor.load(std::memory_order_relaxed));
       const std::uint64_t of_job = job.load(std::memory_order_acquire);
       seen = static_cast<std::uint32_t>(of_job >> 32);
+      set_float_mode(caller_mode.load(std::memory_order_relaxed));  // of this job or, if that is over, a later one
       work(self, of_job);
     }
   }
@@ -192,6 +194,7 @@ struct ThreadPool::State {
   const void* context = nullptr;
   std::atomic<std::uint64_t> job{0};         ///< generation << 32 | parts
   std::atomic<int> caller_processor{-1};     ///< where the caller began it
+  std::atomic<std::uint32_t> caller_mode{0};  ///< see float_mode
   std::atomic<std::uint32_t> generation{0};  ///< the last to be written: what workers wait for
   alignas(128) std::atomic<std::uint32_t> finished{0};  ///< parts that workers have run, ever
   alignas(128) std::atomic<bool> busy{false};
@@ -257,6 +260,7 @@ void ThreadPool::run_parts(int num_parts, void (*f)(const void*, int, int), cons
   const std::uint32_t finished_before = state.finished.load(std::memory_order_relaxed);
   const std::uint32_t generation = state.generation.load(std::memory_order_relaxed) + 1;
   const std::uint64_t job = std::uint64_t{generation} << 32 | parts;
+  state.caller_mode.store(float_mode(), std::memory_order_relaxed);
   state.caller_processor.store(current_processor(), std::memory_order_relaxed);
   state.job.store(job, std::memory_order_release);
   state.generation.store(generation, std::memory_order_release);

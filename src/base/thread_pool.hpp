@@ -19,6 +19,7 @@ class ThreadPool {
   /// Calls f(part) for part = 0 .. num_parts-1, spread over the threads; returns when all are done.
   /// If another thread is using the pool at this moment, or from within f, all parts run here, one after the other:
   /// callers never wait for each other. f must not throw. Never allocates. In a forked child everything runs here.
+  /// All threads compute in the caller's floating-point mode, see float_mode.hpp.
   template <typename F>
   void run(int num_parts, const F& f) {
     run_parts(num_parts, [](const void* context, int part, int) { (*static_cast<const F*>(context))(part); }, &f);

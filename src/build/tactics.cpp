@@ -15,6 +15,7 @@
 #include <limits>
 #include <set>
 
+#include "base/float_mode.hpp"
 #include "base/hash.hpp"
 #include "build/operands.hpp"
 
@@ -412,6 +413,7 @@ void TacticChooser::measure(const Problem& problem, std::vector<Contender>& cont
       host_inputs.push_back(constant != nullptr ? constant->data() : nullptr);
     }
   }
+  const InferenceFloatMode mode;  // weights may be subnormal
   const auto enqueue = [&](Rotation& rotation, int times) {
     for (int i = 0; i < times; ++i) {
       Launch launch;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/checked.hpp"
+#include "base/float_mode.hpp"
 #include "engine/limits.hpp"
 
 namespace tenfold {
@@ -421,6 +422,7 @@ void Executor::run_checked() {
     auto* data = const_cast<void*>(inputs_[i].data);  // kernels only read inputs
     if (view(id).data != data) place(id, data);
   }
+  const InferenceFloatMode mode;
   run_steps(program_->steps());
   current_stream_->synchronize();
 }

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::int64_t kWidth = Vec::kWidth;
 constexpr std::int64_t kItemsPerThread = 4;
-/// Channels for each pixel above which threads share the channels.
+/// Channels for each pixel of the input above which threads share the channels.
 constexpr std::int64_t kManyChannels = 7;
 constexpr int kMaxPixels = Vec::kWidth == 16 ? 16 : 8;  // AVX-512 has twice the registers
 
@@ -249,8 +249,8 @@ void run(const DepthwiseArgs& args, const Workers& workers) {
   const std::int64_t threads = workers.pool->num_threads();
   const std::int64_t vectors = (args.channels + kWidth - 1) / kWidth;
   const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
-  // Small images with many channels are shared by channels, as the products before them are.
-  const bool by_channels = args.channels > kManyChannels * lines * g.out[2];
+  // Small images with many channels are shared by channels, as the products that make them are.
+  const bool by_channels = args.channels > kManyChannels * g.batch * g.in[1] * g.in[2];
   const std::int64_t line_parts = by_channels ? 1 : min(lines, wanted);
   const std::int64_t channel_parts = line_parts >= wanted ? 1 : min((vectors + 3) / 4, wanted / line_parts);
   const Cut line_cut{lines, 1, line_parts, shares_of(threads, 1, line_parts)};
