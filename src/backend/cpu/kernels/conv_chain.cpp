@@ -1,9 +1,11 @@
 // Every work item is a band of output lines. A line is asked of the last stage, which asks the stage before it for the
 // lines under its window, and so on: each stage keeps as many lines as the next one's window is high, in a ring, so the
-// lines between the stages never leave the cache. Bands compute the lines at their seams twice.
+// lines between the stages never leave the cache. Depthwise stages compute several lines at once, which load what their
+// windows share once. Bands compute the lines at their seams twice.
 #include "backend/cpu/kernels/conv_chain.hpp"
 
 #include "backend/cpu/kernels/depthwise_line.hpp"
+#include "backend/cpu/kernels/depthwise_tile.hpp"
 #include "backend/cpu/kernels/line_block.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
@@ -15,21 +17,79 @@ constexpr std::int64_t kWidth = Vec::kWidth;
 constexpr std::int64_t kLinesOfBand = 8;
 constexpr std::int64_t kItemsPerThread = 2;
 
+/// How many lines each stage computes at once, and what that takes.
+class ChainLines {
+ public:
+  /// As many as pay, if they fit in the scratch memory, else one.
+  ChainLines(const ConvChainArgs& args, std::size_t scratch_bytes) : args_(args) {
+    for (int s = 0; s < args.num_stages; ++s) {
+      const ChainStage& stage = args.stages[s];
+      if (stage.kind != ChainStage::Kind::depthwise) continue;
+      // The next stage must be through with all lines before new ones take their place.
+      const bool one_by_one = s + 1 == args.num_stages || args.stages[s + 1].kind == ChainStage::Kind::product;
+      if (one_by_one) blocks_[s] = find_depthwise_blocks(stage.geometry);
+    }
+    if (bytes() > scratch_bytes) {
+      for (DepthwiseBlocks& blocks : blocks_) blocks = {};
+    }
+  }
+  const DepthwiseBlocks& blocks(int s) const { return blocks_[s]; }
+  /// Lines that stage s keeps for the next one.
+  std::int64_t ring(int s) const {
+    const ConvRows& next = args_.stages[s + 1].geometry;
+    const std::int64_t under_window = (next.kernel[1] - 1) * next.dilation[1] + 1;
+    return max(blocks_[s].lines, under_window + (blocks_[s + 1].lines - 1) * next.stride[1]);
+  }
+  /// Their size, rounded up to whole cache lines.
+  std::int64_t floats(int s) const {
+    const ChainStage& stage = args_.stages[s];
+    return ceil_div(ring(s) * stage.geometry.out[2] * stage.columns, kLineFloats) * kLineFloats;
+  }
+  /// Input lines of a first stage with a window.
+  static std::int64_t window_floats(const ChainStage& stage) {
+    return ceil_div(chain_window_floats(stage.geometry, stage.depth), kWidth) * kWidth;
+  }
+
+ private:
+  std::size_t bytes() const {
+    std::int64_t floats_of_all = 0, pointers = 0;
+    for (int s = 0; s < args_.num_stages; ++s) {
+      const ChainStage& stage = args_.stages[s];
+      const ConvRows& g = stage.geometry;
+      if (s + 1 < args_.num_stages) floats_of_all += floats(s);
+      if (stage.kind == ChainStage::Kind::window) floats_of_all += window_floats(stage);
+      if (stage.kind == ChainStage::Kind::depthwise) {
+        const std::int64_t rows = g.kernel[1] + (blocks_[s].lines - 1) * g.stride[1];
+        pointers = max(pointers, rows * depthwise_table_width(g, kDepthwiseLine));
+      }
+    }
+    return static_cast<std::size_t>(floats_of_all) * sizeof(float) +
+           static_cast<std::size_t>(pointers) * sizeof(float*);
+  }
+
+  const ConvChainArgs& args_;
+  DepthwiseBlocks blocks_[ConvChainArgs::kMaxStages];
+};
+
 class Band {
  public:
-  Band(const ConvChainArgs& args, std::int64_t image, std::int64_t first_line, std::byte* scratch)
-      : args_(args), image_(image) {
+  /// Output lines from `begin` to `end` of an image.
+  Band(const ConvChainArgs& args, const ChainLines& plan, std::int64_t image, std::int64_t begin, std::int64_t end,
+       std::byte* scratch)
+      : args_(args), plan_(plan), image_(image) {
     auto* memory = reinterpret_cast<float*>(scratch);
     for (int s = args.num_stages - 1; s >= 0; --s) {
       Lines& lines = lines_[s];
       if (s + 1 == args.num_stages) {
-        lines.next = first_line;
+        lines.next = begin;
+        lines.end = end;
         continue;
       }
       lines.next = max(0, first_input(s + 1, lines_[s + 1].next));
-      lines.ring = conv_chain_ring(args, s);
+      lines.end = end_of_input(s + 1, lines_[s + 1].end - 1);
+      lines.ring = plan.ring(s);
       lines.memory = memory;
-      memory += conv_chain_floats(args, s);
+      memory += plan.floats(s);
     }
     const ChainStage& first = args.stages[0];
     if (first.kind == ChainStage::Kind::window) {
@@ -43,22 +103,31 @@ class Band {
       window_.finish = first.finish;
       window_.tiling = first.tiling;
       block_ = LineBlock(window_, 0, 0, first.geometry.out[2], reinterpret_cast<std::byte*>(memory));
-      memory += (chain_window_floats(first.geometry, first.depth) + kWidth - 1) / kWidth * kWidth;
+      memory += ChainLines::window_floats(first);
     }
     table_ = reinterpret_cast<const float**>(memory);
   }
 
-  /// The next output line of stage s.
+  void run() {
+    const int last = args_.num_stages - 1;
+    while (lines_[last].next < lines_[last].end) run_next(last);
+  }
+
+ private:
+  /// The next output line of stage s, or the next ones.
   void run_next(int s) {
     const ChainStage& stage = args_.stages[s];
     const ConvRows& g = stage.geometry;
-    const std::int64_t line = lines_[s].next++;
-    const std::int64_t from = first_input(s, line);
-    const std::int64_t to = min(g.in[1], from + (g.kernel[1] - 1) * g.dilation[1] + 1);
+    const DepthwiseBlocks& blocks = plan_.blocks(s);
+    const std::int64_t line = lines_[s].next;
+    const int count = next_depthwise_lines(lines_[s].end - line, blocks.lines);
+    lines_[s].next += count;
+    lines_[s].block = line;
     const float* in = args_.x + image_ * g.in[1] * g.in[2] * args_.x_stride;
     std::int64_t in_stride = args_.x_stride, ring = g.in[1];
     if (s > 0) {
       Lines& before = lines_[s - 1];
+      const std::int64_t to = end_of_input(s, line + count - 1);
       while (before.next < to) run_next(s - 1);
       in = before.memory;
       in_stride = stage.depth;
@@ -66,8 +135,7 @@ class Band {
     }
     const bool last = s + 1 == args_.num_stages;
     const std::int64_t pixel = (image_ * g.out[1] + line) * g.out[2];
-    float* out =
-        last ? args_.y + pixel * args_.y_stride : lines_[s].memory + line % lines_[s].ring * g.out[2] * stage.columns;
+    float* out = last ? args_.y + pixel * args_.y_stride : place(s, line);
     const std::int64_t out_stride = last ? args_.y_stride : stage.columns;
     if (stage.kind == ChainStage::Kind::window) {
       const std::int64_t width = stage.tiling.tile_vectors * kWidth;
@@ -81,22 +149,36 @@ class Band {
       args.weights_stride = stage.weights_stride;
       args.y_stride = out_stride;
       args.finish = stage.finish;
-      run_depthwise_line(args, {in, ring, line, out, pixel}, table_);
+      run_depthwise_lines(args, blocks, {in, ring, line, out, pixel}, count, table_);
     } else {
-      run_product(stage, in + line % ring * g.in[2] * in_stride, in_stride, out, out_stride, pixel);
+      run_product(stage, s > 0 ? place(s - 1, line) : in + line * g.in[2] * in_stride, in_stride, out, out_stride,
+                  pixel);
     }
   }
 
- private:
   struct Lines {
-    std::int64_t next = 0;
-    std::int64_t ring = 0;  ///< line i is in memory at i % ring
+    std::int64_t next = 0, end = 0;  ///< the band needs no lines from `end` on
+    std::int64_t ring = 0;           ///< so many are in memory, see `place`
+    std::int64_t block = 0;          ///< the first of those that were computed at once
     float* memory = nullptr;
   };
+
+  /// Where line `line` of stage s lies. Lines that are computed at once lie one behind the other.
+  float* place(int s, std::int64_t line) const {
+    const ChainStage& stage = args_.stages[s];
+    const Lines& lines = lines_[s];
+    const std::int64_t slot = plan_.blocks(s).lines > 1 ? line - lines.block : line % lines.ring;
+    return lines.memory + slot * stage.geometry.out[2] * stage.columns;
+  }
 
   std::int64_t first_input(int s, std::int64_t line) const {
     const ConvRows& g = args_.stages[s].geometry;
     return line * g.stride[1] - g.pad[1];
+  }
+  /// Behind the last input line that stage s reads for a line.
+  std::int64_t end_of_input(int s, std::int64_t line) const {
+    const ConvRows& g = args_.stages[s].geometry;
+    return min(g.in[1], first_input(s, line) + (g.kernel[1] - 1) * g.dilation[1] + 1);
   }
 
   static void run_product(const ChainStage& stage, const float* in, std::int64_t in_stride, float* out,
@@ -125,6 +207,7 @@ class Band {
   }
 
   const ConvChainArgs& args_;
+  const ChainLines& plan_;
   std::int64_t image_;
   Lines lines_[ConvChainArgs::kMaxStages];
   const float** table_;
@@ -142,11 +225,11 @@ void run(const ConvChainArgs& args, const Workers& workers) {
   if (bands > threads) bands -= bands % threads;
   const std::int64_t parts = g.batch >= wanted ? 1 : max(1, bands);
   const Cut cut{g.out[1], 1, parts, shares_of(threads, g.batch, parts)};
+  const ChainLines plan(args, workers.scratch_bytes);
   for_each_item(workers, g.batch * parts, [&](std::int64_t item, std::byte* scratch) {
     const std::int64_t begin = cut.begin(item % parts), end = cut.begin(item % parts + 1);
     if (begin == end) return;
-    Band band(args, item / parts, begin, scratch);
-    for (std::int64_t line = begin; line < end; ++line) band.run_next(args.num_stages - 1);
+    Band(args, plan, item / parts, begin, end, scratch).run();
   });
 }
 

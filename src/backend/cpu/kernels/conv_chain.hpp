@@ -33,27 +33,15 @@ struct ConvChainArgs {
   std::int64_t y_stride = 0;
 };
 
-/// Lines that a stage keeps for the next one: as many as its window is high.
-constexpr std::int64_t conv_chain_ring(const ConvChainArgs& args, int stage) {
-  const ConvRows& next = args.stages[stage + 1].geometry;
-  return (next.kernel[1] - 1) * next.dilation[1] + 1;
-}
 /// What the input lines of a first stage with a window take, see line_block.hpp.
 constexpr std::int64_t chain_window_floats(const ConvRows& g, std::int64_t depth) {
   const std::int64_t taps = g.kernel[0] * g.kernel[1];
   const std::int64_t span = (g.out[2] - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;
   return 2 * taps * (1 + g.kernel[2]) + (taps + 1) * span * depth;
 }
-/// Their size in floats, rounded up to whole cache lines.
-constexpr std::int64_t conv_chain_floats(const ConvChainArgs& args, int stage) {
-  const std::int64_t floats =
-      conv_chain_ring(args, stage) * args.stages[stage].geometry.out[2] * args.stages[stage].columns;
-  return (floats + 15) / 16 * 16;
-}
-
 struct ConvChainKernels {
-  /// Requires the lines of all stages but the last, the pointers of a depthwise one and the input lines of a window to
-  /// fit in the scratch memory.
+  /// Requires that the scratch memory holds the pointers of a depthwise stage, the input lines of a window, and of every
+  /// stage but the last as many lines as the next one's window is high, each rounded up to whole cache lines.
   void (*run)(const ConvChainArgs& args, const Workers& workers);
 };
 TENFOLD_TIER_TABLE(ConvChainKernels, kConvChainKernels)

@@ -4,10 +4,9 @@
 // kernel columns that need it. A sum runs over kernel rows, then columns.
 #include "backend/cpu/kernels/depthwise.hpp"
 
-#include "backend/cpu/kernels/activation.hpp"
 #include "backend/cpu/kernels/depthwise_line.hpp"
+#include "backend/cpu/kernels/depthwise_tile.hpp"
 #include "backend/cpu/kernels/finish.hpp"
-#include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/split.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 
@@ -18,69 +17,13 @@ constexpr std::int64_t kWidth = Vec::kWidth;
 constexpr std::int64_t kItemsPerThread = 4;
 /// Channels for each pixel of the input above which threads share the channels.
 constexpr std::int64_t kManyChannels = 7;
+/// Vectors of channels below which a part takes longer, because its loops are short.
+constexpr std::int64_t kFewVectors = 12;
 constexpr int kMaxPixels = Vec::kWidth == 16 ? 16 : 8;  // AVX-512 has twice the registers
-
-struct Tile {
-  const float* const* columns;  ///< [kernel rows][table_width], from the tile's first input column on
-  std::int64_t table_width;
-  std::int64_t kernel_rows;  ///< those inside the image
-  std::int64_t kernel_columns, stride, dilation;
-  const float* weights;  ///< of the first kernel row inside
-  std::int64_t weights_stride;
-  const float* bias;
-  const float* residual;
-  std::int64_t residual_stride;
-  const Activation* activation;
-  float* y;
-  std::int64_t y_stride;
-  std::int64_t channel_begin, channel_end;
-};
-
-/// Loads and stores of whole vectors, or of the first `count` lanes.
-template <typename V>
-struct Whole {
-  using Vector = V;
-  V load(const float* p) const { return V::load(p); }
-  void store(V v, float* p) const { v.store(p); }
-};
-template <typename V>
-struct First {
-  using Vector = V;
-  int count;
-  V load(const float* p) const { return V::load_first(p, count); }
-  void store(V v, float* p) const { v.store_first(p, count); }
-};
-
-template <typename V, int kPixels, typename Lanes>
-[[gnu::always_inline]] inline void finish_pixels(const Tile& tile, V (&sum)[kPixels], std::int64_t c, Lanes lanes) {
-  if (tile.residual != nullptr) {
-#pragma GCC unroll 16
-    for (int j = 0; j < kPixels; ++j) sum[j] = sum[j] + lanes.load(tile.residual + j * tile.residual_stride + c);
-  }
-  activate(sum, *tile.activation, tile.activation->slopes_from(c), [lanes](const float* p) { return lanes.load(p); });
-  float* y = tile.y + c;  // a copy: for all that the compiler knows, a store might change the tile
-  const std::int64_t stride = tile.y_stride;
-#pragma GCC unroll 16
-  for (int j = 0; j < kPixels; ++j) lanes.store(sum[j], y + j * stride);
-}
-
-/// Calls f(channel, lanes) for whole vectors of channels, then for what is left.
-template <typename F>
-[[gnu::always_inline]] inline void for_each_vector(const Tile& tile, F f) {
-  std::int64_t c = tile.channel_begin;
-  for (; c + kWidth <= tile.channel_end; c += kWidth) f(c, Whole<Vec>{});
-  const int rest = static_cast<int>(tile.channel_end - c);
-  if (rest == 0) return;
-  if constexpr (kHasHalf) {
-    if (rest == Half::kWidth) return f(c, Whole<Half>{});
-    if (rest < Half::kWidth) return f(c, First<Half>{rest});
-  }
-  f(c, First<Vec>{rest});
-}
 
 /// Any window: one load for each multiply-add.
 template <int kPixels>
-void any_window_tile(const Tile& tile) {
+void any_window_tile(const DepthwiseTile& tile) {
   for_each_vector(
       tile, [&tile](std::int64_t c, auto lanes) __attribute__((always_inline)) {
         using V = typename decltype(lanes)::Vector;
@@ -88,9 +31,9 @@ void any_window_tile(const Tile& tile) {
         const V start = tile.bias != nullptr ? lanes.load(tile.bias + c) : V::zero();
 #pragma GCC unroll 16
         for (int j = 0; j < kPixels; ++j) sum[j] = start;
-        const float* weights = tile.weights + c;
-        const float* const* line = tile.columns;
-        for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
+        const float* weights = tile.weights + tile.rows_begin * tile.kernel_columns * tile.weights_stride + c;
+        const float* const* line = tile.columns + tile.rows_begin * tile.table_width;
+        for (std::int64_t ky = tile.rows_begin; ky < tile.rows_end; ++ky, line += tile.table_width) {
           for (std::int64_t kx = 0; kx < tile.kernel_columns; ++kx, weights += tile.weights_stride) {
             const V w = V::load(weights);
             const float* const* in = line + kx * tile.dilation;
@@ -98,13 +41,13 @@ void any_window_tile(const Tile& tile) {
             for (int j = 0; j < kPixels; ++j) sum[j] = fma(lanes.load(in[j * tile.stride] + c), w, sum[j]);
           }
         }
-        finish_pixels(tile, sum, c, lanes);
+        finish_pixels(tile, 0, sum, c, lanes);
       });
 }
 
 /// Kernel lines of kColumns without dilation: an input column serves all the sums that it belongs to.
 template <int kColumns, int kStride, int kPixels>
-void fixed_window_tile(const Tile& tile) {
+void fixed_window_tile(const DepthwiseTile& tile) {
   constexpr int kInputs = (kPixels - 1) * kStride + kColumns;
   for_each_vector(
       tile, [&tile](std::int64_t c, auto lanes) __attribute__((always_inline)) {
@@ -113,9 +56,9 @@ void fixed_window_tile(const Tile& tile) {
         const V start = tile.bias != nullptr ? lanes.load(tile.bias + c) : V::zero();
 #pragma GCC unroll 16
         for (int j = 0; j < kPixels; ++j) sum[j] = start;
-        const float* weights = tile.weights + c;
-        const float* const* line = tile.columns;
-        for (std::int64_t ky = 0; ky < tile.kernel_rows; ++ky, line += tile.table_width) {
+        const float* weights = tile.weights + tile.rows_begin * tile.kernel_columns * tile.weights_stride + c;
+        const float* const* line = tile.columns + tile.rows_begin * tile.table_width;
+        for (std::int64_t ky = tile.rows_begin; ky < tile.rows_end; ++ky, line += tile.table_width) {
           V w[kColumns];
 #pragma GCC unroll 8
           for (int kx = 0; kx < kColumns; ++kx, weights += tile.weights_stride) w[kx] = V::load(weights);
@@ -129,15 +72,13 @@ void fixed_window_tile(const Tile& tile) {
             }
           }
         }
-        finish_pixels(tile, sum, c, lanes);
+        finish_pixels(tile, 0, sum, c, lanes);
       });
 }
 
-using TileFunction = void (*)(const Tile&);
-
 /// Tiles by number of pixels; what is missing is put together from smaller ones.
 struct TileSet {
-  TileFunction by_pixels[kMaxPixels + 1] = {};
+  DepthwiseTileFunction by_pixels[kMaxPixels + 1] = {};
 };
 constexpr TileSet any_window() {
   TileSet set;
@@ -186,29 +127,30 @@ std::int64_t next_pixels(const TileSet& tiles, std::int64_t rest) {
   return rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
 }
 
-/// Channels of one output line.
-void run_line(const DepthwiseArgs& args, const DepthwiseLine& line, std::int64_t channel_begin,
-              std::int64_t channel_end, const float** table) {
+/// Channels of `count` output lines of an image, as many as `blocks` take at once or one.
+void run_lines(const DepthwiseArgs& args, const DepthwiseBlocks& blocks, const DepthwiseLine& line, int count,
+               std::int64_t channel_begin, std::int64_t channel_end, const float** table) {
   const ConvRows& g = args.geometry;
   const TileSet& tiles = choose_tiles(g);
   const std::int64_t row = line.row, first_pixel = line.first_pixel;
-  // The kernel rows that lie inside the image.
-  const std::int64_t top = row * g.stride[1] - g.pad[1];
-  const std::int64_t ky_begin = top >= 0 ? 0 : min(g.kernel[1], (-top + g.dilation[1] - 1) / g.dilation[1]);
+  // The input rows under the windows that lie inside the image.
+  const std::int64_t top = row * g.stride[1] - g.pad[1], step = g.dilation[1];
+  const std::int64_t rows = (count - 1) * g.stride[1] + g.kernel[1];
+  DepthwiseTile tile{};
+  tile.rows_begin = top >= 0 ? 0 : min(rows, (-top + step - 1) / step);
   const std::int64_t below = g.in[1] - top;  // rows from the window's top to the image's end
-  const std::int64_t ky_end =
-      below <= 0 ? ky_begin : max(ky_begin, min(g.kernel[1], (below + g.dilation[1] - 1) / g.dilation[1]));
-  Tile tile{};
-  tile.kernel_rows = ky_end - ky_begin;
+  tile.rows_end = below <= 0 ? tile.rows_begin : max(tile.rows_begin, min(rows, (below + step - 1) / step));
   tile.kernel_columns = g.kernel[2];
   tile.stride = g.stride[2];
   tile.dilation = g.dilation[2];
-  tile.weights = args.weights + ky_begin * g.kernel[2] * args.weights_stride;
+  tile.weights = args.weights;
   tile.weights_stride = args.weights_stride;
   tile.bias = args.finish.bias;
   tile.residual_stride = args.finish.residual_stride;
+  tile.residual_line_stride = g.out[2] * args.finish.residual_stride;
   tile.activation = &args.finish.activation;
   tile.y_stride = args.y_stride;
+  tile.y_line_stride = g.out[2] * args.y_stride;
   tile.channel_begin = channel_begin;
   tile.channel_end = channel_end;
   for (std::int64_t begin = 0; begin < g.out[2]; begin += kDepthwiseLine) {
@@ -217,9 +159,9 @@ void run_line(const DepthwiseArgs& args, const DepthwiseLine& line, std::int64_t
     const std::int64_t first = begin * g.stride[2] - g.pad[2];
     const std::int64_t inside_begin = max(0, min(width, -first));
     const std::int64_t inside_end = max(inside_begin, min(width, g.in[2] - first));
-    for (std::int64_t ky = ky_begin; ky < ky_end; ++ky) {
-      const float* pixels = line.image + (top + ky * g.dilation[1]) % line.ring * g.in[2] * args.x_stride;
-      const float** out = table + (ky - ky_begin) * width;
+    for (std::int64_t r = tile.rows_begin; r < tile.rows_end; ++r) {
+      const float* pixels = line.image + (top + r * step) % line.ring * g.in[2] * args.x_stride;
+      const float** out = table + r * width;
       std::int64_t i = 0;
       for (; i < inside_begin; ++i) out[i] = g.zeros;
       for (; i < inside_end; ++i) out[i] = pixels + (first + i) * args.x_stride;
@@ -227,17 +169,32 @@ void run_line(const DepthwiseArgs& args, const DepthwiseLine& line, std::int64_t
     }
     tile.table_width = width;
     for (std::int64_t x = begin; x < end;) {
-      const std::int64_t pixels = next_pixels(tiles, end - x);
       tile.columns = table + (x - begin) * g.stride[2];
       tile.y = line.y + x * args.y_stride;
       tile.residual =
           args.finish.residual == nullptr ? nullptr : args.finish.residual + (first_pixel + x) * tile.residual_stride;
-      tiles.by_pixels[pixels](tile);
+      const bool is_block = count > 1 && end - x >= blocks.pixels;
+      const std::int64_t pixels = is_block ? blocks.pixels : next_pixels(tiles, end - x);
+      if (is_block) {
+        blocks.by_lines[count](tile);
+      } else {
+        const DepthwiseTile whole = tile;
+        for (int i = 0; i < count; ++i) {
+          const std::int64_t from = i * g.stride[1];
+          tile.columns = whole.columns + from * width;
+          tile.rows_begin = max(0, whole.rows_begin - from);
+          tile.rows_end = min(g.kernel[1], whole.rows_end - from);
+          tile.y = whole.y + i * tile.y_line_stride;
+          if (whole.residual != nullptr) tile.residual = whole.residual + i * tile.residual_line_stride;
+          tiles.by_pixels[pixels](tile);
+        }
+        tile = whole;
+      }
       x += pixels;
     }
   }
   if (args.finish.program != nullptr) {
-    run_finish_program(args.finish, line.y + channel_begin, args.y_stride, first_pixel, first_pixel + g.out[2],
+    run_finish_program(args.finish, line.y + channel_begin, args.y_stride, first_pixel, first_pixel + count * g.out[2],
                        channel_begin, channel_end);
   }
 }
@@ -249,29 +206,34 @@ void run(const DepthwiseArgs& args, const Workers& workers) {
   const std::int64_t threads = workers.pool->num_threads();
   const std::int64_t vectors = (args.channels + kWidth - 1) / kWidth;
   const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
+  const DepthwiseBlocks blocks = find_depthwise_blocks(g);
   // Small images with many channels are shared by channels, as the products that make them are.
   const bool by_channels = args.channels > kManyChannels * g.batch * g.in[1] * g.in[2];
-  const std::int64_t line_parts = by_channels ? 1 : min(lines, wanted);
-  const std::int64_t channel_parts = line_parts >= wanted ? 1 : min((vectors + 3) / 4, wanted / line_parts);
+  // Parts are no lower than a block, and no narrower than some vectors, as long as all threads have one.
+  const std::int64_t line_parts = by_channels ? 1 : max(min(lines, threads), min(lines / blocks.lines, wanted) / threads * threads);
+  const std::int64_t channel_parts = line_parts >= threads ? 1 : min((vectors + 3) / 4, max(threads, min(vectors / kFewVectors, wanted) / threads * threads) / line_parts);
   const Cut line_cut{lines, 1, line_parts, shares_of(threads, 1, line_parts)};
   for_each_item(workers, line_parts * channel_parts, [&](std::int64_t item, std::byte* scratch) {
     const std::int64_t channel_part = item % channel_parts, line_part = item / channel_parts;
     const std::int64_t channel_begin = vectors * channel_part / channel_parts * kWidth;
     const std::int64_t channel_end = min(args.channels, vectors * (channel_part + 1) / channel_parts * kWidth);
     const std::int64_t end = line_cut.begin(line_part + 1);
-    for (std::int64_t line = line_cut.begin(line_part); line < end; ++line) {
-      const std::int64_t image = line / g.out[1], first_pixel = line * g.out[2];
-      const DepthwiseLine one{args.x + image * g.in[1] * g.in[2] * args.x_stride, g.in[1], line % g.out[1],
+    for (std::int64_t line = line_cut.begin(line_part); line < end;) {
+      const std::int64_t image = line / g.out[1], row = line % g.out[1], first_pixel = line * g.out[2];
+      const DepthwiseLine one{args.x + image * g.in[1] * g.in[2] * args.x_stride, g.in[1], row,
                               args.y + first_pixel * args.y_stride, first_pixel};
-      run_line(args, one, channel_begin, channel_end, reinterpret_cast<const float**>(scratch));
+      const int count = next_depthwise_lines(min(end - line, g.out[1] - row), blocks.lines);
+      run_lines(args, blocks, one, count, channel_begin, channel_end, reinterpret_cast<const float**>(scratch));
+      line += count;
     }
   });
 }
 
 }  // namespace
 
-void run_depthwise_line(const DepthwiseArgs& args, const DepthwiseLine& line, const float** table) {
-  run_line(args, line, 0, args.channels, table);
+void run_depthwise_lines(const DepthwiseArgs& args, const DepthwiseBlocks& blocks, const DepthwiseLine& line, int count,
+                         const float** table) {
+  run_lines(args, blocks, line, count, 0, args.channels, table);
 }
 
 const DepthwiseKernels kDepthwiseKernels = {run};
