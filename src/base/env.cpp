@@ -6,10 +6,9 @@
 namespace tenfold {
 
 std::span<const EnvironmentVariable* const> environment_variables() {
-  static constexpr std::array kAll = {&kCpuTierVariable,       &kCpuExtensionsVariable, &kCpuJitVariable,
-                                      &kCpuSubnormalsVariable, &kBackendPathVariable,   &kNvrtcVariable,
-                                      &kCublasLtVariable,      &kCudnnVariable,         &kCubinsVariable,
-                                      &kCacheVariable};
+  static constexpr std::array kAll = {
+      &kCpuTierVariable, &kCpuExtensionsVariable, &kCpuJitVariable, &kCpuSubnormalsVariable, &kBackendPathVariable,
+      &kNvrtcVariable,   &kCublasLtVariable,      &kCudnnVariable,  &kCubinsVariable,        &kCacheVariable};
   return kAll;
 }
 

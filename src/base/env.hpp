@@ -25,7 +25,8 @@ inline constexpr EnvironmentVariable kCpuJitVariable{
     "Elementwise programs are interpreted, not made into machine code when an engine is loaded."};
 inline constexpr EnvironmentVariable kCpuSubnormalsVariable{
     "TENFOLD_CPU_SUBNORMALS", "keep",
-    "CPU kernels compute with numbers below 2^-126, which takes up to a hundred times as long, and do not take them for zero."};
+    "CPU kernels compute with numbers below 2^-126, which takes up to a hundred times as long, and do not take them "
+    "for zero."};
 inline constexpr EnvironmentVariable kBackendPathVariable{
     "TENFOLD_BACKEND_PATH", "a folder", "Where libtenfold_cuda.so lies, if not beside the program or libtenfold."};
 inline constexpr EnvironmentVariable kNvrtcVariable{

@@ -192,10 +192,10 @@ struct ThreadPool::State {
   // What the caller writes for a job, in one line.
   alignas(128) void (*function)(const void*, int, int) = nullptr;
   const void* context = nullptr;
-  std::atomic<std::uint64_t> job{0};         ///< generation << 32 | parts
-  std::atomic<int> caller_processor{-1};     ///< where the caller began it
-  std::atomic<std::uint32_t> caller_mode{0};  ///< see float_mode
-  std::atomic<std::uint32_t> generation{0};  ///< the last to be written: what workers wait for
+  std::atomic<std::uint64_t> job{0};                    ///< generation << 32 | parts
+  std::atomic<int> caller_processor{-1};                ///< where the caller began it
+  std::atomic<std::uint32_t> caller_mode{0};            ///< see float_mode
+  std::atomic<std::uint32_t> generation{0};             ///< the last to be written: what workers wait for
   alignas(128) std::atomic<std::uint32_t> finished{0};  ///< parts that workers have run, ever
   alignas(128) std::atomic<bool> busy{false};
 };

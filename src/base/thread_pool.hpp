@@ -22,10 +22,12 @@ class ThreadPool {
   /// All threads compute in the caller's floating-point mode, see float_mode.hpp.
   template <typename F>
   void run(int num_parts, const F& f) {
-    run_parts(num_parts, [](const void* context, int part, int) { (*static_cast<const F*>(context))(part); }, &f);
+    run_parts(
+        num_parts, [](const void* context, int part, int) { (*static_cast<const F*>(context))(part); }, &f);
   }
   /// The same with f(part, thread): thread 0 is the caller, and no two parts run at once on one thread. Thread t begins
-  /// with the t-th of the equal shares of the parts, whatever the job, so that what it left in its caches is found again.
+  /// with the t-th of the equal shares of the parts, whatever the job, so that what it left in its caches is found
+  /// again.
   template <typename F>
   void run_on_threads(int num_parts, const F& f) {
     run_parts(

@@ -1,6 +1,4 @@
 // Floating-point modes of callers and of networks that run.
-#include "base/float_mode.hpp"
-
 #include <algorithm>
 #include <array>
 #include <cfenv>
@@ -8,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/float_mode.hpp"
 #include "base/thread_pool.hpp"
 #include "build/builder.hpp"
 #include "ops/registry.hpp"

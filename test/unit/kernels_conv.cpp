@@ -240,6 +240,33 @@ TEST(DepthwiseConv, WindowsOfEveryKindAgreeWithTheReference) {
   }
 }
 
+/// Tiles that are two or three lines high, and what they leave: widths that they divide and others, lines longer than
+/// one piece, every number of lines left, channels in whole vectors and behind them.
+TEST(DepthwiseConv, BlocksOfLinesAgreeWithTheReference) {
+  for (const std::int64_t kernel : {3, 5}) {
+    for (const std::int64_t stride : {1, 2}) {
+      for (const std::int64_t width : {7, 8, 14, 19, 60}) {
+        for (const std::int64_t height : {1, 2, 3, 4, 5, 7}) {
+          const std::int64_t pad = kernel / 2;
+          Layer layer{.image = {height * stride, width * stride},
+                      .in = 32,
+                      .out = 32,
+                      .group = 32,
+                      .kernel = {kernel, kernel},
+                      .stride = {stride, stride},
+                      .pads = {pad, pad, pad, pad},
+                      .program = "relu 0"};
+          check(layer, "conv.depthwise");
+          layer.in = layer.out = layer.group = 21;
+          layer.program = "add 0 1; relu 2";
+          layer.operands = {{1, height, width, 21}};
+          check(layer, "conv.depthwise");
+        }
+      }
+    }
+  }
+}
+
 /// A long window's table of pointers fills the scratch memory, whatever parts the threads' shares are cut into.
 TEST(DirectConv, LongWindowsOfManyPixelsFitInTheScratchMemory) {
   check({.batch = 15,

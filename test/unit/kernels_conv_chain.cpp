@@ -76,6 +76,10 @@ TEST(ConvChainKernel, BlocksOfEveryKindAgreeWithTheReference) {
            {.batch = 2, .image = {24, 9}, .last = "mul 0 1; tanh 2", .operands = {{2, 1, 1, 12}}},
            {.batch = 2, .image = {31, 45}, .in = 3, .middle = 32, .out = 16, .first_kernel = 3, .first_stride = 2},
            {.image = {9, 30}, .in = 1, .middle = 8, .out = 40, .first_kernel = 5, .stride = {2, 1}},
+           {.batch = 2, .image = {29, 28}, .in = 8, .middle = 48, .out = 24},
+           {.image = {28, 28}, .in = 8, .middle = 48, .out = 24, .stride = {2, 2}},
+           {.image = {20, 14}, .middle = 40, .projects = false, .last = "add 0 1", .operands = {{20, 14, 40}}},
+           {.image = {13, 35}, .middle = 32, .expands = false, .kernel = {5, 5}, .pads = {2, 2, 2, 2}},
            {.batch = 0},
        }) {
     check(chain);

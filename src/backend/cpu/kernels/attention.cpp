@@ -139,7 +139,8 @@ class Block {
   /// The last key that any row of the group sees.
   std::int64_t last_visible_key(const Group& group) const {
     std::int64_t last = -1;
-    for (std::int64_t r = group.first; r < group.first + group.rows; ++r) last = query_of(r) > last ? query_of(r) : last;
+    for (std::int64_t r = group.first; r < group.first + group.rows; ++r)
+      last = query_of(r) > last ? query_of(r) : last;
     return last + t_.causal_offset;
   }
 
@@ -212,9 +213,8 @@ class Block {
       const float* key_mask = t_.mask != nullptr && is_key_mask() ? t_.mask + begin * t_.mask_key_stride : nullptr;
       alignas(64) float limit[kWidth];  // the last key that each lane's query sees
       for (int lane = 0; lane < kWidth; ++lane) {
-        limit[lane] = !t_.causal || c + lane >= t_.num_rows
-                          ? static_cast<float>(t_.keys)
-                          : static_cast<float>(query_of(c + lane) + t_.causal_offset);
+        limit[lane] = !t_.causal || c + lane >= t_.num_rows ? static_cast<float>(t_.keys)
+                                                            : static_cast<float>(query_of(c + lane) + t_.causal_offset);
       }
       const Vec last = Vec::load(limit);
       for (std::int64_t s = 0; s < count; ++s) {

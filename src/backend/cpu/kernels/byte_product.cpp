@@ -171,11 +171,10 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Product
     }
     auto* values = reinterpret_cast<float*>(tile.to.c);
     PanelAhead ahead;
-    if (p + 1 < block.panel_end) {
-      const std::int64_t next_columns = args.columns - n - panel_width;
-      const int vectors = panel_columns(next_columns, args.tiling.tile_vectors).vectors;
-      ahead = PanelAhead(panels + (n + panel_width) * quads * 4, quads * vectors * kWidth * 4, rows,
-                         args.tiling.tile_rows, quads);
+    if (const std::int64_t next = p + 1 < block.panel_end ? p + 1 : block.next_panel; next >= 0) {
+      const std::int64_t at = next * panel_width;
+      const int vectors = panel_columns(args.columns - at, args.tiling.tile_vectors).vectors;
+      ahead = PanelAhead(panels + at * quads * 4, quads * vectors * kWidth * 4, rows, args.tiling.tile_rows, quads);
     }
     for (std::int64_t r = 0; r < rows;) {
       const std::int64_t count = next_tile_rows(rows - r, args.tiling.tile_rows);

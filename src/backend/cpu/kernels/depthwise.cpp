@@ -210,8 +210,12 @@ void run(const DepthwiseArgs& args, const Workers& workers) {
   // Small images with many channels are shared by channels, as the products that make them are.
   const bool by_channels = args.channels > kManyChannels * g.batch * g.in[1] * g.in[2];
   // Parts are no lower than a block, and no narrower than some vectors, as long as all threads have one.
-  const std::int64_t line_parts = by_channels ? 1 : max(min(lines, threads), min(lines / blocks.lines, wanted) / threads * threads);
-  const std::int64_t channel_parts = line_parts >= threads ? 1 : min((vectors + 3) / 4, max(threads, min(vectors / kFewVectors, wanted) / threads * threads) / line_parts);
+  const std::int64_t line_parts =
+      by_channels ? 1 : max(min(lines, threads), min(lines / blocks.lines, wanted) / threads * threads);
+  const std::int64_t channel_parts =
+      line_parts >= threads
+          ? 1
+          : min((vectors + 3) / 4, max(threads, min(vectors / kFewVectors, wanted) / threads * threads) / line_parts);
   const Cut line_cut{lines, 1, line_parts, shares_of(threads, 1, line_parts)};
   for_each_item(workers, line_parts * channel_parts, [&](std::int64_t item, std::byte* scratch) {
     const std::int64_t channel_part = item % channel_parts, line_part = item / channel_parts;

@@ -59,28 +59,32 @@ void block_tile(const DepthwiseTile& tile) {
 }
 
 template <int kKernel, int kStride, int kPixels>
-constexpr DepthwiseBlocks blocks_of_two() {
+constexpr DepthwiseBlocks two() {
   return {2, kPixels, {nullptr, nullptr, block_tile<kKernel, kStride, kPixels, 2>}};
 }
 template <int kKernel, int kStride, int kPixels>
-constexpr DepthwiseBlocks blocks_of_three() {
-  return {3, kPixels, {nullptr, nullptr, block_tile<kKernel, kStride, kPixels, 2>, block_tile<kKernel, kStride, kPixels, 3>}};
+constexpr DepthwiseBlocks up_to_three() {
+  return {3,
+          kPixels,
+          {nullptr, nullptr, block_tile<kKernel, kStride, kPixels, 2>, block_tile<kKernel, kStride, kPixels, 3>}};
 }
 
 }  // namespace
 
-DepthwiseBlocks find_depthwise_blocks([[maybe_unused]] const ConvRows& g) {
+DepthwiseBlocks find_depthwise_blocks(const ConvRows& g) {
+  const std::int64_t kernel = g.kernel[2], stride = g.stride[2], width = g.out[2];
+  if (g.dilation[1] != 1 || g.dilation[2] != 1 || g.kernel[1] != kernel || g.stride[1] != stride) return {};
 #if defined(__AVX512F__)
-  if (g.dilation[1] != 1 || g.dilation[2] != 1 || g.kernel[1] != g.kernel[2] || g.stride[1] != g.stride[2]) return {};
-  const bool sevens = g.out[2] % 7 == 0;
-  if (g.out[2] < 7) return {};
-  if (g.kernel[2] == 3 && g.stride[2] == 1) return sevens ? blocks_of_three<3, 1, 7>() : blocks_of_two<3, 1, 8>();
-  if (g.kernel[2] == 3 && g.stride[2] == 2) return sevens ? blocks_of_three<3, 2, 7>() : blocks_of_two<3, 2, 8>();
-  if (g.kernel[2] == 5 && g.stride[2] == 1) return sevens ? blocks_of_two<5, 1, 7>() : blocks_of_two<5, 1, 8>();
-  if (g.kernel[2] == 5 && g.stride[2] == 2) return sevens ? blocks_of_two<5, 2, 7>() : blocks_of_two<5, 2, 8>();
-#else
-  if (g.dilation[1] != 1 || g.dilation[2] != 1 || g.kernel[1] != g.kernel[2] || g.stride[1] != g.stride[2]) return {};
-  if (g.kernel[2] == 3 && g.stride[2] == 1) return blocks_of_two<3, 1, 4>();
+  const bool sevens = width % 7 == 0;
+  if (width < 7) return {};
+  if (kernel == 3 && stride == 1) return sevens ? up_to_three<3, 1, 7>() : two<3, 1, 8>();
+  if (kernel == 3 && stride == 2) return sevens ? up_to_three<3, 2, 7>() : two<3, 2, 8>();
+  if (kernel == 5 && stride == 1) return sevens ? two<5, 1, 7>() : two<5, 1, 8>();
+  if (kernel == 5 && stride == 2) return sevens ? two<5, 2, 7>() : two<5, 2, 8>();
+#elif defined(__AVX2__)
+  // Eight sums and six weights are what registers hold. Tiles of one line are twice as wide, so what is left of a line
+  // must not be much.
+  if (kernel == 3 && stride == 1 && (width % 4 == 0 || width >= 28)) return two<3, 1, 4>();
 #endif
   return {};
 }

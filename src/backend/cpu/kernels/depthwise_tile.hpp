@@ -12,7 +12,8 @@ namespace tenfold::cpu::TENFOLD_TIER {
 struct DepthwiseTile {
   const float* const* columns;  ///< [input rows][table_width], from the tile's first input column on
   std::int64_t table_width;
-  std::int64_t rows_begin, rows_end;  ///< the rows under the windows, counted from the first one's top, inside the image
+  std::int64_t rows_begin,
+      rows_end;  ///< the rows under the windows, counted from the first one's top, inside the image
   std::int64_t kernel_columns, stride, dilation;
   const float* weights;
   std::int64_t weights_stride;
@@ -50,7 +51,8 @@ template <typename V, int kPixels, typename Lanes>
     for (int j = 0; j < kPixels; ++j) sum[j] = sum[j] + lanes.load(residual + j * stride);
   }
   activate(sum, *tile.activation, tile.activation->slopes_from(c), [lanes](const float* p) { return lanes.load(p); });
-  float* y = tile.y + line * tile.y_line_stride + c;  // a copy: for all that the compiler knows, a store might change the tile
+  float* y =
+      tile.y + line * tile.y_line_stride + c;  // a copy: for all that the compiler knows, a store might change the tile
   const std::int64_t stride = tile.y_stride;
 #pragma GCC unroll 16
   for (int j = 0; j < kPixels; ++j) lanes.store(sum[j], y + j * stride);
@@ -76,8 +78,8 @@ using DepthwiseTileFunction = void (*)(const DepthwiseTile&);
 
 /// Tiles of several output lines, whose input rows are loaded once for all of them. Neither is dilated.
 struct DepthwiseBlocks {
-  int lines = 1;   ///< the largest number of lines
-  int pixels = 0;  ///< of each line
+  int lines = 1;                           ///< the largest number of lines
+  int pixels = 0;                          ///< of each line
   DepthwiseTileFunction by_lines[4] = {};  ///< from 2 on
 };
 /// For lines of `width` results; no function if there are none. Defined in depthwise_blocks.cpp.

@@ -91,11 +91,13 @@ void run_block(const GemmArgs& whole, const ProductBlock& block, std::byte* scra
         tile.panel = panel_at(p, done);
         tile.tail = columns.tail;
         const std::int64_t deep = taps * depth, panel_bytes = kFloatBytes * deep * columns.vectors * kWidth;
+        // The panel that follows: the next one, then the next blocks of depth, then the next item's.
+        const bool is_inner = p + 1 < block.panel_end;
+        const std::int64_t next = is_inner ? p + 1 : last ? block.next_panel : block.panel_begin;
         PanelAhead ahead;
-        if (p + 1 < block.panel_end) {
-          ahead = PanelAhead(panel_at(p + 1, done), panel_bytes, rows, tile_rows, deep);
-        } else if (!last) {
-          ahead = PanelAhead(panel_at(block.panel_begin, done + deep), panel_bytes, rows, tile_rows, deep);
+        if (next >= 0) {
+          const float* from = panel_at(next, is_inner ? done : last ? 0 : done + deep);
+          ahead = PanelAhead(from, panel_bytes, rows, tile_rows, deep);
         }
         tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + first_column + n;
         tile.slopes = args.finish.activation.slopes_from(first_column + n);
@@ -194,7 +196,7 @@ void run_batched(const BatchedGemmArgs& args, const Workers& workers) {
   for_each_product_block(workers, args.batch, row_cut, panel_cut, [&](const ProductBlock& block, std::byte* scratch) {
     const auto packed = reinterpret_cast<float*>(scratch);
     float* transposed = packed + half;
-    const auto [matrix, row_begin, row_end, panel_begin, panel_end] = block;
+    const auto [matrix, row_begin, row_end, panel_begin, panel_end, next_panel] = block;
     const float* a = args.a;
     const float* b = args.b;
     std::int64_t rest = matrix;

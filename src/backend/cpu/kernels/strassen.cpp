@@ -160,9 +160,12 @@ void run_block(const GemmArgs& args, const ProductBlock& block, std::byte* scrat
       tile.panel = panel_at(p);
       for (std::int64_t i = 0; i < kStrassenProducts; ++i) {
         const std::int64_t floats = depth * width;
-        PanelAhead ahead;  // what follows in memory follows in time
-        if (i + 1 < kStrassenProducts || p + 1 < block.panel_end) {
-          ahead = PanelAhead(tile.panel + floats, kFloatBytes * floats, half_rows, args.tiling.tile_rows, depth);
+        // Within the block, what follows in memory follows in time.
+        const bool is_inner = i + 1 < kStrassenProducts || p + 1 < block.panel_end;
+        PanelAhead ahead;
+        if (is_inner || (whole_depth == args.depth && block.next_panel >= 0)) {
+          const float* next = is_inner ? tile.panel + floats : panel_at(block.next_panel);
+          ahead = PanelAhead(next, kFloatBytes * floats, half_rows, args.tiling.tile_rows, depth);
         }
         run_plain_rows(tile, half_rows, args.tiling.tile_rows, static_cast<int>(width / kWidth), lefts[i].data,
                        lefts[i].stride, products + i * q.size, nullptr, ahead);

@@ -22,4 +22,9 @@ void for_each_item(const Workers& workers, std::int64_t items, const F& f) {
   });
 }
 
+/// Whose share an item is in, see ThreadPool::run_on_threads.
+constexpr std::int64_t share_of(std::int64_t item, std::int64_t items, std::int64_t threads) {
+  return ((item + 1) * threads - 1) / items;
+}
+
 }  // namespace tenfold::cpu::TENFOLD_TIER
