@@ -4,10 +4,14 @@
 // the first one holds, so a line of results loads each input line anew. A tile of several lines loads what their
 // windows share once. Everything is unrolled, so that sums and weights stay in registers; rows outside the image are
 // skipped. A sum runs over kernel rows, then columns, as in tiles of one line: the same bits.
+//
+// AVX-512 only: sixteen registers hold two lines of four results, which load more for each than one line of eight.
 #include "backend/cpu/kernels/depthwise_tile.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
 namespace {
+
+#if defined(__AVX512F__)
 
 template <int kKernel, int kStride, int kPixels, int kLines>
 void block_tile(const DepthwiseTile& tile) {
@@ -58,33 +62,32 @@ void block_tile(const DepthwiseTile& tile) {
       });
 }
 
-template <int kKernel, int kStride, int kPixels>
-constexpr DepthwiseBlocks two() {
-  return {2, kPixels, {nullptr, nullptr, block_tile<kKernel, kStride, kPixels, 2>}};
+/// For lines of `width` results.
+template <int kKernel, int kStride>
+DepthwiseBlocks choose(std::int64_t width) {
+  const bool sevens = width % 7 == 0;
+  // Three lines of 5 x 5 windows or of eight results need more registers than there are.
+  if (!sevens) return {2, 8, {nullptr, nullptr, block_tile<kKernel, kStride, 8, 2>}};
+  if constexpr (kKernel == 3) {
+    return {3, 7, {nullptr, nullptr, block_tile<3, kStride, 7, 2>, block_tile<3, kStride, 7, 3>}};
+  } else {
+    return {2, 7, {nullptr, nullptr, block_tile<kKernel, kStride, 7, 2>}};
+  }
 }
-template <int kKernel, int kStride, int kPixels>
-constexpr DepthwiseBlocks up_to_three() {
-  return {3,
-          kPixels,
-          {nullptr, nullptr, block_tile<kKernel, kStride, kPixels, 2>, block_tile<kKernel, kStride, kPixels, 3>}};
-}
+
+#endif
 
 }  // namespace
 
-DepthwiseBlocks find_depthwise_blocks(const ConvRows& g) {
-  const std::int64_t kernel = g.kernel[2], stride = g.stride[2], width = g.out[2];
-  if (g.dilation[1] != 1 || g.dilation[2] != 1 || g.kernel[1] != kernel || g.stride[1] != stride) return {};
+DepthwiseBlocks find_depthwise_blocks([[maybe_unused]] const ConvRows& g) {
 #if defined(__AVX512F__)
-  const bool sevens = width % 7 == 0;
-  if (width < 7) return {};
-  if (kernel == 3 && stride == 1) return sevens ? up_to_three<3, 1, 7>() : two<3, 1, 8>();
-  if (kernel == 3 && stride == 2) return sevens ? up_to_three<3, 2, 7>() : two<3, 2, 8>();
-  if (kernel == 5 && stride == 1) return sevens ? two<5, 1, 7>() : two<5, 1, 8>();
-  if (kernel == 5 && stride == 2) return sevens ? two<5, 2, 7>() : two<5, 2, 8>();
-#elif defined(__AVX2__)
-  // Eight sums and six weights are what registers hold. Tiles of one line are twice as wide, so what is left of a line
-  // must not be much.
-  if (kernel == 3 && stride == 1 && (width % 4 == 0 || width >= 28)) return two<3, 1, 4>();
+  const std::int64_t kernel = g.kernel[2], stride = g.stride[2], width = g.out[2];
+  const bool is_square = g.kernel[1] == kernel && g.stride[1] == stride;
+  if (!is_square || g.dilation[1] != 1 || g.dilation[2] != 1 || width < 7) return {};
+  if (kernel == 3 && stride == 1) return choose<3, 1>(width);
+  if (kernel == 3 && stride == 2) return choose<3, 2>(width);
+  if (kernel == 5 && stride == 1) return choose<5, 1>(width);
+  if (kernel == 5 && stride == 2) return choose<5, 2>(width);
 #endif
   return {};
 }

@@ -82,7 +82,7 @@ struct DepthwiseBlocks {
   int pixels = 0;                          ///< of each line
   DepthwiseTileFunction by_lines[4] = {};  ///< from 2 on
 };
-/// For lines of `width` results; no function if there are none. Defined in depthwise_blocks.cpp.
+/// The blocks for such windows and lines; one line if there are none. Defined in depthwise_blocks.cpp.
 DepthwiseBlocks find_depthwise_blocks(const ConvRows& geometry);
 
 }  // namespace tenfold::cpu::TENFOLD_TIER
