@@ -127,6 +127,17 @@ std::int64_t next_pixels(const TileSet& tiles, std::int64_t rest) {
   return rest >= 4 ? 4 : rest >= 2 ? 2 : 1;
 }
 
+/// The tile's line i, on its own.
+DepthwiseTile line_of_block(DepthwiseTile tile, int i, const ConvRows& g) {
+  const std::int64_t rows = i * g.stride[1];
+  tile.columns += rows * tile.table_width;
+  tile.rows_begin = max(0, tile.rows_begin - rows);
+  tile.rows_end = min(g.kernel[1], tile.rows_end - rows);
+  tile.y += i * tile.y_line_stride;
+  if (tile.residual != nullptr) tile.residual += i * tile.residual_line_stride;
+  return tile;
+}
+
 /// Channels of `count` output lines of an image, as many as `blocks` take at once or one.
 void run_lines(const DepthwiseArgs& args, const DepthwiseBlocks& blocks, const DepthwiseLine& line, int count,
                std::int64_t channel_begin, std::int64_t channel_end, const float** table) {
@@ -177,18 +188,10 @@ void run_lines(const DepthwiseArgs& args, const DepthwiseBlocks& blocks, const D
       const std::int64_t pixels = is_block ? blocks.pixels : next_pixels(tiles, end - x);
       if (is_block) {
         blocks.by_lines[count](tile);
+      } else if (count == 1) {
+        tiles.by_pixels[pixels](tile);
       } else {
-        const DepthwiseTile whole = tile;
-        for (int i = 0; i < count; ++i) {
-          const std::int64_t from = i * g.stride[1];
-          tile.columns = whole.columns + from * width;
-          tile.rows_begin = max(0, whole.rows_begin - from);
-          tile.rows_end = min(g.kernel[1], whole.rows_end - from);
-          tile.y = whole.y + i * tile.y_line_stride;
-          if (whole.residual != nullptr) tile.residual = whole.residual + i * tile.residual_line_stride;
-          tiles.by_pixels[pixels](tile);
-        }
-        tile = whole;
+        for (int i = 0; i < count; ++i) tiles.by_pixels[pixels](line_of_block(tile, i, g));
       }
       x += pixels;
     }
