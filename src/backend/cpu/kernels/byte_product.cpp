@@ -156,6 +156,7 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Product
   const Tiles* tiles = args.has_byte_dot ? kAllTiles<QuadDot<ByteDot>> : kAllTiles<QuadDot<WordDot>>;
   const ByteLimits limits(finish);
   const std::int8_t* panels = args.panels + block.group * padded_columns * quads * 4;
+  const std::int64_t next_item = are_weights_near(args.columns * quads * 4) ? -1 : block.next_panel;
   for (std::int64_t p = block.panel_begin; p < block.panel_end; ++p) {
     const std::int64_t n = p * panel_width, column = block.group * args.columns + n;
     const PanelColumns columns = panel_columns(args.columns - n, args.tiling.tile_vectors);
@@ -171,7 +172,7 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Product
     }
     auto* values = reinterpret_cast<float*>(tile.to.c);
     PanelAhead ahead;
-    if (const std::int64_t next = p + 1 < block.panel_end ? p + 1 : block.next_panel; next >= 0) {
+    if (const std::int64_t next = p + 1 < block.panel_end ? p + 1 : next_item; next >= 0) {
       const std::int64_t at = next * panel_width;
       const int vectors = panel_columns(args.columns - at, args.tiling.tile_vectors).vectors;
       ahead = PanelAhead(panels + at * quads * 4, quads * vectors * kWidth * 4, rows, args.tiling.tile_rows, quads);

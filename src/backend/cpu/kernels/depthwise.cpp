@@ -212,13 +212,17 @@ void run(const DepthwiseArgs& args, const Workers& workers) {
   const DepthwiseBlocks blocks = find_depthwise_blocks(g);
   // Small images with many channels are shared by channels, as the products that make them are.
   const bool by_channels = args.channels > kManyChannels * g.batch * g.in[1] * g.in[2];
-  // Parts are no lower than a block, and no narrower than some vectors, as long as all threads have one.
-  const std::int64_t line_parts =
-      by_channels ? 1 : max(min(lines, threads), min(lines / blocks.lines, wanted) / threads * threads);
-  const std::int64_t channel_parts =
-      line_parts >= threads
-          ? 1
-          : min((vectors + 3) / 4, max(threads, min(vectors / kFewVectors, wanted) / threads * threads) / line_parts);
+  // Parts are no lower than a block, and no narrower than some vectors, as long as all threads have one. A few lines
+  // that threads cannot share evenly are cut into halves of their channels, so that each thread has as much of them as
+  // of the products' rows around.
+  const bool are_uneven = threads > 1 && lines % threads != 0 && lines < 3 * threads;
+  const std::int64_t blocks_of_lines = min(lines / blocks.lines, wanted) / threads * threads;
+  const std::int64_t line_parts = by_channels ? 1 : are_uneven ? lines : max(min(lines, threads), blocks_of_lines);
+  const std::int64_t runs_of_channels = min(vectors / kFewVectors, wanted) / threads * threads;
+  const std::int64_t most_channel_parts = line_parts == 1             ? max(threads, runs_of_channels)
+                                          : line_parts % threads != 0 ? 2
+                                                                      : 1;
+  const std::int64_t channel_parts = min((vectors + 3) / 4, most_channel_parts);
   const Cut line_cut{lines, 1, line_parts, shares_of(threads, 1, line_parts)};
   for_each_item(workers, line_parts * channel_parts, [&](std::int64_t item, std::byte* scratch) {
     const std::int64_t channel_part = item % channel_parts, line_part = item / channel_parts;

@@ -67,6 +67,8 @@ void run_block(const GemmArgs& whole, const ProductBlock& block, std::byte* scra
   tile.c_stride = args.c_stride;
   tile.residual_stride = args.finish.residual_stride;
   tile.rows_ahead = are_rows_far(whole);
+  const std::int64_t next_item =
+      are_weights_near(args.columns * args.depth * args.taps * kFloatBytes) ? -1 : block.next_panel;
 
   const std::int64_t taps_block = min(args.taps, max(1, args.tiling.depth_block / args.depth));
   const std::int64_t depth_block = args.taps == 1 ? min(args.depth, args.tiling.depth_block) : args.depth;
@@ -93,7 +95,7 @@ void run_block(const GemmArgs& whole, const ProductBlock& block, std::byte* scra
         const std::int64_t deep = taps * depth, panel_bytes = kFloatBytes * deep * columns.vectors * kWidth;
         // The panel that follows: the next one, then the next blocks of depth, then the next item's.
         const bool is_inner = p + 1 < block.panel_end;
-        const std::int64_t next = is_inner ? p + 1 : last ? block.next_panel : block.panel_begin;
+        const std::int64_t next = is_inner ? p + 1 : last ? next_item : block.panel_begin;
         PanelAhead ahead;
         if (next >= 0) {
           const float* from = panel_at(next, is_inner ? done : last ? 0 : done + deep);

@@ -79,6 +79,10 @@ class PanelAhead {
   int lines_ = 0;            ///< of a piece
 };
 
+/// Do the weights of a product stay in a core's own cache, if others leave them there? Then the first panel of an item
+/// is not asked for in the one before: that would cost a small product more than it gains.
+inline bool are_weights_near(std::int64_t bytes) { return bytes <= (512 << 10); }
+
 /// Are the result and the residual so large that they lie behind the second-level cache? A tile that begins its sums,
 /// or ends them, then waits for a dozen lines that no prefetcher foresees: its rows lie far apart, and it takes a few
 /// lines of each. Asked for one tile ahead they come meanwhile, unless the sums are too short.
