@@ -48,5 +48,7 @@ inline constexpr EnvironmentVariable kCacheVariable{
 std::span<const EnvironmentVariable* const> environment_variables();
 /// The variable's value; nullopt when it is not set or empty.
 std::optional<std::string> read(const EnvironmentVariable& variable);
+/// Is a variable set that has one value only? Throws Error(invalid_argument) if it is set to anything else.
+bool is_set(const EnvironmentVariable& variable);
 
 }  // namespace tenfold

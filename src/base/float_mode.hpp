@@ -31,10 +31,11 @@ inline void set_float_mode([[maybe_unused]] std::uint32_t mode) {
 }
 
 /// Networks run in this mode: to nearest, no traps, subnormal numbers are zero unless kCpuSubnormalsVariable keeps
-/// them. From the Intel manual, volume 1, 10.2.3: what MXCSR's bits mean.
+/// them. Throws Error(invalid_argument) if that has another value. From the Intel manual, volume 1, 10.2.3: what
+/// MXCSR's bits mean.
 inline std::uint32_t inference_float_mode() {
   constexpr std::uint32_t kNoTraps = 0x1f80, kInputsAreZero = 0x0040, kResultsAreZero = 0x8000;
-  static const bool keeps_subnormals = read(kCpuSubnormalsVariable) == "keep";
+  static const bool keeps_subnormals = is_set(kCpuSubnormalsVariable);
   return keeps_subnormals ? kNoTraps : kNoTraps | kInputsAreZero | kResultsAreZero;
 }
 

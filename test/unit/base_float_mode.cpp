@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cfenv>
+#include <cstdlib>
 #include <cstring>
 
 #include <gtest/gtest.h>
@@ -94,6 +95,22 @@ TEST(FloatMode, AnswersDoNotDependOnTheCallersModeWhichIsKept) {
 }
 
 #endif
+
+TEST(EnvironmentVariables, AnyOtherValueThanTheOneIsRefused) {
+  const EnvironmentVariable variable{"TENFOLD_TEST_VARIABLE", "keep", "of this test"};
+  EXPECT_FALSE(is_set(variable));
+  setenv(variable.name, "keep", 1);
+  EXPECT_TRUE(is_set(variable));
+  setenv(variable.name, "yes", 1);
+  try {
+    is_set(variable);
+    FAIL() << "'yes' was accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::invalid_argument);
+    EXPECT_EQ(error.message(), "environment variable TENFOLD_TEST_VARIABLE must be keep, got 'yes'");
+  }
+  unsetenv(variable.name);
+}
 
 }  // namespace
 }  // namespace tenfold

@@ -622,11 +622,9 @@ std::vector<std::byte> assemble(const CompiledPointwise& program, bool is_avx512
 
 bool wants_code() {
   static const bool kWanted = [] {
-    const auto value = read(kCpuJitVariable);
-    require(!value || *value == "none", Code::invalid_argument, "environment variable {} must be {}, got '{}'",
-            kCpuJitVariable.name, kCpuJitVariable.values, value.value_or(""));
-    if (value) log(LogLevel::info, "{} is set: elementwise programs are interpreted", kCpuJitVariable.name);
-    return !value;
+    const bool is_interpreted = is_set(kCpuJitVariable);
+    if (is_interpreted) log(LogLevel::info, "{} is set: elementwise programs are interpreted", kCpuJitVariable.name);
+    return !is_interpreted;
   }();
   return kWanted;
 }

@@ -35,12 +35,7 @@ Tier detect() {
   return (b & kAvx512) == kAvx512 && (state & kZmm) == kZmm ? Tier::avx512 : Tier::avx2;
 }
 
-bool may_use_extensions() {
-  const auto extensions = read(kCpuExtensionsVariable);
-  require(!extensions || *extensions == "none", Code::invalid_argument, "environment variable {} must be {}, got '{}'",
-          kCpuExtensionsVariable.name, kCpuExtensionsVariable.values, extensions.value_or(""));
-  return !extensions;
-}
+bool may_use_extensions() { return !is_set(kCpuExtensionsVariable); }
 
 bool detect_bf16_dot() {
   unsigned a = 0, b = 0, c = 0, d = 0;

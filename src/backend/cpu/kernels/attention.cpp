@@ -23,7 +23,8 @@ constexpr int kTileRows = 12;  // 2 vectors wide: 24 of 32 registers
 #else
 constexpr int kTileRows = 6;  // 2 vectors wide: 12 of 16 registers
 #endif
-/// Queries that go together through scores, softmax and values: their scores stay in the first-level cache.
+/// Queries that go together through scores, softmax and values: with 128 keys their scores fill half of the first-level
+/// cache (AVX-512), or less.
 constexpr std::int64_t kGroup = 2 * kWidth;
 
 /// out[r][j] += sum_s p[s][r] v[s][j] for kRows queries and kVecs vectors of value columns; the last vector has `last`
@@ -110,8 +111,7 @@ class Block {
     for (std::int64_t begin = 0; begin < t_.keys; begin += kAttentionKeys) {
       const std::int64_t count = t_.keys - begin < kAttentionKeys ? t_.keys - begin : kAttentionKeys;
       for (std::int64_t c = 0; c < cols_; c += kGroup) {
-        const Group group{c, cols_ - c < kGroup ? cols_ - c : kGroup,
-                          t_.num_rows - c < kGroup ? t_.num_rows - c : kGroup};
+        const Group group = group_at(c);
         if (t_.causal && begin > last_visible_key(group)) continue;
         compute_scores(group, begin, count);
         if (has_full_mask()) pack_mask(group, begin, count);
@@ -128,6 +128,10 @@ class Block {
   struct Group {
     std::int64_t first, width, rows;
   };
+  Group group_at(std::int64_t first) const {
+    const std::int64_t width = cols_ - first < kGroup ? cols_ - first : kGroup;
+    return {first, width, t_.num_rows - first < width ? t_.num_rows - first : width};
+  }
   static void fill(float* p, std::int64_t n, float value) {
     for (std::int64_t i = 0; i < n; ++i) p[i] = value;
   }
@@ -148,13 +152,12 @@ class Block {
   void pack_queries() {
     const Vec factor(t_.scale * kLog2E);
     for (std::int64_t c = 0; c < cols_; c += kGroup) {
-      const std::int64_t width = cols_ - c < kGroup ? cols_ - c : kGroup;
-      const std::int64_t end = t_.num_rows - c < width ? t_.num_rows - c : width;
-      float* q = q_ + c * t_.depth;
+      const auto [first, width, end] = group_at(c);
+      float* q = q_ + first * t_.depth;
       for (std::int64_t r = 0; r < end;) {
-        const std::int64_t query = query_of(c + r);
+        const std::int64_t query = query_of(first + r);
         const std::int64_t rows = t_.queries - query < end - r ? t_.queries - query : end - r;
-        transpose_into(t_.q + head_of(c + r) * t_.q_head_stride + query * t_.q_row_stride, t_.q_row_stride, rows,
+        transpose_into(t_.q + head_of(first + r) * t_.q_head_stride + query * t_.q_row_stride, t_.q_row_stride, rows,
                        t_.depth, q + r, width);
         r += rows;
       }

@@ -29,16 +29,14 @@ struct AttentionTask {
 };
 
 inline constexpr std::int64_t kMaxAttentionRows = 128;
-/// Keys that are handled at a time: their scores stay in the second-level cache.
+/// Keys that are handled at a time: their scores, for the queries that go together, are 32 KiB at most.
 inline constexpr std::int64_t kAttentionKeys = 256;
-/// Distance between the rows of a block's transposed matrices: no multiple of a large power of two, so that a column
-/// does not fall into a few sets of the cache.
-constexpr std::int64_t attention_stride(std::int64_t rows) { return (rows + 15) / 16 * 16 + 16; }
+/// What `block` needs at most, whatever the tier. Rows are lanes of whole vectors, of which two go together.
 constexpr std::int64_t attention_scratch_floats(std::int64_t rows, std::int64_t keys, std::int64_t depth,
                                                 std::int64_t value_depth, bool has_full_mask) {
   const std::int64_t block = keys < kAttentionKeys ? keys : kAttentionKeys;
-  return attention_stride(rows) * (depth + block * (has_full_mask ? 2 : 1) + 4) +
-         rows * ((value_depth + 15) / 16 * 16 + 16) + 64;
+  const std::int64_t lanes = (rows + 15) / 16 * 16 + 16;
+  return lanes * (depth + block * (has_full_mask ? 2 : 1) + 4) + rows * ((value_depth + 15) / 16 * 16 + 16) + 64;
 }
 
 struct AttentionKernels {

@@ -5,7 +5,6 @@
 #include "backend/cpu/kernels/conv_chain.hpp"
 
 #include "backend/cpu/kernels/depthwise_line.hpp"
-#include "backend/cpu/kernels/depthwise_tile.hpp"
 #include "backend/cpu/kernels/line_block.hpp"
 #include "backend/cpu/kernels/workers.hpp"
 

@@ -39,6 +39,7 @@ constexpr std::int64_t chain_window_floats(const ConvRows& g, std::int64_t depth
   const std::int64_t span = (g.out[2] - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;
   return 2 * taps * (1 + g.kernel[2]) + (taps + 1) * span * depth;
 }
+
 struct ConvChainKernels {
   /// Requires that the scratch memory holds the pointers of a depthwise stage, the input lines of a window, and of
   /// every stage but the last as many lines as the next one's window is high, each rounded up to whole cache lines.

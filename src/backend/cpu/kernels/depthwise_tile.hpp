@@ -12,8 +12,7 @@ namespace tenfold::cpu::TENFOLD_TIER {
 struct DepthwiseTile {
   const float* const* columns;  ///< [input rows][table_width], from the tile's first input column on
   std::int64_t table_width;
-  std::int64_t rows_begin,
-      rows_end;  ///< the rows under the windows, counted from the first one's top, inside the image
+  std::int64_t rows_begin, rows_end;  ///< rows under the windows that lie in the image, from the first window's top on
   std::int64_t kernel_columns, stride, dilation;
   const float* weights;
   std::int64_t weights_stride;
