@@ -10,7 +10,8 @@ measured by `tenfold bench --profile`, with the floor of every step.
 
 Writes STEM.json (everything), STEM.md (the table), STEM.layers.md (per-step roofline) and STEM.svg (the ratios). Rows that
 STEM.json has already are kept, so a run can be interrupted, or split with --budget, which begins no row after so many
-seconds and then ends with code 3; --again measures them anew. Other models or versions need another STEM.
+seconds and then ends with code 3; --again measures them anew. Other models or versions need another STEM. At the end, rows
+that something disturbed (measuring.DISTURBED) are measured once more, and the calmer of both measurements stays.
 """
 
 import argparse
@@ -105,19 +106,26 @@ def main():
     report["command"] = f"bench/compare_runtimes.py --threads {' '.join(map(str, arguments.threads))} --batch {' '.join(map(str, arguments.batch))} --seconds {arguments.seconds:g}{' --bf16' if arguments.bf16 else ''}"
     report["note"] = arguments.note
     report["rows"] = load(arguments.out.with_name(arguments.out.name + ".json"), report)
-    found = {key_of(row) for row in report["rows"]}
-    wanted = [(path, threads, batch) for batch in arguments.batch for threads in sorted(set(arguments.threads), reverse=True) for path in arguments.models]
-    if not arguments.again:
-        wanted = [(path, threads, batch) for path, threads, batch in wanted if (path.stem, threads, batch) not in found]
+    asked = [(path, threads, batch) for batch in arguments.batch for threads in sorted(set(arguments.threads), reverse=True) for path in arguments.models]
     begin = time.monotonic()
-    for index, (path, threads, batch) in enumerate(wanted):
-        if time.monotonic() - begin > arguments.budget:
-            print(f"{len(wanted) - index} rows are left", file=sys.stderr)
-            sys.exit(MORE_TO_DO)
-        row = measuring.measure(path, threads, batch, arguments.seconds, cache=None, bf16=arguments.bf16)
-        print(line_of(row), flush=True)
-        report["rows"] = sorted([other for other in report["rows"] if key_of(other) != key_of(row)] + [row], key=lambda r: (r["batch"], -r["threads"], r["model"]))
-        write(arguments.out, report)
+
+    def earlier(item):
+        path, threads, batch = item
+        return next((row for row in report["rows"] if key_of(row) == (path.stem, threads, batch)), None)
+
+    def measure_all(wanted, choose):
+        for index, (path, threads, batch) in enumerate(wanted):
+            if time.monotonic() - begin > arguments.budget:
+                print(f"{len(wanted) - index} rows are left", file=sys.stderr)
+                sys.exit(MORE_TO_DO)
+            row = measuring.measure(path, threads, batch, arguments.seconds, cache=None, bf16=arguments.bf16)
+            print(line_of(row), flush=True)
+            row = choose(row, earlier((path, threads, batch)))
+            report["rows"] = sorted([other for other in report["rows"] if key_of(other) != key_of(row)] + [row], key=lambda r: (r["batch"], -r["threads"], r["model"]))
+            write(arguments.out, report)
+
+    measure_all([item for item in asked if arguments.again or earlier(item) is None], lambda row, _: row)
+    measure_all([item for item in asked if measuring.is_disturbed(earlier(item))], measuring.calmer)
     if importlib.util.find_spec("matplotlib"):
         reporting.plot(report, arguments.out.with_name(arguments.out.name + ".svg"))
     else:

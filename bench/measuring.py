@@ -22,6 +22,7 @@ import zoo  # noqa: E402
 ROUNDS = (9, 120)     # at least, at most
 EXACT_ENOUGH = 0.01   # of the ratio, its standard error
 MOST_SECONDS = 3      # times the seconds asked for, until the ratio is exact enough
+DISTURBED = (0.05, 0.1)  # standard error of the ratio, cores that the host took away: from there on a row is measured again
 SHOWN_STEPS = 12      # of the per-step roofline, those furthest above their floors
 TURN_SECONDS = 0.03   # a runtime runs for about this long before the next one's turn
 
@@ -173,6 +174,17 @@ def ratio_of(times):
             middle, (low, high) = statistics.median(rounds), quartiles(rounds)
             found.append((middle, (high - low) / 1.35 * math.sqrt(math.pi / 2 / len(rounds)) / middle))
     return min(found, default=(math.nan, math.nan))
+
+
+def is_disturbed(row):
+    """Did something else on the machine or its host spoil the row, and was it not yet measured again?"""
+    return row.get("tries", 1) == 1 and (row.get("ratio_error", 0) >= DISTURBED[0] or row.get("machine", {}).get("stolen_cores", 0) >= DISTURBED[1])
+
+
+def calmer(row, earlier):
+    """Of two measurements of one row the one with the smaller standard error, whatever its ratio."""
+    chosen = row if row.get("ratio_error", 1) <= earlier.get("ratio_error", 1) else earlier
+    return {**chosen, "tries": earlier.get("tries", 1) + 1}
 
 
 def _distance(actual, expected):

@@ -38,7 +38,7 @@ def _medians(row):
 
 
 def _ratio(row):
-    return f"{row['ratio']:.2f}" + (f" ± {row['ratio'] * row['ratio_error']:.2f}" if "ratio_error" in row else "")
+    return f"{row['ratio']:.2f}" + (f" ± {row['ratio'] * row['ratio_error']:.2f}" if "ratio_error" in row else "") + (" *" if row.get("tries", 1) > 1 else "")
 
 
 def _distances(row, wanted):
@@ -72,7 +72,7 @@ def markdown(report):
              "Medians in milliseconds over rounds in which the runtimes take turns; *ratio* is the faster one of the others over Tenfold (above 1: Tenfold is faster): with ±, its standard error, the "
              "median of the rounds' ratios, else the ratio of the medians; *spread* is the distance of the quartiles of Tenfold's rounds. *Of peak*: the model's operations over the time, against the multiply-adds that registers allow on as many threads. *Floor*: the sum "
              "over all steps of the longer one of operations at that peak and bytes at the speed at which as much memory as the engine has can be read; an algorithm that needs fewer operations "
-             "(Winograd) can go below. `!` marks an answer outside the tolerance. bench/runtimes.py states every runtime's settings.", ""]
+             "(Winograd) can go below. `!` marks an answer outside the tolerance, `*` a row that was disturbed and measured again, of which the calmer one counts. bench/runtimes.py states every runtime's settings.", ""]
     if report.get("bf16"):
         lines += ["bfloat16 was allowed to Tenfold and OpenVINO; ONNX Runtime computes in float32. *Distance*: the largest difference from ONNX Runtime's float32 answer over the largest output.", ""]
     if report.get("note"):

@@ -229,6 +229,8 @@ class Builder {
     options.merged_products = backend_.abilities().merged_products;
     options.conv_max_pools = backend_.abilities().conv_max_pools;
     options.conv_pairs = backend_.abilities().conv_pairs;
+    // Neither do kernels for images of bfloat16 read planes.
+    options.planar_images = backend_.is_host() && !options_.bf16;
     options.conv_chains = with_chains && backend_.is_host();  // only the CPU has such kernels
     options.dump_directory = options_.dump_directory;
     options.is_cancelled = options_.is_cancelled;

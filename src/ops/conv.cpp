@@ -175,43 +175,44 @@ void import_conv_transpose(ImportNode& node) {
 
 }  // namespace
 
-std::vector<Dim> conv_output_dims(const Window& window, ImageLayout layout, std::int64_t group, const TensorType& x,
+std::vector<Dim> conv_output_dims(const Window& window, ConvLayouts layouts, std::int64_t group, const TensorType& x,
                                   const TensorType& weights) {
   check_conv_ranks(window, x, weights);
-  const Dim& channels = x.dims[static_cast<std::size_t>(channel_axis(layout, x.rank()))];
+  const Dim& channels = x.dims[static_cast<std::size_t>(channel_axis(layouts.input, x.rank()))];
   require(!surely_differ(channels, weights.dims[1] * group), Code::invalid_model,
           "weights of shape {} in {} groups expect {} input channels, got {}", to_string(weights.dims), group,
           (weights.dims[1] * group).to_string(), channels.to_string());
   check_group(weights.dims[0], group, "output channels");
-  std::vector<Dim> spatial = spatial_dims(x, layout);
+  std::vector<Dim> spatial = spatial_dims(x, layouts.input);
   for (std::size_t a = 0; a < spatial.size(); ++a) {
     const Dim size = window.output_size(static_cast<int>(a), spatial[a], weights.dims[a + 2]);
     require(!size.is_constant() || size.constant() >= 0, Code::invalid_model,
             "the kernel of shape {} is larger than the padded input {}", to_string(weights.dims), to_string(x.dims));
     spatial[a] = size;
   }
-  return image_dims(x.dims[0], weights.dims[0], std::move(spatial), layout);
+  return image_dims(x.dims[0], weights.dims[0], std::move(spatial), layouts.output);
 }
 
-PlainConv plain_conv(const Window& window, ImageLayout layout, std::int64_t group, const TensorView& x,
+PlainConv plain_conv(const Window& window, ConvLayouts layouts, std::int64_t group, const TensorView& x,
                      const TensorView& weights, const TensorView& output) {
   PlainConv conv;
   conv.batch = x.dim(0);
-  conv.in_channels = x.dim(channel_axis(layout, x.rank()));
+  conv.in_channels = x.dim(channel_axis(layouts.input, x.rank()));
   conv.out_channels = weights.dim(0);
   conv.group = group;
-  conv.input = spatial_volume(x, layout).size;
+  conv.input = spatial_volume(x, layouts.input).size;
   conv.kernel = fill3(weights.dims.subspan(2), 1);
-  conv.output = spatial_volume(output, layout).size;
+  conv.output = spatial_volume(output, layouts.output).size;
   conv.stride = fill3(window.strides, 1);
   conv.dilation = fill3(window.dilations, 1);
   Shape begins;
   for (int a = 0; a < window.spatial_rank(); ++a) {
-    begins.push_back(window.padding(a, x.dim(first_spatial_axis(layout) + a), weights.dim(2 + a))[0]);
+    begins.push_back(window.padding(a, x.dim(first_spatial_axis(layouts.input) + a), weights.dim(2 + a))[0]);
   }
   conv.pad_begin = fill3(begins, 0);
   ensure(weights.dim(1) * group == conv.in_channels && conv.out_channels % group == 0 &&
-             output.dim(channel_axis(layout, output.rank())) == conv.out_channels && output.dim(0) == conv.batch,
+             output.dim(channel_axis(layouts.output, output.rank())) == conv.out_channels &&
+             output.dim(0) == conv.batch,
          "convolution of inconsistent shapes");
   return conv;
 }
@@ -271,11 +272,15 @@ std::vector<double> PlainConv::run(std::span<const double> x, std::span<const do
 }
 
 Conv::Spec Conv::spec_from(const Attributes& attributes) {
-  return {.window = Window::from(attributes),
-          .group = group_from(attributes),
-          .layout = layout_from(attributes),
-          .epilogue = Epilogue::from(attributes),
-          .zero_point = attributes.get_int("zero_point", 0)};
+  Spec spec{.window = Window::from(attributes),
+            .group = group_from(attributes),
+            .layout = layout_from(attributes),
+            .epilogue = Epilogue::from(attributes),
+            .zero_point = attributes.get_int("zero_point", 0),
+            .planar_input = attributes.get_int("planar_input", 0) != 0};
+  require(!spec.planar_input || spec.layout == ImageLayout::nhwc, Code::invalid_model,
+          "planar_input is only for convolutions of layout nhwc, got {}", to_string(spec.layout));
+  return spec;
 }
 
 Attributes Conv::attributes() const {
@@ -285,6 +290,7 @@ Attributes Conv::attributes() const {
   attributes.set("layout", std::string(to_string(spec_.layout)));
   spec_.epilogue.store(attributes);
   if (spec_.zero_point != 0) attributes.set("zero_point", spec_.zero_point);
+  if (spec_.planar_input) attributes.set("planar_input", std::int64_t{1});
   return attributes;
 }
 
@@ -295,7 +301,7 @@ void Conv::infer(InferContext& context) const {
   const TensorType& x = context.input(0);
   const TensorType& weights = context.input(1);
   check_zero_point(spec_.zero_point, x.dtype);
-  TensorType result{x.dtype, conv_output_dims(spec_.window, spec_.layout, spec_.group, x, weights)};
+  TensorType result{x.dtype, conv_output_dims(spec_.window, spec_.layouts(), spec_.group, x, weights)};
   context.set_output(
       0, check_bias_and_epilogue(context, weights.dims[0], spec_.epilogue, kFirstEpilogueInput, std::move(result)));
 }
@@ -304,9 +310,9 @@ void Conv::evaluate(EvalContext& context) const {
   const TensorView& x = context.input(0);
   const TensorView& weights = context.input(1);
   const TensorView& output = context.output(0);
-  const PlainConv conv = plain_conv(spec_.window, spec_.layout, spec_.group, x, weights, output);
+  const PlainConv conv = plain_conv(spec_.window, spec_.layouts(), spec_.group, x, weights, output);
   const std::vector<double> bias = context.has_input(2) ? load_doubles(context.input(2)) : std::vector<double>{};
-  std::vector<double> image = load_image(x, spec_.layout);
+  std::vector<double> image = load_image(x, spec_.layouts().input);
   for (double& value : image) value -= static_cast<double>(spec_.zero_point);
   std::vector<double> sums = conv.run(image, load_doubles(weights), bias);
   finish(spec_.epilogue, in_image_order(std::move(sums), output, spec_.layout), output, context, kFirstEpilogueInput);

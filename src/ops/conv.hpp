@@ -10,9 +10,15 @@
 
 namespace tenfold {
 
+/// Where a convolution's image and its result keep their channels.
+struct ConvLayouts {
+  ImageLayout input = ImageLayout::nchw, output = ImageLayout::nchw;
+};
+
 /// Inputs: x, weights [O, C/group, kernel...], optional bias [O], then the epilogue's inputs.
-/// x is [N, C, spatial...] or, with layout nhwc, [N, spatial..., C]; so is the output. Weights never change their
-/// order. Of 8-bit integers `zero_point` is subtracted, so padding means it: sum of (x - zero_point) * weights.
+/// x is [N, C, spatial...] or, with layout nhwc, [N, spatial..., C]; so is the output. With `planar_input` x is
+/// [N, C, spatial...] all the same. Weights never change their order. Of 8-bit integers `zero_point` is subtracted, so
+/// padding means it: sum of (x - zero_point) * weights.
 class Conv final : public Op {
  public:
   struct Spec {
@@ -21,6 +27,8 @@ class Conv final : public Op {
     ImageLayout layout = ImageLayout::nchw;
     Epilogue epilogue;
     std::int64_t zero_point = 0;  ///< of an input of 8-bit integers
+    bool planar_input = false;    ///< only with layout nhwc
+    ConvLayouts layouts() const { return {planar_input ? ImageLayout::nchw : layout, layout}; }
   };
   static constexpr int kFirstEpilogueInput = 3;
 
@@ -31,6 +39,7 @@ class Conv final : public Op {
   const Window& window() const { return spec_.window; }
   std::int64_t group() const { return spec_.group; }
   ImageLayout layout() const { return spec_.layout; }
+  bool has_planar_input() const { return spec_.planar_input; }
   const Epilogue& epilogue() const { return spec_.epilogue; }
   std::int64_t zero_point() const { return spec_.zero_point; }
   int spatial_rank() const { return spec_.window.spatial_rank(); }
@@ -85,11 +94,11 @@ struct PlainConv {
   std::vector<double> run(std::span<const double> x, std::span<const double> weights,
                           std::span<const double> bias) const;
 };
-/// Fills it from the shapes of x [N, C, ...] in `layout`, weights and output.
-PlainConv plain_conv(const Window& window, ImageLayout layout, std::int64_t group, const TensorView& x,
+/// Fills it from the shapes of x, weights and output.
+PlainConv plain_conv(const Window& window, ConvLayouts layouts, std::int64_t group, const TensorView& x,
                      const TensorView& weights, const TensorView& output);
 /// The shape rule shared by the convolutions: output dims from x and weights. Checks ranks and channels.
-std::vector<Dim> conv_output_dims(const Window& window, ImageLayout layout, std::int64_t group, const TensorType& x,
+std::vector<Dim> conv_output_dims(const Window& window, ConvLayouts layouts, std::int64_t group, const TensorType& x,
                                   const TensorType& weights);
 
 }  // namespace tenfold

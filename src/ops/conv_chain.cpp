@@ -33,7 +33,7 @@ OpPtr make_conv_chain(const Attributes& attributes) {
 
 /// What a stage computes, from the operands of the chain.
 TensorType stage_type(const Conv::Spec& stage, const TensorType& x, const TensorType& weights) {
-  return {x.dtype, conv_output_dims(stage.window, stage.layout, stage.group, x, weights)};
+  return {x.dtype, conv_output_dims(stage.window, stage.layouts(), stage.group, x, weights)};
 }
 
 TensorView view_of(Tensor& tensor) {
@@ -48,6 +48,8 @@ ConvChain::ConvChain(std::vector<Conv::Spec> stages) : stages_(std::move(stages)
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     require(stages_[i].layout == ImageLayout::nhwc && stages_[i].window.spatial_rank() == 2, Code::invalid_model,
             "convolution {} of a chain must be 2-D and channels-last", i);
+    require(i == 0 || !stages_[i].planar_input, Code::invalid_model,
+            "only the first convolution of a chain may read planes, convolution {} does", i);
     require(stages_[i].epilogue.output == DType::undefined, Code::invalid_model,
             "convolution {} of a chain must not change its type", i);
     require(i + 1 == stages_.size() || stages_[i].epilogue.num_extra_inputs() == 0, Code::invalid_model,
@@ -96,16 +98,17 @@ void ConvChain::evaluate(EvalContext& context) const {
     if (!last) {
       Shape dims{x.dim(0), 0, 0, weights.dim(0)};
       for (int axis = 0; axis < 2; ++axis) {
-        const Dim size = stage.window.output_size(axis, Dim(x.dim(1 + axis)), Dim(weights.dim(2 + axis)));
+        const std::int64_t in = x.dim(first_spatial_axis(stage.layouts().input) + axis);
+        const Dim size = stage.window.output_size(axis, Dim(in), Dim(weights.dim(2 + axis)));
         dims[static_cast<std::size_t>(1 + axis)] = size.constant();
       }
       result = Tensor(x.dtype, dims);
       output = view_of(result);
     }
-    const PlainConv conv = plain_conv(stage.window, stage.layout, stage.group, x, weights, output);
+    const PlainConv conv = plain_conv(stage.window, stage.layouts(), stage.group, x, weights, output);
     const std::vector<double> bias =
         context.has_input(bias_input(i)) ? load_doubles(context.input(bias_input(i))) : std::vector<double>{};
-    std::vector<double> sums = conv.run(load_image(x, stage.layout), load_doubles(weights), bias);
+    std::vector<double> sums = conv.run(load_image(x, stage.layouts().input), load_doubles(weights), bias);
     finish(stage.epilogue, in_image_order(std::move(sums), output, stage.layout), output, context,
            first_epilogue_input());
     between = std::move(result);

@@ -9,8 +9,8 @@
 namespace tenfold {
 
 /// Inputs: x, then weights and optional bias of each stage, then the inputs of the last stage's epilogue. All
-/// convolutions are 2-D and channels-last; each reads the result of the one before it, and only the last one's epilogue
-/// has inputs.
+/// convolutions are 2-D and channels-last, but the first one may read planes; each reads the result of the one before
+/// it, and only the last one's epilogue has inputs.
 class ConvChain final : public Op {
  public:
   static constexpr int kMaxStages = 3;

@@ -86,8 +86,8 @@ ConvMaxPool::ConvMaxPool(Conv::Spec conv, PoolSpec pool, ImageSource source)
     : conv_(std::move(conv)), pool_(std::move(pool), /*column_major_indices=*/false), source_(std::move(source)) {
   require(source_.program.empty() || source_.program.num_inputs == 1, Code::invalid_model,
           "the program of an image has one operand, got {}", source_.program.num_inputs);
-  require(conv_.layout() == ImageLayout::nhwc && pool_.layout() == ImageLayout::nhwc && conv_.spatial_rank() == 2 &&
-              pool_.window().spatial_rank() == 2,
+  require(conv_.spec().layouts().input == ImageLayout::nhwc && pool_.layout() == ImageLayout::nhwc &&
+              conv_.spatial_rank() == 2 && pool_.window().spatial_rank() == 2,
           Code::invalid_model, "a pooled convolution is 2-D and channels-last");
 }
 
@@ -165,7 +165,7 @@ double ConvMaxPool::flops(std::span<const TensorType> inputs, std::span<const Te
   if (inputs.size() < 2 || outputs.empty() || !inputs[0].is_static() || !inputs[1].is_static()) return 0;
   const TensorType image = image_type(inputs[0]);
   const TensorType between{outputs[0].dtype,
-                           conv_output_dims(conv_.window(), conv_.layout(), conv_.group(), image, inputs[1])};
+                           conv_output_dims(conv_.window(), conv_.spec().layouts(), conv_.group(), image, inputs[1])};
   return conv_.flops(std::array{image, inputs[1]}, std::array{between}) + pool_.flops(inputs, outputs);
 }
 

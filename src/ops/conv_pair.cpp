@@ -33,7 +33,7 @@ bool is_byte(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8
 
 ConvPair::ConvPair(Conv::Spec first, Conv::Spec second) : specs_{std::move(first), std::move(second)} {
   for (const Conv::Spec& spec : specs_) {
-    require(spec.layout == ImageLayout::nhwc && spec.window.spatial_rank() == 2 && spec.group == 1 &&
+    require(spec.layouts().input == ImageLayout::nhwc && spec.window.spatial_rank() == 2 && spec.group == 1 &&
                 spec.window.is_unit_stride() && !spec.window.has_padding(),
             Code::invalid_model,
             "a convolution of a pair is 2-D and channels-last, with one group, stride 1, no padding");
@@ -73,7 +73,7 @@ void ConvPair::infer(InferContext& context) const {
       check_rank(context, bias_input(i), 1, "the bias");
       check_dim(context.input(bias_input(i)).dims[0], weights.dims[0], "the length of the bias");
     }
-    TensorType y{x.dtype, conv_output_dims(spec(i).window, spec(i).layout, 1, x, weights)};
+    TensorType y{x.dtype, conv_output_dims(spec(i).window, spec(i).layouts(), 1, x, weights)};
     y = check_epilogue(spec(i).epilogue, std::move(y), context, first_epilogue_input(i));
     context.set_output(i, y);
     x = std::move(y);
@@ -85,7 +85,7 @@ void ConvPair::evaluate(EvalContext& context) const {
   for (int i = 0; i < 2; ++i) {
     const TensorView& weights = context.input(weights_input(i));
     const TensorView& output = context.output(i);
-    const PlainConv conv = plain_conv(spec(i).window, spec(i).layout, 1, x, weights, output);
+    const PlainConv conv = plain_conv(spec(i).window, spec(i).layouts(), 1, x, weights, output);
     const std::vector<double> bias =
         context.has_input(bias_input(i)) ? load_doubles(context.input(bias_input(i))) : std::vector<double>{};
     std::vector<double> sums = conv.run(load_image(x, spec(i).layout), load_doubles(weights), bias);

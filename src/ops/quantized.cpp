@@ -221,7 +221,7 @@ void QLinearConv::infer(InferContext& context) const {
   check_dtype(context, 5, context.input(3).dtype, "the weights' zero point");
   for (const int i : {1, 2, 6, 7}) check_single(context, i, "the number of scales and zero points");
   const TensorType& weights = context.input(3);
-  std::vector<Dim> dims = conv_output_dims(window_, ImageLayout::nchw, group_, context.input(0), weights);
+  std::vector<Dim> dims = conv_output_dims(window_, {}, group_, context.input(0), weights);
   for (const int i : {4, 5}) {
     if (context.input(i).num_elements() != Dim(1)) {
       check_rank(context, i, 1, "the weights' scale and zero point");
@@ -239,7 +239,7 @@ void QLinearConv::infer(InferContext& context) const {
 void QLinearConv::evaluate(EvalContext& context) const {
   const TensorView& weights = context.input(3);
   const TensorView& y = context.output(0);
-  const PlainConv conv = plain_conv(window_, ImageLayout::nchw, group_, context.input(0), weights, y);
+  const PlainConv conv = plain_conv(window_, {}, group_, context.input(0), weights, y);
   const std::int64_t filter = weights.num_elements() / std::max<std::int64_t>(weights.dim(0), 1);
   const std::vector<double> x = load_centred(context, 0, 2, 1);
   const std::vector<double> w = load_centred(context, 3, 5, filter);
@@ -270,7 +270,7 @@ void ConvInteger::infer(InferContext& context) const {
     check_single(context, 2, "the number of the input's zero points");
   }
   const TensorType& weights = context.input(1);
-  std::vector<Dim> dims = conv_output_dims(window_, ImageLayout::nchw, group_, context.input(0), weights);
+  std::vector<Dim> dims = conv_output_dims(window_, {}, group_, context.input(0), weights);
   if (context.has_input(3)) {
     check_dtype(context, 3, weights.dtype, "the weights' zero point");
     if (context.input(3).num_elements() != Dim(1)) {
@@ -283,7 +283,7 @@ void ConvInteger::infer(InferContext& context) const {
 
 void ConvInteger::evaluate(EvalContext& context) const {
   const TensorView& weights = context.input(1);
-  const PlainConv conv = plain_conv(window_, ImageLayout::nchw, group_, context.input(0), weights, context.output(0));
+  const PlainConv conv = plain_conv(window_, {}, group_, context.input(0), weights, context.output(0));
   const std::int64_t filter = weights.num_elements() / std::max<std::int64_t>(weights.dim(0), 1);
   const std::vector<double> x = load_centred(context, 0, 2, 1);
   const std::vector<double> w = load_centred(context, 1, 3, filter);

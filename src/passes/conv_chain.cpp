@@ -43,7 +43,7 @@ bool is_stem(const GraphView& graph, const Node& node, const Conv& conv) {
   return conv.group() == 1 && estimated_size(weights.dims[1]) <= kMaxStemChannels &&
          std::max(estimated_size(weights.dims[2]), estimated_size(weights.dims[3])) <= kMaxKernel &&
          conv.window().dilations == std::vector<std::int64_t>{1, 1} && estimated_bytes(weights) <= kMaxWeightBytes &&
-         graph.type(node.inputs[0]).dims[2].is_constant();
+         graph.type(node.outputs[0]).dims[2].is_constant();
 }
 bool is_depthwise(const GraphView& graph, const Node& node, const Conv& conv) {
   const TensorType& weights = graph.type(node.inputs[1]);

@@ -291,6 +291,7 @@ std::vector<PassReport> run_pipeline(Graph& graph, const PassOptions& options) {
   if (options.integer_products) run_pass(graph, kIntegerEpiloguePass, options, report);
   if (options.float8_products) run_pass(graph, kFloat8EpiloguePass, options, report);
   if (options.merged_products) run_pass(graph, kMergePass, options, report);
+  if (options.planar_images) run_pass(graph, kPlanarImagePass, options, report);
   if (options.conv_chains) run_pass(graph, kConvChainPass, options, report);
   if (options.fp16) run_pass(graph, kNarrowPass, options, report);
   if (options.merged_products) run_pass(graph, kGatePass, options, report);

@@ -41,12 +41,13 @@ extern const Pass kIntegerProductPass;
 extern const Pass kZeroPointPass;
 extern const Pass kFloat8FormPass;
 extern const Pass kFloat8ProductPass;
-/// And behind it, for norm_epilogues, integer_products, float8_products, merged_products, conv_chains, fp16,
-/// merged_products again, conv_max_pools and conv_pairs:
+/// And behind it, for norm_epilogues, integer_products, float8_products, merged_products, planar_images,
+/// conv_chains, fp16, merged_products again, conv_max_pools and conv_pairs:
 extern const Pass kNormFusionPass;
 extern const Pass kIntegerEpiloguePass;
 extern const Pass kFloat8EpiloguePass;
 extern const Pass kMergePass;
+extern const Pass kPlanarImagePass;
 extern const Pass kConvChainPass;
 extern const Pass kNarrowPass;
 extern const Pass kGatePass;
@@ -65,6 +66,7 @@ struct PassOptions {
   bool float8_products = false;       ///< the same for tensors quantised to float8
   bool zero_points = false;           ///< and these know their input's zero point
   bool merged_products = false;       ///< products of one operand become one, attention reads parts of its rows
+  bool planar_images = false;         ///< first convolutions read images whose channels are second
   bool conv_chains = false;           ///< convolutions around depthwise ones are joined
   bool conv_max_pools = false;        ///< convolutions of few channels are joined with the pooling behind them
   bool conv_pairs = false;            ///< 1x1 convolutions of large images that follow each other are joined

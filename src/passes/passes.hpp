@@ -14,6 +14,7 @@ extern const std::span<const Rewrite> kAffineRewrites;           // fold_affine.
 extern const std::span<const Rewrite> kRecogniseRewrites;        // recognise.cpp
 extern const std::span<const Rewrite> kAttentionRewrites;        // attention.cpp
 extern const std::span<const Rewrite> kFusionRewrites;           // fusion.cpp
+extern const std::span<const Rewrite> kPlanarImageRewrites;      // planar_images.cpp
 extern const std::span<const Rewrite> kConvChainRewrites;        // conv_chain.cpp
 extern const std::span<const Rewrite> kQuantisedFormRewrites;    // quantised.cpp
 extern const std::span<const Rewrite> kConvMaxPoolRewrites;      // conv_max_pool.cpp

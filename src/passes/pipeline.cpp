@@ -63,6 +63,11 @@ const Pass kGatePass{.name = "gated_products",
                      .rewrites = kGateRewrites,
                      .reason = "Only where kernels compute them, which is in 16-bit floats; so behind narrow_float32."};
 
+const Pass kPlanarImagePass{
+    .name = "planar_images",
+    .rewrites = kPlanarImageRewrites,
+    .reason = "Only where a backend has such kernels; before conv_chain, which takes such a convolution as its first."};
+
 const Pass kConvChainPass{.name = "conv_chain",
                           .rewrites = kConvChainRewrites,
                           .reason = "Only where a backend has such kernels; behind fusion, which makes the epilogues."};
@@ -76,11 +81,11 @@ const Pass kConvPairPass{.name = "conv_pair",
                          .reason = "Only where a backend has such kernels; behind all others, when types are final."};
 
 std::span<const Pass* const> optional_passes() {
-  static constexpr std::array<const Pass*, 16> kPasses = {
-      &kWidenPass,          &kQuantisedFormPass, &kIntegerProductPass, &kZeroPointPass,
-      &kFloat8FormPass,     &kFloat8ProductPass, &kNormFusionPass,     &kIntegerEpiloguePass,
-      &kFloat8EpiloguePass, &kMergePass,         &kConvChainPass,      &kNarrowPass,
-      &kGatePass,           &kConvMaxPoolPass,   &kConvPairPass,       &kSamplesPass};
+  static constexpr std::array<const Pass*, 17> kPasses = {
+      &kWidenPass,         &kQuantisedFormPass, &kIntegerProductPass,  &kZeroPointPass,      &kFloat8FormPass,
+      &kFloat8ProductPass, &kNormFusionPass,    &kIntegerEpiloguePass, &kFloat8EpiloguePass, &kMergePass,
+      &kPlanarImagePass,   &kConvChainPass,     &kNarrowPass,          &kGatePass,           &kConvMaxPoolPass,
+      &kConvPairPass,      &kSamplesPass};
   return kPasses;
 }
 

@@ -43,8 +43,10 @@ def device_name(device):
 
 
 def commit():
-    result = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return result.stdout.strip() or "unknown"
+    """:returns: the commit, "-dirty" if more than recorded results differs from it."""
+    result = subprocess.run(["git", "-C", str(ROOT), "describe", "--always"], capture_output=True, text=True)
+    changed = subprocess.run(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", ":!bench/results"], capture_output=True, text=True)
+    return (result.stdout.strip() or "unknown") + ("-dirty" if changed.stdout.strip() else "")
 
 
 def build(model_path, engine, options):

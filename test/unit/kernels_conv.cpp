@@ -15,6 +15,7 @@ struct Layer {
   bool bias = true;
   std::string program = "";
   std::vector<Shape> operands = {};
+  bool planar = false;  ///< the image has its channels second
 };
 
 KernelCase conv_case(const Layer& layer) {
@@ -28,9 +29,11 @@ KernelCase conv_case(const Layer& layer) {
     const int inputs = static_cast<int>(layer.operands.size()) + 1;
     Epilogue{PointwiseProgram::parse(inputs, layer.program)}.store(c.attributes);
   }
+  if (layer.planar) c.attributes.set("planar_input", std::int64_t{1});
   Shape x{layer.batch};
+  if (layer.planar) x.push_back(layer.in);
   x.insert(x.end(), layer.image.begin(), layer.image.end());
-  x.push_back(layer.in);
+  if (!layer.planar) x.push_back(layer.in);
   Shape w{layer.out, layer.in / layer.group};
   w.insert(w.end(), layer.kernel.begin(), layer.kernel.end());
   c.inputs = {floats(x, 1), floats(w, 2), layer.bias ? floats({layer.out}, 3) : Tensor()};
@@ -120,6 +123,39 @@ TEST(LinesConv, LongLinesAreCutAndShareTheirCopies) {
   check({.image = {9, 300}, .in = 3, .out = 24, .kernel = {5, 5}, .stride = {2, 2}, .pads = {2, 2, 2, 2}},
         "conv.lines");
   check({.batch = 2, .image = {6, 40}, .in = 20, .out = 56, .group = 2, .kernel = {3, 3}}, "conv.lines");
+}
+
+TEST(LinesConv, ImagesMayLieInPlanes) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
+  for (const std::int64_t channels : {1, 2, 3, 4, 9}) {
+    for (Layer layer : std::vector<Layer>{
+             {.batch = 2, .image = {20, 75}, .out = 32, .stride = {2, 2}},
+             {.batch = 3, .image = {11, 6}, .out = 33, .kernel = {5, 2}, .stride = {3, 2}, .pads = {0, 2, 1, 0}},
+             {.image = {1, 1}, .out = 8},
+             {.image = {9, 300}, .out = 24, .kernel = {7, 7}, .stride = {2, 2}, .pads = {3, 3, 3, 3}},
+             {.image = {10, 40}, .out = 8, .pads = {3, 0, 0, 3}, .dilation = {1, 3}},
+             {.batch = 2, .image = {12, 19}, .out = 16, .pads = {0, 0, 0, 0}},
+             {.image = {30}, .out = 20, .kernel = {5}, .stride = {2}, .pads = {2, 2}, .dilation = {1}},
+             {.batch = 2,
+             .image = {5, 6, 17},
+             .out = 10,
+             .kernel = {3, 2, 3},
+             .stride = {1, 2, 1},
+             .pads = {1, 0, 1, 1, 1, 1},
+             .dilation = {1, 1, 1}},
+             {.batch = 0, .image = {6, 6}, .out = 8},
+         }) {
+      layer.in = channels;
+      layer.planar = true;
+      check(layer, "conv.lines");
+      layer.out = 3;
+      if (layer.dilation.back() == 1) check(layer, "conv.dots");
+    }
+  }
+  const KernelCase planar = conv_case({.planar = true});
+  for (const char* tactic : {"conv.direct", "conv.winograd2", "conv.winograd4"})
+    EXPECT_EQ(refusal_of(planar, tactic), "the image lies in planes");
+  EXPECT_EQ(refusal_of(conv_case({.in = 4, .out = 8, .group = 2, .planar = true}), "conv.lines"), "planes in groups");
 }
 
 TEST(DotsConv, WindowsOfEveryKindAgreeWithTheReference) {

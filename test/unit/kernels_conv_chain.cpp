@@ -17,12 +17,15 @@ struct Chain {
   std::string program = "relu 0";
   std::string last = "";
   std::vector<Shape> operands = {};
+  bool planar = false;  ///< the image has its channels second
 };
 
 KernelCase chain_case(const Chain& chain) {
   std::vector<Conv::Spec> stages;
-  std::vector<Tensor> inputs{
-      floats({chain.batch, chain.image[0], chain.image[1], chain.expands ? chain.in : chain.middle}, 1)};
+  const std::int64_t channels = chain.expands ? chain.in : chain.middle;
+  std::vector<Tensor> inputs{floats(chain.planar ? Shape{chain.batch, channels, chain.image[0], chain.image[1]}
+                                                 : Shape{chain.batch, chain.image[0], chain.image[1], channels},
+                                    1)};
   std::uint32_t seed = 2;
   const auto add = [&](Conv::Spec spec, const Shape& weights, bool bias) {
     spec.layout = ImageLayout::nhwc;
@@ -34,7 +37,9 @@ KernelCase chain_case(const Chain& chain) {
   const Epilogue epilogue{PointwiseProgram::parse(1, chain.program)};
   if (chain.expands) {
     const std::int64_t k = chain.first_kernel, s = chain.first_stride, p = k / 2;
-    add({.window = {.strides = {s, s}, .pads = {p, p, p, p}, .dilations = {1, 1}}, .epilogue = epilogue},
+    add({.window = {.strides = {s, s}, .pads = {p, p, p, p}, .dilations = {1, 1}},
+         .epilogue = epilogue,
+         .planar_input = chain.planar},
         {chain.middle, chain.in, k, k}, true);
   }
   add({.window = {.strides = chain.stride, .pads = chain.pads, .dilations = chain.dilation},
@@ -80,6 +85,15 @@ TEST(ConvChainKernel, BlocksOfEveryKindAgreeWithTheReference) {
            {.image = {28, 28}, .in = 8, .middle = 48, .out = 24, .stride = {2, 2}},
            {.image = {20, 14}, .middle = 40, .projects = false, .last = "add 0 1", .operands = {{20, 14, 40}}},
            {.image = {13, 35}, .middle = 32, .expands = false, .kernel = {5, 5}, .pads = {2, 2, 2, 2}},
+           {.batch = 2,
+           .image = {31, 45},
+           .in = 3,
+           .middle = 32,
+           .out = 16,
+           .first_kernel = 3,
+           .first_stride = 2,
+           .planar = true},
+           {.image = {9, 30}, .in = 2, .middle = 8, .out = 40, .first_kernel = 5, .stride = {2, 1}, .planar = true},
            {.batch = 0},
        }) {
     check(chain);
@@ -90,6 +104,8 @@ TEST(ConvChainKernel, RefusesWhatItCannotKeepInCache) {
   if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "there are no kernels without AVX2";
   EXPECT_NE(refusal_of(chain_case({.image = {3, 20000}, .middle = 64}), "chain.lines").find("scratch memory"),
             std::string::npos);
+  EXPECT_EQ(refusal_of(chain_case({.in = 3, .planar = true}), "chain.lines"),
+            "planes are read by a first convolution with a window");
 }
 
 }  // namespace

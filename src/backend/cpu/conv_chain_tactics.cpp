@@ -38,8 +38,8 @@ std::vector<Stage> stages_of(const ConvChain& chain, std::span<const TensorType>
     const auto bias = static_cast<std::size_t>(ConvChain::bias_input(i));
     stage.inputs = {x, inputs[static_cast<std::size_t>(ConvChain::weights_input(i))],
                     bias < inputs.size() ? inputs[bias] : TensorType{}};
-    stage.output = {x.dtype,
-                    conv_output_dims(stage.conv.window(), ImageLayout::nhwc, stage.conv.group(), x, stage.inputs[1])};
+    stage.output = {x.dtype, conv_output_dims(stage.conv.window(), stage.conv.spec().layouts(), stage.conv.group(), x,
+                                              stage.inputs[1])};
     stages.push_back(std::move(stage));
     x = stages.back().output;
   }
@@ -53,7 +53,7 @@ std::optional<std::string> refuses(const ConvChain& chain, std::span<const Tenso
   std::int64_t bytes = 0;
   for (std::size_t i = 0; i < stages.size(); ++i) {
     Stage& stage = stages[i];
-    if (const auto refusal = refuses_conv(stage.conv, stage.inputs, std::span(&stage.output, 1))) {
+    if (const auto refusal = refuses_conv(stage.conv, stage.inputs, std::span(&stage.output, 1), Planes::taken)) {
       return fmt::format("convolution {}: {}", i, *refusal);
     }
     stage.sizes = conv_sizes(stage.conv, stage.inputs[1]);
@@ -63,6 +63,8 @@ std::optional<std::string> refuses(const ConvChain& chain, std::span<const Tenso
     stage.kind = depthwise                             ? ChainStage::Kind::depthwise
                  : is_plain_product(stage.conv, sizes) ? ChainStage::Kind::product
                                                        : ChainStage::Kind::window;
+    if (stage.conv.has_planar_input() && stage.kind != ChainStage::Kind::window)
+      return "planes are read by a first convolution with a window";
     if (stage.kind == ChainStage::Kind::window && i > 0)
       return fmt::format("convolution {} is neither depthwise nor 1 x 1 at stride 1", i);
     if (stage.conv.window().auto_pad != AutoPad::notset || stage.conv.window().ceil_mode)
@@ -73,7 +75,7 @@ std::optional<std::string> refuses(const ConvChain& chain, std::span<const Tenso
     const std::int64_t largest = std::max({sizes.kernel[1], sizes.kernel[2], window.strides[0], window.strides[1],
                                            window.dilations[0], window.dilations[1]});
     if (largest > kMaxWindow) return fmt::format("the window of convolution {} is too large", i);
-    if (stage.inputs[0].dims.back().constant() > kMaxSize || stage.output.dims[2].constant() > kMaxSize)
+    if (sizes.group * sizes.in_channels > kMaxSize || stage.output.dims[2].constant() > kMaxSize)
       return "the image is too large";
     ConvRows geometry;
     geometry.kernel[1] = sizes.kernel[1];
@@ -153,7 +155,8 @@ class ConvChainKernel final : public Kernel {
       if (!last) {
         dims[i] = {x.dim(0), 0, 0, part.sizes.group * part.sizes.out_channels};
         for (int axis = 0; axis < 2; ++axis) {
-          const std::int64_t size = x.dim(1 + axis), kernel = part.sizes.kernel[static_cast<std::size_t>(1 + axis)];
+          const std::int64_t size = x.dim(first_spatial_axis(part.conv.spec().layouts().input) + axis);
+          const std::int64_t kernel = part.sizes.kernel[static_cast<std::size_t>(1 + axis)];
           const Window& window = part.conv.window();
           const auto a = static_cast<std::size_t>(axis);
           const auto padding = window.padding(axis, size, kernel);
@@ -166,7 +169,7 @@ class ConvChainKernel final : public Kernel {
       stage.kind = part.kind;
       stage.geometry = conv_rows(part.conv, part.sizes, x, out);
       stage.geometry.zeros = part.zeros;
-      stage.depth = x.dims.back();
+      stage.depth = part.sizes.group * part.sizes.in_channels;
       stage.columns = out.dims.back();
       stage.weights = part.weights;
       stage.weights_stride = part.kind == ChainStage::Kind::depthwise ? padded_columns(part.sizes.group) : 0;
@@ -179,7 +182,9 @@ class ConvChainKernel final : public Kernel {
     }
     TENFOLD_FOR_TIER(kConvChainKernels).run(args, workers_of(launch));
   }
-  bool accepts_pitched_input(int index) const override { return index == 0 || parts_.back().finish.reads(index); }
+  bool accepts_pitched_input(int index) const override {
+    return (index == 0 && !parts_[0].conv.has_planar_input()) || parts_.back().finish.reads(index);
+  }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:

@@ -14,8 +14,8 @@ const Conv& conv_of(const OpPtr& op) {
 }
 
 std::optional<std::string> refuses_conv(const Conv& conv, std::span<const TensorType> inputs,
-                                        std::span<const TensorType> outputs) {
-  if (auto refusal = refuses_conv_shapes(conv, inputs, outputs)) return refusal;
+                                        std::span<const TensorType> outputs, Planes planes) {
+  if (auto refusal = refuses_conv_shapes(conv, inputs, outputs, planes)) return refusal;
   if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
   if (inputs.size() > 2 && inputs[2].dtype != DType::undefined && !is_float32(inputs[2]))
     return "the bias is no float32";
@@ -23,16 +23,17 @@ std::optional<std::string> refuses_conv(const Conv& conv, std::span<const Tensor
 }
 
 std::optional<std::string> refuses_conv_shapes(const Conv& conv, std::span<const TensorType> inputs,
-                                               std::span<const TensorType> outputs) {
+                                               std::span<const TensorType> outputs, Planes planes) {
   if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
   if (conv.layout() != ImageLayout::nhwc) return "the layout is nchw";
+  if (conv.has_planar_input() && planes == Planes::refused) return "the image lies in planes";
   if (!fits_in_panels(inputs[1]))
     return fmt::format("weights of {} are computed, empty or too large", to_string(inputs[1]));
   const int rank = conv.spatial_rank() + 2;
   if (inputs[0].rank() != rank || inputs[1].rank() != rank) return "ranks of input and weights differ";
   const Shape weights = inputs[1].static_shape();
   if (weights[0] % conv.group() != 0) return "the output channels are no multiple of the group";
-  const Dim& channels = inputs[0].dims.back();
+  const Dim& channels = inputs[0].dims[static_cast<std::size_t>(channel_axis(conv.spec().layouts().input, rank))];
   if (channels != Dim(weights[1]) * Dim(conv.group())) {
     return fmt::format("the input has {} channels, the weights are for {}", channels.to_string(),
                        weights[1] * conv.group());
@@ -53,17 +54,18 @@ ConvSizes conv_sizes(const Conv& conv, const TensorType& weights) {
 ConvRows conv_rows(const Conv& conv, const ConvSizes& sizes, const TensorView& x, const TensorView& y) {
   ConvRows rows;
   rows.batch = x.dim(0);
-  const int spatial = conv.spatial_rank();
+  const int spatial = conv.spatial_rank(), first_in = first_spatial_axis(conv.spec().layouts().input);
   for (int i = 0; i < spatial; ++i) {
     const int axis = 3 - spatial + i;
     const auto s = static_cast<std::size_t>(i);
-    rows.in[axis] = x.dim(1 + i);
+    rows.in[axis] = x.dim(first_in + i);
     rows.out[axis] = y.dim(1 + i);
     rows.kernel[axis] = sizes.kernel[static_cast<std::size_t>(axis)];
     rows.stride[axis] = conv.window().strides[s];
     rows.dilation[axis] = conv.window().dilations[s];
     rows.pad[axis] = conv.window().padding(i, rows.in[axis], rows.kernel[axis])[0];
   }
+  if (conv.has_planar_input()) rows.plane = rows.in[0] * rows.in[1] * rows.in[2];
   return rows;
 }
 

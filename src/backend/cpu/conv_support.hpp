@@ -22,16 +22,18 @@ struct ConvSizes {
   std::array<std::int64_t, 3> kernel{1, 1, 1};     ///< right-aligned
   std::int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
 };
+/// Can a tactic read an image that lies in planes?
+enum class Planes : std::uint8_t { refused, taken };
 /// Why no tactic for channels-last float32 convolutions with constant weights takes it; nullopt if they can.
 /// Does not look at Problem::constants: `make` has none.
 std::optional<std::string> refuses_conv(const Conv& conv, std::span<const TensorType> inputs,
-                                        std::span<const TensorType> outputs);
+                                        std::span<const TensorType> outputs, Planes planes = Planes::refused);
 /// What of it does not depend on types.
 std::optional<std::string> refuses_conv_shapes(const Conv& conv, std::span<const TensorType> inputs,
-                                               std::span<const TensorType> outputs);
+                                               std::span<const TensorType> outputs, Planes planes = Planes::refused);
 /// Requires that refuses_conv or refuses_conv_shapes found nothing.
 ConvSizes conv_sizes(const Conv& conv, const TensorType& weights);
-/// The geometry for the operands of a run; `zeros` stays nullptr.
+/// The geometry for the operands of a run, planes included; `zeros` stays nullptr.
 ConvRows conv_rows(const Conv& conv, const ConvSizes& sizes, const TensorView& x, const TensorView& y);
 /// The bias of a launch, or nullptr.
 const float* conv_bias(const Launch& launch);

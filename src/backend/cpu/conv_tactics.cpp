@@ -18,7 +18,9 @@ enum class Way { plain, strassen, direct, lines, dots };
 
 /// Images one pixel wide are lines that stand upright: their windows are lines too.
 bool is_upright(const Conv& conv, const ConvSizes& sizes, const TensorType& x) {
-  if (x.rank() < 4 || sizes.kernel[2] != 1 || x.dims[static_cast<std::size_t>(x.rank() - 2)] != Dim(1)) return false;
+  if (conv.has_planar_input() || x.rank() < 4 || sizes.kernel[2] != 1 ||
+      x.dims[static_cast<std::size_t>(x.rank() - 2)] != Dim(1))
+    return false;
   const auto padding = conv.window().padding(conv.spatial_rank() - 1, 1, 1);
   return padding[0] == 0 && padding[1] == 0;
 }
@@ -97,7 +99,9 @@ class ConvGemmKernel final : public Kernel {
       (way_ == Way::lines || way_ == Way::dots ? kernels.run_lines : kernels.run)(args, workers_of(launch));
     }
   }
-  bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
+  bool accepts_pitched_input(int index) const override {
+    return (index == 0 && !conv_of(op_).has_planar_input()) || finish_.reads(index);
+  }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
@@ -122,7 +126,8 @@ class ConvGemmKernel final : public Kernel {
 
 std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType> inputs,
                                    std::span<const TensorType> outputs, Way way) {
-  if (auto refusal = refuses_conv(conv, inputs, outputs)) return refusal;
+  const bool by_lines = way == Way::lines || way == Way::dots;
+  if (auto refusal = refuses_conv(conv, inputs, outputs, by_lines ? Planes::taken : Planes::refused)) return refusal;
   const ConvSizes sizes = conv_sizes(conv, inputs[1]);
   if (way == Way::plain || way == Way::strassen) {
     if (!is_plain_product(conv, sizes)) return "the window is more than one pixel at stride 1";
@@ -137,7 +142,8 @@ std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType>
     return fmt::format("{} output channels in a group, at most {} are taken by dot products", sizes.out_channels,
                        kMaxDotColumns);
   }
-  if (way == Way::lines || way == Way::dots) {
+  if (by_lines) {
+    if (conv.has_planar_input() && sizes.group != 1) return "planes in groups";
     const KernelLines lines = kernel_lines(conv, sizes, inputs[0]);
     if (way == Way::lines && lines.positions == 1)
       return "a line of the kernel is one pixel: conv.direct does the same";

@@ -38,7 +38,7 @@ inline bool has_bias(const std::vector<TensorType>& inputs) {
 inline std::optional<std::string> refuses_conv(const Conv& conv, const std::vector<TensorType>& inputs,
                                                const std::vector<TensorType>& outputs) {
   if (inputs.size() < 2 || outputs.empty()) return "operands are missing";
-  if (conv.layout() != ImageLayout::nhwc) return "the image is not channels-last";
+  if (conv.layout() != ImageLayout::nhwc || conv.has_planar_input()) return "the image is not channels-last";
   if (inputs[0].rank() != 4 || inputs[1].rank() != 4) return "only two spatial axes are supported";
   if (!inputs[1].is_static() || (has_bias(inputs) && !inputs[kConvBias].is_static())) return "the weights are computed";
   const FilterSizes sizes = filter_sizes(inputs[1]);

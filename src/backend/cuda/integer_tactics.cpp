@@ -241,7 +241,7 @@ class IntegerProductKernel final : public Kernel {
                             ProductArguments& arguments) const {
     const auto* integer = dynamic_cast<const ConvInteger*>(op_.get());
     const auto* linear = dynamic_cast<const QLinearConv*>(op_.get());
-    const PlainConv conv = plain_conv(integer != nullptr ? integer->window() : linear->window(), ImageLayout::nchw,
+    const PlainConv conv = plain_conv(integer != nullptr ? integer->window() : linear->window(), {},
                                       integer != nullptr ? integer->group() : linear->group(), x, w, y);
     arguments.in_channels = static_cast<std::int32_t>(conv.in_channels);
     arguments.out_channels = static_cast<std::int32_t>(conv.out_channels);

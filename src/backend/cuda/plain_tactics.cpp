@@ -175,21 +175,22 @@ class PlainMatMulKernel final : public Kernel {
 struct ConvView {
   const Window& window;
   std::int64_t group;
-  ImageLayout layout;
+  ConvLayouts layouts;
   const Epilogue& epilogue;
   bool is_transposed;
 };
 ConvView view_of_conv(const OpPtr& op) {
   if (const auto* conv = op_cast<Conv>(op))
-    return {conv->window(), conv->group(), conv->layout(), conv->epilogue(), false};
+    return {conv->window(), conv->group(), conv->spec().layouts(), conv->epilogue(), false};
   const auto* conv = op_cast<ConvTranspose>(op);
   ensure(conv != nullptr, "a convolution tactic was given operator {}", op->type());
-  return {conv->window(), conv->group(), conv->layout(), conv->epilogue(), true};
+  return {conv->window(), conv->group(), {conv->layout(), conv->layout()}, conv->epilogue(), true};
 }
 
 Refusal refuses_convolution(const ConvView& conv, const Types& inputs, const Types& outputs) {
   if (auto refusal = refuses_types(inputs, outputs)) return refusal;
-  if (conv.layout != ImageLayout::nhwc) return "the image is not channels-last";
+  if (conv.layouts.input != ImageLayout::nhwc || conv.layouts.output != ImageLayout::nhwc)
+    return "the image is not channels-last";
   if (inputs[0].rank() < 3 || inputs[0].rank() > 5) return "one to three spatial axes are supported";
   if (!inputs[0].dims.back().is_constant() || !inputs[1].is_static()) return "the number of channels is not known";
   if (conv.group > kMaxBlocks) return fmt::format("more than {} groups", kMaxBlocks);

@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include "backend/cpu/kernels/interleave.hpp"
+
 namespace tenfold::cpu::TENFOLD_TIER {
 
 namespace {
@@ -68,26 +70,6 @@ void transpose_plain(const Bits<T>* in, std::int64_t in_stride, Bits<T>* out, st
   }
 }
 
-/// Transposes eight vectors of eight floats in registers.
-inline void transpose_8x8(__m256 (&v)[8]) {
-  const __m256 a0 = _mm256_unpacklo_ps(v[0], v[1]), a1 = _mm256_unpackhi_ps(v[0], v[1]);
-  const __m256 a2 = _mm256_unpacklo_ps(v[2], v[3]), a3 = _mm256_unpackhi_ps(v[2], v[3]);
-  const __m256 a4 = _mm256_unpacklo_ps(v[4], v[5]), a5 = _mm256_unpackhi_ps(v[4], v[5]);
-  const __m256 a6 = _mm256_unpacklo_ps(v[6], v[7]), a7 = _mm256_unpackhi_ps(v[6], v[7]);
-  const __m256 b0 = _mm256_shuffle_ps(a0, a2, 0x44), b1 = _mm256_shuffle_ps(a0, a2, 0xee);
-  const __m256 b2 = _mm256_shuffle_ps(a1, a3, 0x44), b3 = _mm256_shuffle_ps(a1, a3, 0xee);
-  const __m256 b4 = _mm256_shuffle_ps(a4, a6, 0x44), b5 = _mm256_shuffle_ps(a4, a6, 0xee);
-  const __m256 b6 = _mm256_shuffle_ps(a5, a7, 0x44), b7 = _mm256_shuffle_ps(a5, a7, 0xee);
-  v[0] = _mm256_permute2f128_ps(b0, b4, 0x20);
-  v[1] = _mm256_permute2f128_ps(b1, b5, 0x20);
-  v[2] = _mm256_permute2f128_ps(b2, b6, 0x20);
-  v[3] = _mm256_permute2f128_ps(b3, b7, 0x20);
-  v[4] = _mm256_permute2f128_ps(b0, b4, 0x31);
-  v[5] = _mm256_permute2f128_ps(b1, b5, 0x31);
-  v[6] = _mm256_permute2f128_ps(b2, b6, 0x31);
-  v[7] = _mm256_permute2f128_ps(b3, b7, 0x31);
-}
-
 inline void transpose_block(const float* in, std::int64_t in_stride, float* out, std::int64_t out_stride) {
   __m256 v[8];
 #pragma GCC unroll 8
@@ -97,22 +79,8 @@ inline void transpose_block(const float* in, std::int64_t in_stride, float* out,
   for (int i = 0; i < 8; ++i) _mm256_storeu_ps(out + i * out_stride, v[i]);
 }
 
-/// Few rows (channels) next to each other in the output: [rows, cols] -> [cols, rows] without gaps, rows < 8. Each
-/// store writes 8 floats, of which the next one overwrites those beyond `rows`; the last columns are done one by one.
-std::int64_t interleave(const float* in, std::int64_t in_stride, float* out, std::int64_t rows, std::int64_t cols) {
-  std::int64_t c = 0;
-  for (; (cols - c - 7) * rows >= 8; c += 8) {
-    __m256 v[8];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) v[i] = i < rows ? _mm256_loadu_ps(in + i * in_stride + c) : _mm256_setzero_ps();
-    transpose_8x8(v);
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) _mm256_storeu_ps(out + (c + i) * rows, v[i]);
-  }
-  return c;
-}
-
-/// The inverse: [rows, cols] -> [cols, rows] with cols < 8 and input rows without gaps. Returns the rows done.
+/// The inverse of `interleave`: [rows, cols] -> [cols, rows] with cols < 8 and input rows without gaps. Returns the
+/// rows done.
 std::int64_t deinterleave(const float* in, float* out, std::int64_t out_stride, std::int64_t rows, std::int64_t cols) {
   std::int64_t r = 0;
   // The last of eight loads starts at row r + 7 and reads eight floats.
@@ -149,14 +117,10 @@ void transpose_floats(const float* in, std::int64_t in_stride, float* out, std::
     }
     return;
   }
-  std::int64_t done_rows = 0, done_cols = 0;
-  if (rows < 8 && out_stride == rows) {
-    done_cols = interleave(in, in_stride, out, rows, cols);
-  } else if (cols < 8 && in_stride == cols) {
-    done_rows = deinterleave(in, out, out_stride, rows, cols);
-  }
-  for (std::int64_t c = done_cols; c < cols; ++c) {
-    for (std::int64_t r = done_rows; r < rows; ++r) out[c * out_stride + r] = in[r * in_stride + c];
+  if (rows < 8 && out_stride == rows) return interleave(in, in_stride, out, rows, cols);
+  const std::int64_t done = cols < 8 && in_stride == cols ? deinterleave(in, out, out_stride, rows, cols) : 0;
+  for (std::int64_t c = 0; c < cols; ++c) {
+    for (std::int64_t r = done; r < rows; ++r) out[c * out_stride + r] = in[r * in_stride + c];
   }
 }
 

@@ -83,6 +83,7 @@ struct ConvRows {
   std::int64_t in[3] = {1, 1, 1}, out[3] = {1, 1, 1}, kernel[3] = {1, 1, 1};
   std::int64_t stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1}, pad[3] = {0, 0, 0};
   const float* zeros = nullptr;  ///< `depth` zeros, for taps outside the image
+  std::int64_t plane = 0;        ///< of run_lines: floats from a channel's plane to the next one's; 0: channels last
 };
 
 /// Products with at most so many columns can be computed as dot products, lanes running along the depth.

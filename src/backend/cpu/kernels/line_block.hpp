@@ -2,11 +2,13 @@
 // line are neighbours in memory. (Of a dilated line each position is a tap.) Some output pixels of a line are computed
 // at once; the input lines that they need are copied with zeros outside the image, so that the windows of neighbouring
 // pixels begin a fixed distance apart and a register tile needs no table. An input line inside the image is read in
-// place, and a copy serves all the output lines of a work item that need it.
+// place, and a copy serves all the output lines of a work item that need it. Of an image that lies in planes the copy
+// has the channels last.
 #pragma once
 
 #include "backend/cpu/kernels/finish.hpp"
 #include "backend/cpu/kernels/gemm_block.hpp"
+#include "backend/cpu/kernels/interleave.hpp"
 #include "backend/cpu/kernels/split.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
@@ -41,7 +43,7 @@ class LineBlock {
         table_(reinterpret_cast<const float**>(scratch)),
         held_(reinterpret_cast<std::int64_t*>(scratch) + taps_ * positions_),
         copies_(reinterpret_cast<float*>(held_ + taps_)) {
-    reads_in_place_ = args.a_stride == args.depth && first_ >= 0 && first_ + span_ <= g_->in[2];
+    reads_in_place_ = g_->plane == 0 && args.a_stride == args.depth && first_ >= 0 && first_ + span_ <= g_->in[2];
     for (std::int64_t t = 0; t < taps_; ++t) held_[t] = -1;
   }
 
@@ -158,11 +160,15 @@ class LineBlock {
     if (held_[slot] == in_line) return to;
     held_[slot] = in_line;
     const std::int64_t depth = args_->depth;
-    const float* from = args_->a + in_line * g_->in[2] * args_->a_stride + group_ * depth;
     const std::int64_t left = min(span_, max(0, -first_));
     const std::int64_t right = max(left, min(span_, g_->in[2] - first_));
     clear_floats(to, left * depth);
-    if (args_->a_stride == depth) {
+    const float* from = args_->a + in_line * g_->in[2] * args_->a_stride + group_ * depth;
+    if (g_->plane != 0) {
+      const std::int64_t lines = g_->in[0] * g_->in[1];
+      const float* planes = args_->a + in_line / lines * depth * g_->plane + in_line % lines * g_->in[2];
+      interleave(planes + first_ + left, g_->plane, to + left * depth, depth, right - left);
+    } else if (args_->a_stride == depth) {
       copy_floats(from + (first_ + left) * depth, to + left * depth, (right - left) * depth);
     } else {
       for (std::int64_t i = left; i < right; ++i) {
