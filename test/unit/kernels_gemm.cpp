@@ -31,6 +31,24 @@ TEST(PackedGemm, OddSizesAgreeWithTheReference) {
   }
 }
 
+TEST(PackedGemm, RegisterTilesOfEveryHeightAndWidthAgreeWithTheReference) {
+  // Depths that are no whole turns of a tile's loop, without and with asking for the next panel, and of two blocks, so
+  // that sums go on; with a bias that ends within a vector.
+  for (std::int64_t rows = 2; rows <= 13; ++rows) {
+    for (const std::int64_t columns : {24, 32, 39, 48, 57, 64, 136}) {
+      for (const std::int64_t depth : {6, 99, 1027}) {
+        if (depth > 1000 && rows % 3 != 0) continue;
+        SCOPED_TRACE(fmt::format("{} x {} x {}", rows, depth, columns));
+        check_tactic({"MatMul",
+                      with_epilogue("add 0 1; relu 2", 2),
+                      {floats({rows, depth}, 1), floats({depth, columns}, 2), floats({columns}, 3)},
+                      {false, true}},
+                     "gemm.packed", tolerance_for(depth));
+      }
+    }
+  }
+}
+
 TEST(PackedGemm, TransposedWeightsAndLeadingAxesWork) {
   const Attributes trans_b{{"trans_b", std::int64_t{1}}};
   check_tactic({"MatMul", trans_b, {floats({2, 3, 5, 20}, 1), floats({33, 20}, 2)}, {false, true}}, "gemm.packed",

@@ -35,11 +35,35 @@ GemmTiling dot_tiling_from(std::span<const std::int64_t> parameters) {
   return {.tile_rows = kDotLanes, .tile_vectors = 1, .depth_block = 1, .row_block = parameters[0]};
 }
 
+namespace {
+
+struct RegisterTile {
+  int rows, vectors;
+};
+
+/// Cycles of a row and a multiply-add of depth over all columns: each needs half a cycle, or a load for each vector of
+/// B and each element of A, whichever is more. A last panel that is narrower has the same rows.
+double cycles(const RegisterTile& tile, std::int64_t vectors) {
+  const auto panel = [&](std::int64_t width) {
+    return std::max(0.5 * static_cast<double>(tile.rows * width), static_cast<double>(tile.rows + width));
+  };
+  const std::int64_t whole = vectors / tile.vectors, rest = vectors % tile.vectors;
+  return (static_cast<double>(whole) * panel(tile.vectors) + (rest == 0 ? 0 : panel(rest))) / tile.rows;
+}
+/// The two best register tiles of AVX-512 for so many columns.
+std::vector<RegisterTile> widest_tiles(std::int64_t vectors) {
+  std::vector<RegisterTile> tiles{{8, 3}, {6, 4}, {12, 2}};
+  std::stable_sort(tiles.begin(), tiles.end(), [&](const RegisterTile& a, const RegisterTile& b) {
+    return cycles(a, vectors) < cycles(b, vectors);
+  });
+  tiles.pop_back();
+  return tiles;
+}
+
+}  // namespace
+
 std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth,
                                           std::initializer_list<GemmBlocks> blocks) {
-  struct RegisterTile {
-    int rows, vectors;
-  };
   const bool wide = tier() == Tier::avx512;
   const std::int64_t vectors = padded_columns(columns) / vector_floats(tier());
   std::vector<RegisterTile> tiles;
@@ -54,7 +78,7 @@ std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t column
   } else if (vectors == 2) {
     tiles = {{wide ? 12 : 6, 2}};
   } else {
-    tiles = wide ? std::vector<RegisterTile>{{8, 3}, {12, 2}} : std::vector<RegisterTile>{{6, 2}, {4, 3}};
+    tiles = wide ? widest_tiles(vectors) : std::vector<RegisterTile>{{6, 2}, {4, 3}};
   }
   std::vector<GemmTiling> tilings;
   for (const GemmBlocks& block : blocks) {

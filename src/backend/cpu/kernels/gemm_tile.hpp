@@ -8,6 +8,7 @@
 #include "backend/cpu/kernels/gemm.hpp"
 #include "backend/cpu/kernels/simd.hpp"
 #include "backend/cpu/kernels/tile_steps.hpp"
+#include "backend/cpu/kernels/tile_sums.hpp"
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
@@ -168,9 +169,122 @@ void ask_for_rows(const float* row, std::int64_t stride, int rows, int lines) {
   }
 }
 
+/// Of the tile below, if TileArgs::rows_ahead says so.
+template <int kRows, int kVectors>
+void ask_for_next_rows(const TileArgs& args, const float* c, const float* residual) {
+  if constexpr (kAsksForRows) {
+    if (!args.rows_ahead) return;
+    constexpr int kLines = kVectors * Vec::kWidth / kLineFloats;
+    ask_for_rows<true>(c + kRows * args.c_stride, args.c_stride, kRows, kLines);
+    if (residual == nullptr) return;
+    ask_for_rows<false>(residual + kRows * args.residual_stride, args.residual_stride, kRows, kLines);
+  }
+}
+
+#if defined(__AVX512F__)
+/// The sums of tiles below each other, see tile_sums.hpp.
+template <int kRows, int kVectors, bool kFetches>
+class TileSummer {
+ public:
+  explicit TileSummer(const TileArgs& args)
+      : args_(args),
+        is_whole_(args.tail == kWidth),
+        begin_(args.accumulates || args.bias == nullptr ? kZeros : args.bias),
+        what_{.begin_stride = 0,
+              .rows = nullptr,
+              .offset = args.offset * kFloatBytes,
+              .stride = args.row_stride * kFloatBytes,
+              .turns = args.depth / kSumSteps,
+              .rest = args.depth % kSumSteps,
+              .taps = 0,
+              .ahead = args.ahead,
+              .lines = args.ahead_lines,
+              .turns_of_piece = args.ahead_depth / kSumSteps} {
+    if (begin_ == kZeros || is_whole_) return;
+    copy_row(begin_, copies_);
+    begin_ = copies_;
+  }
+
+  /// The sums of the next tile, whose results belong to `c`.
+  [[gnu::always_inline]] void run(const float* c, TileColumn<Vec, kRows> (&columns)[kVectors]) {
+    if (args_.accumulates) begin_with(c);
+    what_.rows = args_.rows;
+    what_.taps = args_.taps;
+    if constexpr (kFetches) ask_for_rest();
+    const float* row = args_.rows[0] + what_.offset / kFloatBytes;
+    Vec sums[kRows][kVectors];
+    TileSumLoop<kRows, kVectors>::template run<kFetches>(&what_, begin_, row, args_.panel, sums);
+    TENFOLD_UNROLL
+    for (int j = 0; j < kVectors; ++j) {
+      TENFOLD_UNROLL
+      for (int i = 0; i < kRows; ++i) columns[j].sum[i] = sums[i][j];
+    }
+    what_.offset += kRows * what_.stride;
+    if constexpr (kFetches) what_.ahead += asked_by_all() * kLineBytes;
+  }
+
+ private:
+  static constexpr std::int64_t kWidth = Vec::kWidth, kColumns = kVectors * kWidth;
+  alignas(kLineBytes) static constexpr float kZeros[kColumns] = {};
+
+  void copy_row(const float* from, float* to) const {
+    for (int j = 0; j + 1 < kVectors; ++j) Vec::load(from + j * kWidth).store(to + j * kWidth);
+    Vec::load_first(from + kColumns - kWidth, args_.tail).store(to + kColumns - kWidth);
+  }
+  void begin_with(const float* c) {
+    begin_ = c;
+    what_.begin_stride = args_.c_stride * kFloatBytes;
+    if (is_whole_) return;
+    for (int i = 0; i < kRows; ++i) copy_row(c + i * args_.c_stride, copies_ + i * kColumns);
+    begin_ = copies_;
+    what_.begin_stride = kColumns * kFloatBytes;
+  }
+  /// Lines that a tile shall ask for.
+  std::int64_t asked_by_all() const {
+    return args_.taps * args_.ahead_lines * ((args_.depth + args_.ahead_depth - 1) / args_.ahead_depth);
+  }
+  /// What the loop does not ask for: a last piece that is shorter than a turn is not in it.
+  void ask_for_rest() const {
+    const std::int64_t pieces = (what_.turns + what_.turns_of_piece - 1) / what_.turns_of_piece;
+    const std::int64_t asked = args_.taps * args_.ahead_lines * pieces;
+    ask_for_lines(what_.ahead + asked * kLineBytes, static_cast<int>(asked_by_all() - asked));
+  }
+
+  const TileArgs& args_;
+  const bool is_whole_;
+  const float* begin_;
+  TileSums what_;
+  alignas(kLineBytes) float copies_[kRows * kColumns];  ///< what sums begin with where the last vector is not whole
+};
+
+template <int kRows, int kVectors, bool kFetches>
+void run_summed_tiles(const TileArgs& args) {
+  const bool last_is_whole = args.tail == Vec::kWidth;
+  TileSummer<kRows, kVectors, kFetches> summer(args);
+  float* c = args.c;
+  const float* residual = args.residual;
+  for (std::int64_t tile = 0; tile <= args.more; ++tile) {
+    ask_for_next_rows<kRows, kVectors>(args, c, residual);
+    TileColumn<Vec, kRows> columns[kVectors];
+    summer.run(c, columns);
+    TENFOLD_UNROLL
+    for (int j = 0; j < kVectors; ++j)
+      columns[j].finish(args, c, residual, j * Vec::kWidth, j + 1 < kVectors || last_is_whole);
+    c += kRows * args.c_stride;
+    if (residual != nullptr) residual += kRows * args.residual_stride;
+  }
+}
+#endif
+
 /// kHalf: the last vector is only a Half wide, although the panel holds a whole one. kFetches: see find_tile.
 template <Rows kKind, int kRows, int kVectors, bool kHalf, bool kFetches>
 void run_tile(const TileArgs& args) {
+#if defined(__AVX512F__)
+  if constexpr (kKind == Rows::even && !kHalf && kHasTileSums<kRows, kVectors>) {
+    run_summed_tiles<kRows, kVectors, kFetches>(args);
+    return;
+  }
+#endif
   constexpr int kWidth = Vec::kWidth;
   constexpr int kWhole = kHalf ? kVectors - 1 : kVectors;
   const bool last_is_whole = !kHalf && args.tail == kWidth;
@@ -179,15 +293,7 @@ void run_tile(const TileArgs& args) {
   [[maybe_unused]] const std::byte* ahead = args.ahead;
   const std::int64_t depth = args.depth;
   for (std::int64_t tile = 0; tile <= args.more; ++tile) {
-    if constexpr (kAsksForRows) {
-      if (args.rows_ahead) {
-        constexpr int kLines = kVectors * kWidth / kLineFloats;
-        ask_for_rows<true>(c + kRows * args.c_stride, args.c_stride, kRows, kLines);
-        if (residual != nullptr) {
-          ask_for_rows<false>(residual + kRows * args.residual_stride, args.residual_stride, kRows, kLines);
-        }
-      }
-    }
+    ask_for_next_rows<kRows, kVectors>(args, c, residual);
     TileColumn<Vec, kRows> columns[kWhole == 0 ? 1 : kWhole];
     TileColumn<Half, kRows> half;
     TENFOLD_UNROLL
