@@ -90,6 +90,16 @@ TEST(DirectConv, WindowsOfEveryKindAgreeWithTheReference) {
   for (const Layer& layer : windows()) check(layer, "conv.direct");
 }
 
+TEST(DirectConv, RegisterTilesOfEveryHeightAndWidthAgreeWithTheReference) {
+  // Depths of a window's position that are no whole turns of a tile's loop, and that take several pieces.
+  for (const std::int64_t in : {6, 35, 98}) {
+    for (const std::int64_t out : {23, 32, 40, 48, 64}) {
+      for (std::int64_t width = 3; width <= 13; width += in > 90 ? 5 : 1)
+        check({.image = {2, width}, .in = in, .out = out}, "conv.direct");
+    }
+  }
+}
+
 TEST(LinesConv, WindowsOfEveryKindAgreeWithTheReference) {
   for (const Layer& layer : windows()) {
     if (layer.kernel.back() > 1) check(layer, "conv.lines");

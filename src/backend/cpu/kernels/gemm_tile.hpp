@@ -49,8 +49,6 @@ struct TileArgs {
 
 using TileFunction = void (*)(const TileArgs&);
 
-/// How a tile finds its rows, see TileArgs::rows.
-enum class Rows { table, even };
 /// The tile for so many rows and vectors, of whose last one `tail` columns exist; nullptr if this tier has none. Only
 /// one that `fetches` looks at TileArgs::ahead: the loop around the loop would cost shallow products 5 %.
 template <Rows kRows>
@@ -183,7 +181,7 @@ void ask_for_next_rows(const TileArgs& args, const float* c, const float* residu
 
 #if defined(__AVX512F__)
 /// The sums of tiles below each other, see tile_sums.hpp.
-template <int kRows, int kVectors, bool kFetches>
+template <Rows kKind, int kRows, int kVectors, bool kHalf, bool kFetches>
 class TileSummer {
  public:
   explicit TileSummer(const TileArgs& args)
@@ -199,28 +197,35 @@ class TileSummer {
               .taps = 0,
               .ahead = args.ahead,
               .lines = args.ahead_lines,
-              .turns_of_piece = args.ahead_depth / kSumSteps} {
+              .turns_of_piece = args.ahead_depth / kSumSteps,
+              .turns_left = 0} {
     if (begin_ == kZeros || is_whole_) return;
     copy_row(begin_, copies_);
     begin_ = copies_;
   }
 
-  /// The sums of the next tile, whose results belong to `c`.
-  [[gnu::always_inline]] void run(const float* c, TileColumn<Vec, kRows> (&columns)[kVectors]) {
+  /// The sums of the next tile, whose results belong to `c`; of half a last vector in `halves`.
+  [[gnu::always_inline]] void run(const float* c, TileColumn<Vec, kRows> (&columns)[kVectors],
+                                  TileColumn<Half, kRows>& halves) {
     if (args_.accumulates) begin_with(c);
     what_.rows = args_.rows;
     what_.taps = args_.taps;
-    if constexpr (kFetches) ask_for_rest();
+    const std::byte* next_ahead = kFetches ? ask_for_rest() : nullptr;
     const float* row = args_.rows[0] + what_.offset / kFloatBytes;
     Vec sums[kRows][kVectors];
-    TileSumLoop<kRows, kVectors>::template run<kFetches>(&what_, begin_, row, args_.panel, sums);
+    Half half[kRows];
+    TileSumLoop<kKind, kRows, kVectors>::template run<kHalf, kFetches>(&what_, begin_, row, args_.panel, sums, half);
     TENFOLD_UNROLL
-    for (int j = 0; j < kVectors; ++j) {
+    for (int j = 0; j < (kHalf ? kVectors - 1 : kVectors); ++j) {
       TENFOLD_UNROLL
       for (int i = 0; i < kRows; ++i) columns[j].sum[i] = sums[i][j];
     }
+    if constexpr (kHalf) {
+      TENFOLD_UNROLL
+      for (int i = 0; i < kRows; ++i) halves.sum[i] = half[i];
+    }
     what_.offset += kRows * what_.stride;
-    if constexpr (kFetches) what_.ahead += asked_by_all() * kLineBytes;
+    if constexpr (kFetches) what_.ahead = next_ahead;
   }
 
  private:
@@ -239,15 +244,14 @@ class TileSummer {
     begin_ = copies_;
     what_.begin_stride = kColumns * kFloatBytes;
   }
-  /// Lines that a tile shall ask for.
-  std::int64_t asked_by_all() const {
-    return args_.taps * args_.ahead_lines * ((args_.depth + args_.ahead_depth - 1) / args_.ahead_depth);
-  }
-  /// What the loop does not ask for: a last piece that is shorter than a turn is not in it.
-  void ask_for_rest() const {
-    const std::int64_t pieces = (what_.turns + what_.turns_of_piece - 1) / what_.turns_of_piece;
-    const std::int64_t asked = args_.taps * args_.ahead_lines * pieces;
-    ask_for_lines(what_.ahead + asked * kLineBytes, static_cast<int>(asked_by_all() - asked));
+  /// Asks for what the loop does not: a last piece that is shorter than a turn is not in it. Returns what the next tile
+  /// asks for.
+  const std::byte* ask_for_rest() const {
+    const std::int64_t lines = args_.taps * args_.ahead_lines;
+    const std::int64_t asked = lines * ((what_.turns + what_.turns_of_piece - 1) / what_.turns_of_piece);
+    const std::int64_t all = lines * ((args_.depth + args_.ahead_depth - 1) / args_.ahead_depth);
+    ask_for_lines(what_.ahead + asked * kLineBytes, static_cast<int>(all - asked));
+    return what_.ahead + all * kLineBytes;
   }
 
   const TileArgs& args_;
@@ -257,19 +261,22 @@ class TileSummer {
   alignas(kLineBytes) float copies_[kRows * kColumns];  ///< what sums begin with where the last vector is not whole
 };
 
-template <int kRows, int kVectors, bool kFetches>
+template <Rows kKind, int kRows, int kVectors, bool kHalf, bool kFetches>
 void run_summed_tiles(const TileArgs& args) {
-  const bool last_is_whole = args.tail == Vec::kWidth;
-  TileSummer<kRows, kVectors, kFetches> summer(args);
+  constexpr int kWidth = Vec::kWidth, kWhole = kHalf ? kVectors - 1 : kVectors;
+  const bool last_is_whole = args.tail == kWidth;
+  TileSummer<kKind, kRows, kVectors, kHalf, kFetches> summer(args);
   float* c = args.c;
   const float* residual = args.residual;
   for (std::int64_t tile = 0; tile <= args.more; ++tile) {
     ask_for_next_rows<kRows, kVectors>(args, c, residual);
     TileColumn<Vec, kRows> columns[kVectors];
-    summer.run(c, columns);
+    TileColumn<Half, kRows> half;
+    summer.run(c, columns, half);
     TENFOLD_UNROLL
-    for (int j = 0; j < kVectors; ++j)
-      columns[j].finish(args, c, residual, j * Vec::kWidth, j + 1 < kVectors || last_is_whole);
+    for (int j = 0; j < kWhole; ++j)
+      columns[j].finish(args, c, residual, j * kWidth, j + 1 < kVectors || last_is_whole);
+    if constexpr (kHalf) half.finish(args, c, residual, kWhole * kWidth, args.tail == Half::kWidth);
     c += kRows * args.c_stride;
     if (residual != nullptr) residual += kRows * args.residual_stride;
   }
@@ -280,8 +287,8 @@ void run_summed_tiles(const TileArgs& args) {
 template <Rows kKind, int kRows, int kVectors, bool kHalf, bool kFetches>
 void run_tile(const TileArgs& args) {
 #if defined(__AVX512F__)
-  if constexpr (kKind == Rows::even && !kHalf && kHasTileSums<kRows, kVectors>) {
-    run_summed_tiles<kRows, kVectors, kFetches>(args);
+  if constexpr (kHasTileSums<kKind, kRows, kVectors>) {
+    run_summed_tiles<kKind, kRows, kVectors, kHalf, kFetches>(args);
     return;
   }
 #endif
