@@ -211,7 +211,8 @@ class TileSummer {
     what_.rows = args_.rows;
     what_.taps = args_.taps;
     const std::byte* next_ahead = kFetches ? ask_for_rest() : nullptr;
-    const float* row = args_.rows[0] + what_.offset / kFloatBytes;
+    // A transposed convolution has pixels that no position of the kernel reaches.
+    const float* row = args_.taps == 0 ? nullptr : args_.rows[0] + what_.offset / kFloatBytes;
     Vec sums[kRows][kVectors];
     Half half[kRows];
     TileSumLoop<kKind, kRows, kVectors>::template run<kHalf, kFetches>(&what_, begin_, row, args_.panel, sums, half);

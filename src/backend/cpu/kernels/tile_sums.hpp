@@ -28,7 +28,7 @@ struct TileSums {
   std::int64_t stride;          ///< 24: from a row to the next, if evenly spaced
   std::int64_t turns;           ///< 32: of kSumSteps multiply-adds, for each tap
   std::int64_t rest;            ///< 40: multiply-adds behind them
-  std::int64_t taps;            ///< 48: > 0
+  std::int64_t taps;            ///< 48
   const std::byte* ahead;       ///< 56: lines to be asked for
   std::int64_t lines;           ///< 64: so many, > 0, before every
   std::int64_t turns_of_piece;  ///< 72: turns, > 0
@@ -146,7 +146,7 @@ inline constexpr std::int64_t kSumSteps = 4;
   "movq 0(%[what]), %%rdi\n\ttestq %%rdi, %%rdi\n\tjne 8f\n\t"                                                 \
   TENFOLD_FIRST_##vectors("%[begin]", half) TENFOLD_ROWS_##rows(TENFOLD_ALIKE_##vectors, half) "jmp 9f\n"       \
   "8:\n\tmovq %[begin], %%rcx\n\t" TENFOLD_ROWS_##rows(TENFOLD_BEGIN_##vectors, )                              \
-  "9:\n\t" TENFOLD_##kind##_START                                                                              \
+  "9:\n\tcmpq $0, 48(%[what])\n\tje 10f\n\t" TENFOLD_##kind##_START                                           \
   /* For each tap: turns, and the steps behind them. */                                                        \
   "1:\n\t" TENFOLD_##kind##_TAP                                                                                \
   "movq 32(%[what]), %%rdi\n\ttestq %%rdi, %%rdi\n\tje 3f\n\t" TENFOLD_##asks##_BEGIN                          \
