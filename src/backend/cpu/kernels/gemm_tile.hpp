@@ -230,6 +230,7 @@ class TileSummer {
   }
 
  private:
+  static_assert(kMaxTileRows * sizeof(float*) == 96, "the distance of two taps in a table, for the assembly");
   static constexpr std::int64_t kWidth = Vec::kWidth, kColumns = kVectors * kWidth;
   alignas(kLineBytes) static constexpr float kZeros[kColumns] = {};
 

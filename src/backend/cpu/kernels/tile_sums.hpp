@@ -34,8 +34,11 @@ struct TileSums {
   std::int64_t turns_of_piece;  ///< 72: turns, > 0
   std::int64_t turns_left;      ///< 80: of a tap, behind the piece at work; for the assembly
 };
+static_assert(offsetof(TileSums, taps) == 48 && offsetof(TileSums, turns_left) == 80 && sizeof(TileSums) == 88);
 inline constexpr std::int64_t kSumSteps = 4;
 
+// What belongs to a step stands on its own line.
+// clang-format off
 // Row i of A, evenly spaced: i strides behind rax. rsi, rcx, r8 to r11 are 1, 3, 5, 7, 9 and 11 strides.
 #define TENFOLD_EVEN_AT_0(at) at "(%%rax)"
 #define TENFOLD_EVEN_AT_1(at) at "(%%rax,%%rsi)"
@@ -83,7 +86,7 @@ inline constexpr std::int64_t kSumSteps = 4;
 #define TENFOLD_ALIKE_4(row, half) TENFOLD_ALIKE_3(row, "z") TENFOLD_ALIKE(row, 3, half, "27")
 #define TENFOLD_MULTIPLY(row, vector, half, b) \
   "vfmadd231ps %%" half "mm" b ", %%" half "mm28, %[sum" #row "_" #vector "]\n\t"
-#define TENFOLD_MULTIPLY_2(row, kind, half, at)              \
+#define TENFOLD_MULTIPLY_2(row, kind, half, at) \
   "vbroadcastss " TENFOLD_##kind##_AT_##row(at) ", %%zmm28\n\t" \
   TENFOLD_MULTIPLY(row, 0, "z", "24") TENFOLD_MULTIPLY(row, 1, half, "25")
 #define TENFOLD_MULTIPLY_3(row, kind, half, at) \
@@ -102,65 +105,67 @@ inline constexpr std::int64_t kSumSteps = 4;
 #define TENFOLD_FIRST_4(from, half) TENFOLD_LOAD_4(from, half, "0", "64", "128", "192")
 #define TENFOLD_STEP(kind, rows, vectors, half) \
   TENFOLD_FIRST_##vectors("%%rdx", half) TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_##vectors, kind, half, "0")
-#define TENFOLD_STEPS_2(kind, rows, half)                                                                      \
-  TENFOLD_LOAD_2("%%rdx", half, "128", "192") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_2, kind, half, "4")          \
-  TENFOLD_LOAD_2("%%rdx", half, "256", "320") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_2, kind, half, "8")          \
+#define TENFOLD_STEPS_2(kind, rows, half) \
+  TENFOLD_LOAD_2("%%rdx", half, "128", "192") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_2, kind, half, "4") \
+  TENFOLD_LOAD_2("%%rdx", half, "256", "320") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_2, kind, half, "8") \
   TENFOLD_LOAD_2("%%rdx", half, "384", "448") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_2, kind, half, "12")
-#define TENFOLD_STEPS_3(kind, rows, half)                                                                       \
-  TENFOLD_LOAD_3("%%rdx", half, "192", "256", "320") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_3, kind, half, "4")    \
-  TENFOLD_LOAD_3("%%rdx", half, "384", "448", "512") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_3, kind, half, "8")    \
+#define TENFOLD_STEPS_3(kind, rows, half) \
+  TENFOLD_LOAD_3("%%rdx", half, "192", "256", "320") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_3, kind, half, "4") \
+  TENFOLD_LOAD_3("%%rdx", half, "384", "448", "512") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_3, kind, half, "8") \
   TENFOLD_LOAD_3("%%rdx", half, "576", "640", "704") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_3, kind, half, "12")
-#define TENFOLD_STEPS_4(kind, rows, half)                                                                              \
-  TENFOLD_LOAD_4("%%rdx", half, "256", "320", "384", "448") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_4, kind, half, "4")    \
-  TENFOLD_LOAD_4("%%rdx", half, "512", "576", "640", "704") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_4, kind, half, "8")    \
+#define TENFOLD_STEPS_4(kind, rows, half) \
+  TENFOLD_LOAD_4("%%rdx", half, "256", "320", "384", "448") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_4, kind, half, "4") \
+  TENFOLD_LOAD_4("%%rdx", half, "512", "576", "640", "704") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_4, kind, half, "8") \
   TENFOLD_LOAD_4("%%rdx", half, "768", "832", "896", "960") TENFOLD_ROWS_##rows(TENFOLD_MULTIPLY_4, kind, half, "12")
 #define TENFOLD_TURN(kind, rows, vectors, half) \
   TENFOLD_STEP(kind, rows, vectors, half) TENFOLD_STEPS_##vectors(kind, rows, half)
 
-#define TENFOLD_EVEN_START                                                                       \
-  "movq 24(%[what]), %%rsi\n\tleaq (%%rsi,%%rsi,2), %%rcx\n\tleaq (%%rsi,%%rsi,4), %%r8\n\t"     \
+#define TENFOLD_EVEN_START \
+  "movq 24(%[what]), %%rsi\n\tleaq (%%rsi,%%rsi,2), %%rcx\n\tleaq (%%rsi,%%rsi,4), %%r8\n\t" \
   "leaq (%%rcx,%%rsi,4), %%r9\n\tleaq (%%rsi,%%rsi,8), %%r10\n\tleaq (%%rcx,%%rsi,8), %%r11\n\t"
 #define TENFOLD_EVEN_TAP
 #define TENFOLD_EVEN_ADVANCE(bytes) "addq $" bytes ", %%rax\n\t"
-#define TENFOLD_EVEN_NEXT                                                                              \
+#define TENFOLD_EVEN_NEXT \
   "addq $8, 8(%[what])\n\tmovq 8(%[what]), %%rdi\n\tmovq (%%rdi), %%rax\n\taddq 16(%[what]), %%rax\n\t"
 #define TENFOLD_TABLE_START
-#define TENFOLD_TABLE_TAP /* pointers of rows that the tile lacks are not used */                                   \
-  "movq 8(%[what]), %%rdi\n\tmovq 0(%%rdi), %%rax\n\tmovq 8(%%rdi), %%rsi\n\tmovq 16(%%rdi), %%rcx\n\t"             \
-  "movq 24(%%rdi), %%r8\n\tmovq 32(%%rdi), %%r9\n\tmovq 40(%%rdi), %%r10\n\tmovq 48(%%rdi), %%r11\n\t"              \
+#define TENFOLD_TABLE_TAP /* pointers of rows that the tile lacks are not used */ \
+  "movq 8(%[what]), %%rdi\n\tmovq 0(%%rdi), %%rax\n\tmovq 8(%%rdi), %%rsi\n\tmovq 16(%%rdi), %%rcx\n\t" \
+  "movq 24(%%rdi), %%r8\n\tmovq 32(%%rdi), %%r9\n\tmovq 40(%%rdi), %%r10\n\tmovq 48(%%rdi), %%r11\n\t" \
   "movq 56(%%rdi), %%rbx\n\tmovq 16(%[what]), %%r13\n\t"
 #define TENFOLD_TABLE_ADVANCE(bytes) "addq $" bytes ", %%r13\n\t"
 #define TENFOLD_TABLE_NEXT "addq $96, 8(%[what])\n\t"
 
 // rdi counts turns, and the lines that are asked for; r12 is where the next one lies.
-#define TENFOLD_ASKS_BEGIN                                                                                    \
-  "movq 56(%[what]), %%r12\n\tmovq %%rdi, 80(%[what])\n\t"                                                    \
-  "6:\n\tmovq 64(%[what]), %%rdi\n\t"                                                                         \
-  "7:\n\tprefetcht1 (%%r12)\n\taddq $64, %%r12\n\tsubq $1, %%rdi\n\tjne 7b\n\t"                               \
+#define TENFOLD_ASKS_BEGIN \
+  "movq 56(%[what]), %%r12\n\tmovq %%rdi, 80(%[what])\n\t" \
+  "6:\n\tmovq 64(%[what]), %%rdi\n\t" \
+  "7:\n\tprefetcht1 (%%r12)\n\taddq $64, %%r12\n\tsubq $1, %%rdi\n\tjne 7b\n\t" \
   "movq 72(%[what]), %%rdi\n\tcmpq 80(%[what]), %%rdi\n\tcmovgq 80(%[what]), %%rdi\n\tsubq %%rdi, 80(%[what])\n\t"
 #define TENFOLD_ASKS_END "cmpq $0, 80(%[what])\n\tjne 6b\n\tmovq %%r12, 56(%[what])\n\t"
 #define TENFOLD_SILENT_BEGIN
 #define TENFOLD_SILENT_END
-#define TENFOLD_SUM_LOOP(kind, rows, vectors, half, step_bytes, turn_bytes, asks)                              \
-  /* The sums begin. */                                                                                        \
-  "movq 0(%[what]), %%rdi\n\ttestq %%rdi, %%rdi\n\tjne 8f\n\t"                                                 \
-  TENFOLD_FIRST_##vectors("%[begin]", half) TENFOLD_ROWS_##rows(TENFOLD_ALIKE_##vectors, half) "jmp 9f\n"       \
-  "8:\n\tmovq %[begin], %%rcx\n\t" TENFOLD_ROWS_##rows(TENFOLD_BEGIN_##vectors, )                              \
-  "9:\n\tcmpq $0, 48(%[what])\n\tje 10f\n\t" TENFOLD_##kind##_START                                           \
-  /* For each tap: turns, and the steps behind them. */                                                        \
-  "1:\n\t" TENFOLD_##kind##_TAP                                                                                \
-  "movq 32(%[what]), %%rdi\n\ttestq %%rdi, %%rdi\n\tje 3f\n\t" TENFOLD_##asks##_BEGIN                          \
-  ".p2align 6\n2:\n\t" TENFOLD_TURN(kind, rows, vectors, half)                                                 \
-  "addq $" turn_bytes ", %%rdx\n\t" TENFOLD_##kind##_ADVANCE("16") "subq $1, %%rdi\n\tjne 2b\n\t"              \
-  TENFOLD_##asks##_END                                                                                         \
-  "3:\n\tmovq 40(%[what]), %%rdi\n\ttestq %%rdi, %%rdi\n\tje 5f\n\t"                                           \
-  "4:\n\t" TENFOLD_STEP(kind, rows, vectors, half)                                                             \
-  "addq $" step_bytes ", %%rdx\n\t" TENFOLD_##kind##_ADVANCE("4") "subq $1, %%rdi\n\tjne 4b\n\t"               \
-  "5:\n\tsubq $1, 48(%[what])\n\tje 10f\n\t" TENFOLD_##kind##_NEXT "jmp 1b\n"                                  \
+#define TENFOLD_SUM_LOOP(kind, rows, vectors, half, step_bytes, turn_bytes, asks) \
+  /* The sums begin. */ \
+  "movq 0(%[what]), %%rdi\n\ttestq %%rdi, %%rdi\n\tjne 8f\n\t" \
+  TENFOLD_FIRST_##vectors("%[begin]", half) TENFOLD_ROWS_##rows(TENFOLD_ALIKE_##vectors, half) "jmp 9f\n" \
+  "8:\n\tmovq %[begin], %%rcx\n\t" TENFOLD_ROWS_##rows(TENFOLD_BEGIN_##vectors, ) \
+  "9:\n\tcmpq $0, 48(%[what])\n\tje 10f\n\t" TENFOLD_##kind##_START \
+  /* For each tap: turns, and the steps behind them. */ \
+  "1:\n\t" TENFOLD_##kind##_TAP \
+  "movq 32(%[what]), %%rdi\n\ttestq %%rdi, %%rdi\n\tje 3f\n\t" TENFOLD_##asks##_BEGIN \
+  ".p2align 6\n2:\n\t" TENFOLD_TURN(kind, rows, vectors, half) \
+  "addq $" turn_bytes ", %%rdx\n\t" TENFOLD_##kind##_ADVANCE("16") "subq $1, %%rdi\n\tjne 2b\n\t" \
+  TENFOLD_##asks##_END \
+  "3:\n\tmovq 40(%[what]), %%rdi\n\ttestq %%rdi, %%rdi\n\tje 5f\n\t" \
+  "4:\n\t" TENFOLD_STEP(kind, rows, vectors, half) \
+  "addq $" step_bytes ", %%rdx\n\t" TENFOLD_##kind##_ADVANCE("4") "subq $1, %%rdi\n\tjne 4b\n\t" \
+  "5:\n\tsubq $1, 48(%[what])\n\tje 10f\n\t" TENFOLD_##kind##_NEXT "jmp 1b\n" \
   "10:\n\t"
 #define TENFOLD_SUM_LOOP_2(kind, rows, half, asks) TENFOLD_SUM_LOOP(kind, rows, 2, half, "128", "512", asks)
 #define TENFOLD_SUM_LOOP_3(kind, rows, half, asks) TENFOLD_SUM_LOOP(kind, rows, 3, half, "192", "768", asks)
 #define TENFOLD_SUM_LOOP_4(kind, rows, half, asks) TENFOLD_SUM_LOOP(kind, rows, 4, half, "256", "1024", asks)
+
+// clang-format on
 
 #define TENFOLD_OUT(row, vector, to) [sum##row##_##vector] "=&v"(to)
 #define TENFOLD_OUT_2(row, last) TENFOLD_OUT(row, 0, sums[row][0].v), TENFOLD_OUT(row, 1, last)
@@ -182,32 +187,32 @@ inline constexpr std::int64_t kSumSteps = 4;
 #define TENFOLD_OUTS_10(f) TENFOLD_OUTS_9(f), f(9)
 #define TENFOLD_OUTS_11(f) TENFOLD_OUTS_10(f), f(10)
 #define TENFOLD_OUTS_12(f) TENFOLD_OUTS_11(f), f(11)
-#define TENFOLD_SUM_ASM(kind, rows, vectors, half, outs, asks)                                              \
-  asm volatile(TENFOLD_SUM_LOOP_##vectors(kind, rows, half, asks)                                           \
-               : TENFOLD_OUTS_##rows(TENFOLD_##outs##_##vectors), "+a"(row), "+d"(panel)                    \
-               : [what] "r"(what), [begin] "r"(begin)                                                       \
+#define TENFOLD_SUM_ASM(kind, rows, vectors, half, outs, asks)                                                  \
+  asm volatile(TENFOLD_SUM_LOOP_##vectors(kind, rows, half, asks)                                               \
+               : TENFOLD_OUTS_##rows(TENFOLD_##outs##_##vectors), "+a"(row), "+d"(panel)                        \
+               : [what] "r"(what), [begin] "r"(begin)                                                           \
                : "rbx", "rcx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "xmm24", "xmm25", "xmm26", \
                  "xmm27", "xmm28", "cc", "memory")
 
 /// The sums of a tile: of `kVectors` vectors, the last one in `halves` if only its half is wanted.
 template <Rows kKind, int kRows, int kVectors>
 struct TileSumLoop;
-#define TENFOLD_TILE_SUMS(kind, name, rows, vectors)                                                            \
-  template <>                                                                                                   \
-  struct TileSumLoop<Rows::name, rows, vectors> {                                                         \
-    template <bool kHalf, bool kAsks>                                                                           \
-    [[gnu::always_inline]] static void run(TileSums* what, const float* begin, const float* row,                \
-                                           const float* panel, Vec (&sums)[rows][vectors], Half (&halves)[rows]) { \
-      if constexpr (kHalf && kAsks) {                                                                           \
-        TENFOLD_SUM_ASM(kind, rows, vectors, "y", HALF, ASKS);                                                  \
-      } else if constexpr (kHalf) {                                                                             \
-        TENFOLD_SUM_ASM(kind, rows, vectors, "y", HALF, SILENT);                                                \
-      } else if constexpr (kAsks) {                                                                             \
-        TENFOLD_SUM_ASM(kind, rows, vectors, "z", WHOLE, ASKS);                                                 \
-      } else {                                                                                                  \
-        TENFOLD_SUM_ASM(kind, rows, vectors, "z", WHOLE, SILENT);                                               \
-      }                                                                                                         \
-    }                                                                                                           \
+#define TENFOLD_TILE_SUMS(kind, name, rows, vectors)                                                                 \
+  template <>                                                                                                        \
+  struct TileSumLoop<Rows::name, rows, vectors> {                                                                    \
+    template <bool kHalf, bool kAsks>                                                                                \
+    [[gnu::always_inline]] static void run(TileSums* what, const float* begin, const float* row, const float* panel, \
+                                           Vec (&sums)[rows][vectors], Half (&halves)[rows]) {                       \
+      if constexpr (kHalf && kAsks) {                                                                                \
+        TENFOLD_SUM_ASM(kind, rows, vectors, "y", HALF, ASKS);                                                       \
+      } else if constexpr (kHalf) {                                                                                  \
+        TENFOLD_SUM_ASM(kind, rows, vectors, "y", HALF, SILENT);                                                     \
+      } else if constexpr (kAsks) {                                                                                  \
+        TENFOLD_SUM_ASM(kind, rows, vectors, "z", WHOLE, ASKS);                                                      \
+      } else {                                                                                                       \
+        TENFOLD_SUM_ASM(kind, rows, vectors, "z", WHOLE, SILENT);                                                    \
+      }                                                                                                              \
+    }                                                                                                                \
   };
 TENFOLD_TILE_SUMS(EVEN, even, 4, 2)
 TENFOLD_TILE_SUMS(EVEN, even, 5, 2)
@@ -246,8 +251,8 @@ TENFOLD_TILE_SUMS(TABLE, table, 6, 4)
 
 /// Which tiles there are: smaller ones are in no hurry, and more than eight pointers find no registers.
 template <Rows kKind, int kRows, int kVectors>
-inline constexpr bool kHasTileSums =
-    kVectors >= 2 && kRows >= (kVectors == 2 ? 4 : 3) && (kKind == Rows::even || kRows <= 8);
+inline constexpr bool kHasTileSums = kVectors >= 2 && kRows >= (kVectors == 2 ? 4 : 3) &&
+                                     (kKind == Rows::even || kRows <= 8);
 
 #endif
 
