@@ -39,6 +39,7 @@ TEST(AttentionKernel, SizesOfAllKindsInBothLayouts) {
     check({1, 1, 1, 200, 19, 8, 17}, layout);
     check({1, 1, 1, 1, 1, 1, 1}, layout);
     check({2, 3, 3, 30, 600, 16, 40}, layout);
+    check({1, 3, 3, 70, 300, 8, 20}, layout);  // values are copied together, block by block
     check({0, 3, 3, 7, 7, 5, 5}, layout);
   }
 }

@@ -26,6 +26,9 @@ constexpr int kTileRows = 6;  // 2 vectors wide: 12 of 16 registers
 /// Queries that go together through scores, softmax and values: with 128 keys their scores fill half of the first-level
 /// cache (AVX-512), or less.
 constexpr std::int64_t kGroup = 2 * kWidth;
+/// Values that several groups read are copied together if they fit in the first-level cache: where they lie, among
+/// those of other heads, their rows are a distance apart that leaves most of its sets unused.
+constexpr std::int64_t kMostCopiedValues = 8192;
 
 /// out[r][j] += sum_s p[s][r] v[s][j] for kRows queries and kVecs vectors of value columns; the last vector has `last`
 /// columns unless kWhole.
@@ -101,6 +104,7 @@ class Block {
     scores_ = factor_ + kGroup;
     mask_ = scores_ + kGroup * block;
     out_ = mask_ + (has_full_mask() ? kGroup * block : 0);
+    values_ = out_ + t_.num_rows * out_stride_;
   }
 
   void run() {
@@ -110,6 +114,9 @@ class Block {
     fill(out_, t_.num_rows * out_stride_, 0.0F);
     for (std::int64_t begin = 0; begin < t_.keys; begin += kAttentionKeys) {
       const std::int64_t count = t_.keys - begin < kAttentionKeys ? t_.keys - begin : kAttentionKeys;
+      v_ = t_.v + begin * t_.v_row_stride;
+      v_stride_ = t_.v_row_stride;
+      if (cols_ > kGroup && v_stride_ > out_stride_ && count * out_stride_ <= kMostCopiedValues) copy_values(count);
       for (std::int64_t c = 0; c < cols_; c += kGroup) {
         const Group group = group_at(c);
         if (t_.causal && begin > last_visible_key(group)) continue;
@@ -117,7 +124,7 @@ class Block {
         if (has_full_mask()) pack_mask(group, begin, count);
         for (std::int64_t i = 0; i < group.width; i += kWidth) softmax(group, i, begin, count);
         if (begin > 0) rescale(group);
-        add_values(group, begin, count);
+        add_values(group, count);
       }
     }
     write_out();
@@ -264,9 +271,19 @@ class Block {
     }
   }
 
-  void add_values(const Group& group, std::int64_t begin, std::int64_t count) {
-    const float* v = t_.v + begin * t_.v_row_stride;
-    const std::int64_t stride = t_.v_row_stride;
+  void copy_values(std::int64_t count) {
+    for (std::int64_t s = 0; s < count; ++s) {
+      const float* from = v_ + s * v_stride_;
+      float* to = values_ + s * out_stride_;
+      std::int64_t j = 0;
+      for (; j + kWidth <= t_.value_depth; j += kWidth) Vec::load(from + j).store(to + j);
+      if (j < t_.value_depth) Vec::load_first(from + j, static_cast<int>(t_.value_depth - j)).store(to + j);
+    }
+    v_ = values_;
+    v_stride_ = out_stride_;
+  }
+
+  void add_values(const Group& group, std::int64_t count) {
     for (std::int64_t i = 0; i < group.rows;) {
       const int rows = static_cast<int>(next_tile_rows(group.rows - i, kTileRows));
       for (std::int64_t j = 0; j < t_.value_depth; j += 2 * kWidth) {
@@ -274,14 +291,15 @@ class Block {
         const float* p = scores_ + i;
         float* out = out_ + (group.first + i) * out_stride_ + j;
         if (left >= 2 * kWidth) {
-          value_rows<2, true>(rows, p, group.width, v + j, stride, count, out, out_stride_, kWidth);
+          value_rows<2, true>(rows, p, group.width, v_ + j, v_stride_, count, out, out_stride_, kWidth);
         } else if (left > kWidth) {
-          value_rows<2, false>(rows, p, group.width, v + j, stride, count, out, out_stride_,
+          value_rows<2, false>(rows, p, group.width, v_ + j, v_stride_, count, out, out_stride_,
                                static_cast<int>(left - kWidth));
         } else if (left == kWidth) {
-          value_rows<1, true>(rows, p, group.width, v + j, stride, count, out, out_stride_, kWidth);
+          value_rows<1, true>(rows, p, group.width, v_ + j, v_stride_, count, out, out_stride_, kWidth);
         } else {
-          value_rows<1, false>(rows, p, group.width, v + j, stride, count, out, out_stride_, static_cast<int>(left));
+          value_rows<1, false>(rows, p, group.width, v_ + j, v_stride_, count, out, out_stride_,
+                               static_cast<int>(left));
         }
       }
       i += rows;
@@ -304,7 +322,9 @@ class Block {
 
   const AttentionTask& t_;
   std::int64_t out_stride_, cols_;
-  float *q_, *scores_, *max_, *sum_, *factor_, *out_, *mask_;
+  const float* v_ = nullptr;  ///< of the block's keys, where they lie or in values_
+  std::int64_t v_stride_ = 0;
+  float *q_, *scores_, *max_, *sum_, *factor_, *out_, *mask_, *values_;
 };
 
 void block(const AttentionTask& task) { Block(task).run(); }

@@ -36,7 +36,8 @@ constexpr std::int64_t attention_scratch_floats(std::int64_t rows, std::int64_t 
                                                 std::int64_t value_depth, bool has_full_mask) {
   const std::int64_t block = keys < kAttentionKeys ? keys : kAttentionKeys;
   const std::int64_t lanes = (rows + 15) / 16 * 16 + 16;
-  return lanes * (depth + block * (has_full_mask ? 2 : 1) + 4) + rows * ((value_depth + 15) / 16 * 16 + 16) + 64;
+  const std::int64_t columns = (value_depth + 15) / 16 * 16;
+  return lanes * (depth + block * (has_full_mask ? 2 : 1) + 4) + rows * (columns + 16) + block * columns + 64;
 }
 
 struct AttentionKernels {
