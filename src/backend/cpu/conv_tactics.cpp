@@ -15,6 +15,8 @@ namespace tenfold::cpu {
 namespace {
 
 enum class Way { plain, strassen, direct, lines, dots };
+/// Do their kernels copy lines of the image together? See GemmKernels::run_lines.
+bool goes_by_lines(Way way) { return way == Way::lines || way == Way::dots; }
 
 /// Images one pixel wide are lines that stand upright: their windows are lines too.
 bool is_upright(const Conv& conv, const ConvSizes& sizes, const TensorType& x) {
@@ -96,7 +98,7 @@ class ConvGemmKernel final : public Kernel {
     if (way_ == Way::strassen) {
       TENFOLD_FOR_TIER(kStrassenKernels).run({args, sample_rows(y.dims)}, workers_of(launch));
     } else {
-      (way_ == Way::lines || way_ == Way::dots ? kernels.run_lines : kernels.run)(args, workers_of(launch));
+      (goes_by_lines(way_) ? kernels.run_lines : kernels.run)(args, workers_of(launch));
     }
   }
   bool accepts_pitched_input(int index) const override {
@@ -126,8 +128,8 @@ class ConvGemmKernel final : public Kernel {
 
 std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType> inputs,
                                    std::span<const TensorType> outputs, Way way) {
-  const bool by_lines = way == Way::lines || way == Way::dots;
-  if (auto refusal = refuses_conv(conv, inputs, outputs, by_lines ? Planes::taken : Planes::refused)) return refusal;
+  const Planes planes = goes_by_lines(way) ? Planes::taken : Planes::refused;
+  if (auto refusal = refuses_conv(conv, inputs, outputs, planes)) return refusal;
   const ConvSizes sizes = conv_sizes(conv, inputs[1]);
   if (way == Way::plain || way == Way::strassen) {
     if (!is_plain_product(conv, sizes)) return "the window is more than one pixel at stride 1";
@@ -142,7 +144,7 @@ std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType>
     return fmt::format("{} output channels in a group, at most {} are taken by dot products", sizes.out_channels,
                        kMaxDotColumns);
   }
-  if (by_lines) {
+  if (goes_by_lines(way)) {
     if (conv.has_planar_input() && sizes.group != 1) return "planes in groups";
     const KernelLines lines = kernel_lines(conv, sizes, inputs[0]);
     if (way == Way::lines && lines.positions == 1)

@@ -116,7 +116,11 @@ class Block {
       const std::int64_t count = t_.keys - begin < kAttentionKeys ? t_.keys - begin : kAttentionKeys;
       v_ = t_.v + begin * t_.v_row_stride;
       v_stride_ = t_.v_row_stride;
-      if (cols_ > kGroup && v_stride_ > out_stride_ && count * out_stride_ <= kMostCopiedValues) copy_values(count);
+      if (cols_ > kGroup && v_stride_ > out_stride_ && count * out_stride_ <= kMostCopiedValues) {
+        pack_straight(v_, v_stride_, count, t_.value_depth, out_stride_, values_);
+        v_ = values_;
+        v_stride_ = out_stride_;
+      }
       for (std::int64_t c = 0; c < cols_; c += kGroup) {
         const Group group = group_at(c);
         if (t_.causal && begin > last_visible_key(group)) continue;
@@ -269,18 +273,6 @@ class Block {
       float* row = out_ + (group.first + i) * out_stride_;
       for (std::int64_t j = 0; j < t_.value_depth; j += kWidth) (Vec::load(row + j) * factor).store(row + j);
     }
-  }
-
-  void copy_values(std::int64_t count) {
-    for (std::int64_t s = 0; s < count; ++s) {
-      const float* from = v_ + s * v_stride_;
-      float* to = values_ + s * out_stride_;
-      std::int64_t j = 0;
-      for (; j + kWidth <= t_.value_depth; j += kWidth) Vec::load(from + j).store(to + j);
-      if (j < t_.value_depth) Vec::load_first(from + j, static_cast<int>(t_.value_depth - j)).store(to + j);
-    }
-    v_ = values_;
-    v_stride_ = out_stride_;
   }
 
   void add_values(const Group& group, std::int64_t count) {

@@ -179,6 +179,18 @@ void ask_for_next_rows(const TileArgs& args, const float* c, const float* residu
   }
 }
 
+/// Stores what the sums have become. Of the last vector of `columns`, or of `half`, args.tail columns exist.
+template <int kRows, int kVectors, bool kHalf, int kColumns>
+[[gnu::always_inline]] inline void finish_tile(const TileArgs& args, float* c, const float* residual,
+                                               TileColumn<Vec, kRows> (&columns)[kColumns],
+                                               TileColumn<Half, kRows>& half) {
+  constexpr int kWidth = Vec::kWidth, kWhole = kHalf ? kVectors - 1 : kVectors;
+  const bool last_is_whole = !kHalf && args.tail == kWidth;
+  TENFOLD_UNROLL
+  for (int j = 0; j < kWhole; ++j) columns[j].finish(args, c, residual, j * kWidth, j + 1 < kVectors || last_is_whole);
+  if constexpr (kHalf) half.finish(args, c, residual, kWhole * kWidth, args.tail == Half::kWidth);
+}
+
 #if defined(__AVX512F__)
 /// The sums of tiles below each other, see tile_sums.hpp.
 template <Rows kKind, int kRows, int kVectors, bool kHalf, bool kFetches>
@@ -199,34 +211,30 @@ class TileSummer {
               .lines = args.ahead_lines,
               .turns_of_piece = args.ahead_depth / kSumSteps,
               .turns_left = 0} {
+    if constexpr (kFetches) {
+      const std::int64_t lines = args.taps * args.ahead_lines;
+      asked_in_loop_ = lines * ((what_.turns + what_.turns_of_piece - 1) / what_.turns_of_piece);
+      asked_ = lines * ((args.depth + args.ahead_depth - 1) / args.ahead_depth);
+    }
     if (begin_ == kZeros || is_whole_) return;
     copy_row(begin_, copies_);
     begin_ = copies_;
   }
 
-  /// The sums of the next tile, whose results belong to `c`; of half a last vector in `halves`.
+  /// The sums of the next tile, whose results belong to `c`; of half a last vector in `half`.
   [[gnu::always_inline]] void run(const float* c, TileColumn<Vec, kRows> (&columns)[kVectors],
-                                  TileColumn<Half, kRows>& halves) {
+                                  TileColumn<Half, kRows>& half) {
     if (args_.accumulates) begin_with(c);
     what_.rows = args_.rows;
     what_.taps = args_.taps;
-    const std::byte* next_ahead = kFetches ? ask_for_rest() : nullptr;
+    const std::byte* ahead = what_.ahead;
+    if constexpr (kFetches)
+      ask_for_lines(ahead + asked_in_loop_ * kLineBytes, static_cast<int>(asked_ - asked_in_loop_));
     // A transposed convolution has pixels that no position of the kernel reaches.
     const float* row = args_.taps == 0 ? nullptr : args_.rows[0] + what_.offset / kFloatBytes;
-    Vec sums[kRows][kVectors];
-    Half half[kRows];
-    TileSumLoop<kKind, kRows, kVectors>::template run<kHalf, kFetches>(&what_, begin_, row, args_.panel, sums, half);
-    TENFOLD_UNROLL
-    for (int j = 0; j < (kHalf ? kVectors - 1 : kVectors); ++j) {
-      TENFOLD_UNROLL
-      for (int i = 0; i < kRows; ++i) columns[j].sum[i] = sums[i][j];
-    }
-    if constexpr (kHalf) {
-      TENFOLD_UNROLL
-      for (int i = 0; i < kRows; ++i) halves.sum[i] = half[i];
-    }
+    TileSumLoop<kKind, kRows, kVectors>::template run<kHalf, kFetches>(&what_, begin_, row, args_.panel, columns, half);
     what_.offset += kRows * what_.stride;
-    if constexpr (kFetches) what_.ahead = next_ahead;
+    if constexpr (kFetches) what_.ahead = ahead + asked_ * kLineBytes;
   }
 
  private:
@@ -246,27 +254,18 @@ class TileSummer {
     begin_ = copies_;
     what_.begin_stride = kColumns * kFloatBytes;
   }
-  /// Asks for what the loop does not: a last piece that is shorter than a turn is not in it. Returns what the next tile
-  /// asks for.
-  const std::byte* ask_for_rest() const {
-    const std::int64_t lines = args_.taps * args_.ahead_lines;
-    const std::int64_t asked = lines * ((what_.turns + what_.turns_of_piece - 1) / what_.turns_of_piece);
-    const std::int64_t all = lines * ((args_.depth + args_.ahead_depth - 1) / args_.ahead_depth);
-    ask_for_lines(what_.ahead + asked * kLineBytes, static_cast<int>(all - asked));
-    return what_.ahead + all * kLineBytes;
-  }
 
   const TileArgs& args_;
   const bool is_whole_;
   const float* begin_;
   TileSums what_;
+  /// Lines that a tile asks for; a last piece that is shorter than a turn is not in the loop.
+  std::int64_t asked_ = 0, asked_in_loop_ = 0;
   alignas(kLineBytes) float copies_[kRows * kColumns];  ///< what sums begin with where the last vector is not whole
 };
 
 template <Rows kKind, int kRows, int kVectors, bool kHalf, bool kFetches>
 void run_summed_tiles(const TileArgs& args) {
-  constexpr int kWidth = Vec::kWidth, kWhole = kHalf ? kVectors - 1 : kVectors;
-  const bool last_is_whole = args.tail == kWidth;
   TileSummer<kKind, kRows, kVectors, kHalf, kFetches> summer(args);
   float* c = args.c;
   const float* residual = args.residual;
@@ -275,10 +274,7 @@ void run_summed_tiles(const TileArgs& args) {
     TileColumn<Vec, kRows> columns[kVectors];
     TileColumn<Half, kRows> half;
     summer.run(c, columns, half);
-    TENFOLD_UNROLL
-    for (int j = 0; j < kWhole; ++j)
-      columns[j].finish(args, c, residual, j * kWidth, j + 1 < kVectors || last_is_whole);
-    if constexpr (kHalf) half.finish(args, c, residual, kWhole * kWidth, args.tail == Half::kWidth);
+    finish_tile<kRows, kVectors, kHalf>(args, c, residual, columns, half);
     c += kRows * args.c_stride;
     if (residual != nullptr) residual += kRows * args.residual_stride;
   }
@@ -374,11 +370,7 @@ void run_tile(const TileArgs& args) {
       }
     }
 
-    TENFOLD_UNROLL
-    for (int j = 0; j < kWhole; ++j)
-      columns[j].finish(args, c, residual, j * kWidth, j + 1 < kVectors || last_is_whole);
-    if constexpr (kHalf) half.finish(args, c, residual, kWhole * kWidth, args.tail == Half::kWidth);
-
+    finish_tile<kRows, kVectors, kHalf>(args, c, residual, columns, half);
     c += kRows * args.c_stride;
     if (residual != nullptr) residual += kRows * args.residual_stride;
   }

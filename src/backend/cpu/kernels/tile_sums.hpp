@@ -168,15 +168,15 @@ inline constexpr std::int64_t kSumSteps = 4;
 // clang-format on
 
 #define TENFOLD_OUT(row, vector, to) [sum##row##_##vector] "=&v"(to)
-#define TENFOLD_OUT_2(row, last) TENFOLD_OUT(row, 0, sums[row][0].v), TENFOLD_OUT(row, 1, last)
-#define TENFOLD_OUT_3(row, last) TENFOLD_OUT_2(row, sums[row][1].v), TENFOLD_OUT(row, 2, last)
-#define TENFOLD_OUT_4(row, last) TENFOLD_OUT_3(row, sums[row][2].v), TENFOLD_OUT(row, 3, last)
-#define TENFOLD_WHOLE_2(row) TENFOLD_OUT_2(row, sums[row][1].v)
-#define TENFOLD_WHOLE_3(row) TENFOLD_OUT_3(row, sums[row][2].v)
-#define TENFOLD_WHOLE_4(row) TENFOLD_OUT_4(row, sums[row][3].v)
-#define TENFOLD_HALF_2(row) TENFOLD_OUT_2(row, halves[row].v)
-#define TENFOLD_HALF_3(row) TENFOLD_OUT_3(row, halves[row].v)
-#define TENFOLD_HALF_4(row) TENFOLD_OUT_4(row, halves[row].v)
+#define TENFOLD_OUT_2(row, last) TENFOLD_OUT(row, 0, columns[0].sum[row].v), TENFOLD_OUT(row, 1, last.sum[row].v)
+#define TENFOLD_OUT_3(row, last) TENFOLD_OUT_2(row, columns[1]), TENFOLD_OUT(row, 2, last.sum[row].v)
+#define TENFOLD_OUT_4(row, last) TENFOLD_OUT_3(row, columns[2]), TENFOLD_OUT(row, 3, last.sum[row].v)
+#define TENFOLD_WHOLE_2(row) TENFOLD_OUT_2(row, columns[1])
+#define TENFOLD_WHOLE_3(row) TENFOLD_OUT_3(row, columns[2])
+#define TENFOLD_WHOLE_4(row) TENFOLD_OUT_4(row, columns[3])
+#define TENFOLD_HALF_2(row) TENFOLD_OUT_2(row, half)
+#define TENFOLD_HALF_3(row) TENFOLD_OUT_3(row, half)
+#define TENFOLD_HALF_4(row) TENFOLD_OUT_4(row, half)
 #define TENFOLD_OUTS_3(f) f(0), f(1), f(2)
 #define TENFOLD_OUTS_4(f) TENFOLD_OUTS_3(f), f(3)
 #define TENFOLD_OUTS_5(f) TENFOLD_OUTS_4(f), f(4)
@@ -187,22 +187,22 @@ inline constexpr std::int64_t kSumSteps = 4;
 #define TENFOLD_OUTS_10(f) TENFOLD_OUTS_9(f), f(9)
 #define TENFOLD_OUTS_11(f) TENFOLD_OUTS_10(f), f(10)
 #define TENFOLD_OUTS_12(f) TENFOLD_OUTS_11(f), f(11)
-#define TENFOLD_SUM_ASM(kind, rows, vectors, half, outs, asks)                                                  \
-  asm volatile(TENFOLD_SUM_LOOP_##vectors(kind, rows, half, asks)                                               \
+#define TENFOLD_SUM_ASM(kind, rows, vectors, last, outs, asks)                                                  \
+  asm volatile(TENFOLD_SUM_LOOP_##vectors(kind, rows, last, asks)                                               \
                : TENFOLD_OUTS_##rows(TENFOLD_##outs##_##vectors), "+a"(row), "+d"(panel)                        \
                : [what] "r"(what), [begin] "r"(begin)                                                           \
                : "rbx", "rcx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "xmm24", "xmm25", "xmm26", \
                  "xmm27", "xmm28", "cc", "memory")
 
-/// The sums of a tile: of `kVectors` vectors, the last one in `halves` if only its half is wanted.
+/// The sums of a tile: of `kVectors` vectors, the last one in `half` if only its half is wanted. See TileColumn.
 template <Rows kKind, int kRows, int kVectors>
 struct TileSumLoop;
 #define TENFOLD_TILE_SUMS(kind, name, rows, vectors)                                                                 \
   template <>                                                                                                        \
   struct TileSumLoop<Rows::name, rows, vectors> {                                                                    \
-    template <bool kHalf, bool kAsks>                                                                                \
+    template <bool kHalf, bool kAsks, typename Column, typename HalfColumn>                                          \
     [[gnu::always_inline]] static void run(TileSums* what, const float* begin, const float* row, const float* panel, \
-                                           Vec (&sums)[rows][vectors], Half (&halves)[rows]) {                       \
+                                           Column (&columns)[vectors], [[maybe_unused]] HalfColumn& half) {          \
       if constexpr (kHalf && kAsks) {                                                                                \
         TENFOLD_SUM_ASM(kind, rows, vectors, "y", HALF, ASKS);                                                       \
       } else if constexpr (kHalf) {                                                                                  \
