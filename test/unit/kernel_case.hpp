@@ -278,62 +278,70 @@ inline std::vector<Tensor> run_tactic(const KernelCase& c, const std::string& ta
   return {};
 }
 
-/// Runs all candidates of `tactic` (or the one that fits `parameters`) and checks: equal to the reference within the
-/// tolerance, with pitched operands too where the kernel says it can; bit-identical for 1, 2 and 3 threads and in
-/// place; nothing written outside. Returns how many candidates ran.
-inline int check_tactic(const KernelCase& c, const std::string& tactic, const Tolerance& tolerance) {
-  if (cpu::tier() == cpu::Tier::none) return 1;
-  const PreparedCase prepared = prepare(c);
-  const Problem& problem = prepared.problem;
+/// What the reference gives.
+inline std::vector<Tensor> run_reference(const PreparedCase& prepared) {
   PackedWeights nothing;
   Candidate reference;
   reference.tactic = "reference";
-  const auto wanted = run_kernel(prepared, *make_kernel(problem, reference, nothing), {}, {});
+  return run_kernel(prepared, *make_kernel(prepared.problem, reference, nothing), {}, {});
+}
 
+/// Runs a candidate and checks: equal to what is wanted within the tolerance, with pitched operands too where the
+/// kernel says it can; bit-identical for 1, 2 and 3 threads and in place; nothing written outside.
+inline void check_candidate(const PreparedCase& prepared, const Candidate& candidate, const std::vector<Tensor>& wanted,
+                            const Tolerance& tolerance) {
+  const Problem& problem = prepared.problem;
+  const std::string what =
+      std::string(problem.op->type()) + problem.op->attributes().to_string() + " by " + candidate.tactic;
+  PackedWeights packed;
+  const auto kernel = make_kernel(problem, candidate, packed);
+  // Weights must lie 64-byte aligned, as in an engine.
+  std::vector<Tensor> first;
+  std::vector<RunOptions> variants = {{.num_threads = 1}, {.num_threads = 2}, {.num_threads = 3}};
+  variants.push_back({.num_threads = 2, .input_pitch = 3, .output_pitch = 0});
+  variants.push_back({.num_threads = 1, .input_pitch = 0, .output_pitch = 5});
+  for (std::size_t i = 0; i < problem.inputs.size(); ++i) {
+    if (!kernel->can_run_in_place(static_cast<int>(i)) || problem.outputs.empty()) continue;
+    if (problem.inputs[i] == problem.outputs[0] && problem.inputs[i].dtype != DType::undefined) {
+      variants.push_back({.num_threads = 2, .in_place = static_cast<int>(i)});
+    }
+  }
+  for (const RunOptions& options : variants) {
+    const auto got = run_kernel(prepared, *kernel, packed.consumed_inputs, options);
+    if (first.empty()) {
+      first = got;
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        EXPECT_EQ(difference(got[i], wanted[i], tolerance), "") << what << ", output " << i;
+      }
+    }
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      if (options.input_pitch != 0 || options.output_pitch != 0) {
+        // Other strides may merge other axes, and so change the order of a sum.
+        EXPECT_EQ(difference(got[i], wanted[i], tolerance), "")
+            << what << " with input pitch +" << options.input_pitch << ", output pitch +" << options.output_pitch;
+        continue;
+      }
+      // Compared as bits: even the sign of a zero must not depend on how the work was split.
+      EXPECT_TRUE(got[i].equals(first[i])) << what << " depends on: threads " << options.num_threads << ", in place "
+                                           << options.in_place << "; " << difference(got[i], first[i], {});
+    }
+  }
+}
+
+/// Checks all candidates of `tactic`. Returns how many ran.
+inline int check_tactic(const KernelCase& c, const std::string& tactic, const Tolerance& tolerance) {
+  if (cpu::tier() == cpu::Tier::none) return 1;
+  const PreparedCase prepared = prepare(c);
+  const std::vector<Tensor> wanted = run_reference(prepared);
   int ran = 0;
-  for (const Candidate& candidate : cpu_backend().candidates(problem)) {
+  for (const Candidate& candidate : cpu_backend().candidates(prepared.problem)) {
     if (candidate.tactic != tactic) continue;
     if (!candidate.refusal.empty()) {
       ADD_FAILURE() << c.op << ": " << tactic << " refuses: " << candidate.refusal;
       continue;
     }
     ++ran;
-    PackedWeights packed;
-    const auto kernel = make_kernel(problem, candidate, packed);
-    // Weights must lie 64-byte aligned, as in an engine.
-    std::vector<Tensor> first;
-    std::vector<RunOptions> variants = {{.num_threads = 1}, {.num_threads = 2}, {.num_threads = 3}};
-    variants.push_back({.num_threads = 2, .input_pitch = 3, .output_pitch = 0});
-    variants.push_back({.num_threads = 1, .input_pitch = 0, .output_pitch = 5});
-    for (std::size_t i = 0; i < problem.inputs.size(); ++i) {
-      if (!kernel->can_run_in_place(static_cast<int>(i)) || problem.outputs.empty()) continue;
-      if (problem.inputs[i] == problem.outputs[0] && problem.inputs[i].dtype != DType::undefined) {
-        variants.push_back({.num_threads = 2, .in_place = static_cast<int>(i)});
-      }
-    }
-    for (const RunOptions& options : variants) {
-      const auto got = run_kernel(prepared, *kernel, packed.consumed_inputs, options);
-      if (first.empty()) {
-        first = got;
-        for (std::size_t i = 0; i < got.size(); ++i) {
-          const std::string text = difference(got[i], wanted[i], tolerance);
-          EXPECT_EQ(text, "") << c.op << c.attributes.to_string() << " by " << tactic << ", output " << i;
-        }
-      }
-      for (std::size_t i = 0; i < got.size(); ++i) {
-        if (options.input_pitch != 0 || options.output_pitch != 0) {
-          // Other strides may merge other axes, and so change the order of a sum.
-          EXPECT_EQ(difference(got[i], wanted[i], tolerance), "")
-              << c.op << c.attributes.to_string() << " by " << tactic << " with input pitch +" << options.input_pitch
-              << ", output pitch +" << options.output_pitch;
-          continue;
-        }
-        // Compared as bits: even the sign of a zero must not depend on how the work was split.
-        EXPECT_TRUE(got[i].equals(first[i]))
-            << c.op << c.attributes.to_string() << " by " << tactic << " depends on: threads " << options.num_threads
-            << ", in place " << options.in_place << "; " << difference(got[i], first[i], {});
-      }
-    }
+    check_candidate(prepared, candidate, wanted, tolerance);
   }
   EXPECT_GT(ran, 0) << c.op << ": no candidate of " << tactic;
   return ran;

@@ -334,6 +334,7 @@ TEST(GemmConv, PixelsAreRows) {
                                         {.batch = 2, .image = {7, 5}, .in = 33, .out = 17},
                                         {.image = {9, 9}, .in = 700, .out = 40},
                                         {.image = {4, 6}, .in = 12, .out = 20, .group = 2},
+                                        {.batch = 3, .image = {1, 1}, .in = 60, .out = 141, .group = 3},
                                         {.batch = 2,
                                         .image = {6, 6},
                                         .in = 16,

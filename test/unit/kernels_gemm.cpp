@@ -49,6 +49,41 @@ TEST(PackedGemm, RegisterTilesOfEveryHeightAndWidthAgreeWithTheReference) {
   }
 }
 
+TEST(PackedGemm, FewRowsTakeManyPanelsSideBySide) {
+  // More panels than a tile has places for, and a last one that is not whole; rows' own program, so that panels must
+  // end where they should.
+  for (std::int64_t rows = 1; rows <= 9; ++rows) {
+    for (const std::int64_t columns : {100, 403, 640}) {
+      SCOPED_TRACE(fmt::format("{} rows, {} columns", rows, columns));
+      check_tactic({"MatMul",
+                    with_epilogue("add 0 1; add 3 2; gelu 4", 3),
+                    {floats({rows, 85}, 1), floats({85, columns}, 2), floats({columns}, 3), floats({rows, columns}, 4)},
+                    {false, true}},
+                   "gemm.packed", tolerance_for(85));
+    }
+  }
+}
+
+TEST(PackedGemm, ASingleRowTakesPanelsOfEveryWidth) {
+  // An engine whose rows vary has the panels that suit its optimum.
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP();
+  for (const std::int64_t columns : {5, 31, 64, 200, 412}) {
+    const PreparedCase prepared =
+        prepare({"MatMul",
+                 with_epilogue("add 0 1; add 3 2; relu 4", 3),
+                 {floats({1, 300}, 1), floats({300, columns}, 2), floats({columns}, 3), floats({1, columns}, 4)},
+                 {false, true}});
+    const std::vector<Tensor> wanted = run_reference(prepared);
+    for (std::int64_t vectors = 1; vectors <= 4; ++vectors) {
+      SCOPED_TRACE(fmt::format("{} columns, panels of {} vectors", columns, vectors));
+      Candidate candidate;
+      candidate.tactic = "gemm.packed";
+      candidate.parameters = {1, vectors, 128, 48};
+      check_candidate(prepared, candidate, wanted, tolerance_for(300));
+    }
+  }
+}
+
 TEST(PackedGemm, TransposedWeightsAndLeadingAxesWork) {
   const Attributes trans_b{{"trans_b", std::int64_t{1}}};
   check_tactic({"MatMul", trans_b, {floats({2, 3, 5, 20}, 1), floats({33, 20}, 2)}, {false, true}}, "gemm.packed",

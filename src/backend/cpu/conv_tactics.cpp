@@ -196,7 +196,7 @@ void candidates(const Problem& problem, std::vector<Candidate>& out, Way way) {
   std::vector<GemmTiling> tilings;
   switch (way) {
     case Way::plain:
-      tilings = promising_tilings(rows, sizes.out_channels, whole_depth, {{512, 96}, {1024, 48}, {512, 192}});
+      tilings = plain_tilings(rows, !problem.outputs[0].is_static(), sizes.out_channels, whole_depth);
       break;
     case Way::strassen:
       tilings = strassen_tilings(sample_rows(problem.output_shapes[0]), sizes.out_channels, sizes.in_channels);

@@ -95,6 +95,17 @@ std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t column
   return tilings;
 }
 
+std::vector<GemmTiling> plain_tilings(std::int64_t rows, bool rows_vary, std::int64_t columns, std::int64_t depth) {
+  std::vector<GemmTiling> tilings = promising_tilings(rows, columns, depth, {{512, 96}, {1024, 48}, {512, 192}});
+  const GemmKernels& kernels = TENFOLD_FOR_TIER(kGemmKernels);
+  if (rows_vary || kernels.max_row_panels(rows, 1) < 2) return tilings;
+  GemmTiling places = tilings.front();
+  places.tile_rows = kernels.max_tile_rows(places.tile_vectors = 1);
+  if (rows == 1) return {places};
+  tilings.insert(tilings.begin(), places);
+  return tilings;
+}
+
 std::optional<std::string> refuses_strassen(std::int64_t depth, std::int64_t columns) {
   if (depth % 2 != 0) return fmt::format("a depth of {} has no halves", depth);
   const std::int64_t width = vector_floats(tier());

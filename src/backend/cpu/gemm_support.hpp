@@ -31,6 +31,9 @@ inline constexpr std::int64_t kWholeDepth = std::int64_t{1} << 30;
 /// Blocks are cut to the sizes of the product, and those that become the same are given once.
 std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t columns, std::int64_t depth,
                                           std::initializer_list<GemmBlocks> blocks);
+/// The same for a product whose rows lie where they are. Few rows, if they do not vary, are offered panels of one
+/// vector: these are as many places to read at once as there can be, see row_tiles.cpp.
+std::vector<GemmTiling> plain_tilings(std::int64_t rows, bool rows_vary, std::int64_t columns, std::int64_t depth);
 /// Each further tiling is guessed to be this much slower, so that a short list holds the first ones of every tactic.
 inline constexpr double kRankStep = 0.03;
 /// Candidate parameters: [tile_rows, tile_vectors, depth_block, row_block].

@@ -129,9 +129,8 @@ void packed_candidates(const Problem& problem, std::vector<Candidate>& out, Way 
   double rank = way == Way::strassen ? strassen_share(sizes.depth, sizes.columns) : 1;
   // A depth block keeps a panel in the first-level cache, a row block with its depth stays in the second.
   for (const GemmTiling& tiling :
-       way == Way::strassen
-           ? strassen_tilings(sample_rows(problem.input_shapes[0]), sizes.columns, sizes.depth)
-           : promising_tilings(rows, sizes.columns, sizes.depth, {{512, 96}, {1024, 48}, {512, 192}})) {
+       way == Way::strassen ? strassen_tilings(sample_rows(problem.input_shapes[0]), sizes.columns, sizes.depth)
+                            : plain_tilings(rows, !problem.inputs[0].is_static(), sizes.columns, sizes.depth)) {
     out.push_back({.parameters = parameters_of(tiling), .estimated_us = rank * estimate(problem, tiling)});
     rank += kRankStep;
   }

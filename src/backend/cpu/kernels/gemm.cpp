@@ -15,6 +15,8 @@ constexpr std::int64_t kWidth = Vec::kWidth;
 constexpr std::int64_t kItemsPerThread = 3;
 /// Multiply-adds that are not worth a second thread.
 constexpr std::int64_t kSerialWork = 1 << 16;
+/// The same as weights of a product that waits for them.
+constexpr std::int64_t kSerialWeights = 1 << 15;
 
 /// Fills the pointer table of `rows` rows from output pixel `first`: [tile][tap][kMaxTileRows].
 void fill_row_table(const ConvRows& conv, const float* a, std::int64_t pixel_stride, std::int64_t first,
@@ -42,6 +44,46 @@ void fill_row_table(const ConvRows& conv, const float* a, std::int64_t pixel_str
     }
     table += taps * kMaxTileRows;
     r += count;
+  }
+}
+
+/// Panels that a tile goes through at once, if it takes all rows of the product; else 0.
+std::int64_t row_tile_panels(const GemmArgs& args) {
+  return args.conv == nullptr ? max_row_panels(args.rows, args.tiling.tile_vectors) : 0;
+}
+
+/// One work item of a product whose tiles take all its rows: some panels of one group.
+void run_panels(const GemmArgs& args, const ProductBlock& block) {
+  const int vectors = args.tiling.tile_vectors, rows = static_cast<int>(args.rows);
+  const std::int64_t panel_width = vectors * kWidth, stride = panel_width * args.depth;
+  const std::int64_t padded_columns = ceil_div(args.columns, kWidth) * kWidth;
+  const float* panels = args.panels + block.group * padded_columns * args.depth;
+  const float* a = args.a + block.group * args.depth;
+  const std::int64_t whole_panels = padded_columns / panel_width;  // the last one may be narrower
+  TileArgs tile{};
+  tile.rows = &a;
+  tile.row_stride = args.a_stride;
+  tile.depth = args.depth;
+  tile.panel_stride = stride;
+  tile.c_stride = args.c_stride;
+  tile.residual_stride = args.finish.residual_stride;
+  tile.activation = &args.finish.activation;
+  for (std::int64_t p = block.panel_begin; p < block.panel_end;) {
+    const std::int64_t rest = min(block.panel_end, whole_panels) - p;
+    const std::int64_t count = rest > 0 ? ceil_div(rest, ceil_div(rest, row_tile_panels(args))) : 1;
+    const std::int64_t n = p * panel_width, column = block.group * args.columns + n;
+    const std::int64_t columns = min(args.columns - n, count * panel_width);
+    tile.panel = panels + p * stride;
+    tile.tail = static_cast<int>(columns - (ceil_div(columns, kWidth) - 1) * kWidth);
+    tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + column;
+    tile.slopes = args.finish.activation.slopes_from(column);
+    tile.c = args.c + column;
+    tile.residual = args.finish.residual == nullptr ? nullptr : args.finish.residual + column;
+    find_row_tile(rows, rest > 0 ? vectors : panel_columns(columns, vectors).vectors, count)(tile);
+    if (args.finish.program != nullptr) {
+      run_finish_program(args.finish, tile.c, args.c_stride, 0, rows, column, column + columns);
+    }
+    p += count;
   }
 }
 
@@ -146,6 +188,13 @@ void run(const GemmArgs& args, const Workers& workers) {
   }
   const std::int64_t threads = workers.pool->num_threads();
   const std::int64_t work = args.rows * args.columns * args.depth * args.taps;
+  if (const std::int64_t at_once = row_tile_panels(args); at_once > 0) {
+    const std::int64_t share = threads == 1 || args.columns * args.depth < kSerialWeights ? 1 : threads;
+    const std::int64_t parts = ceil_div(ceil_div(panels, at_once), share) * share;
+    for_each_product_block(workers, args.groups, {1, 1, 1}, {panels, 1, min(panels, parts)},
+                           [&](const ProductBlock& block, std::byte*) { run_panels(args, block); });
+    return;
+  }
   const std::int64_t wanted = threads == 1 || work < kSerialWork ? 1 : kItemsPerThread * threads;
   // A last block of a few rows would cost nearly as much as a whole one: round to the nearest number of blocks. With a
   // table, blocks must not grow.
@@ -271,6 +320,6 @@ void run_batched(const BatchedGemmArgs& args, const Workers& workers) {
 
 }  // namespace
 
-const GemmKernels kGemmKernels = {max_tile_rows, run, run_lines, run_batched};
+const GemmKernels kGemmKernels = {max_tile_rows, max_row_panels, run, run_lines, run_batched};
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

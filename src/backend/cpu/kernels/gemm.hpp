@@ -128,6 +128,8 @@ inline constexpr std::int64_t kMaxLinesDepth = 8192;
 struct GemmKernels {
   /// The tallest register tile that is `vectors` vectors wide; 0 if there is none.
   int (*max_tile_rows)(int vectors);
+  /// How many panels of so many vectors a plain product reads side by side, if it has so few rows; 0 for more rows.
+  std::int64_t (*max_row_panels)(std::int64_t rows, int vectors);
   void (*run)(const GemmArgs& args, const Workers& workers);
   /// A convolution whose kernel positions of one line are taken as one tap, kernel[2] times as deep; for few channels.
   /// A window, with what lies between dilated positions, has at most kMaxLinesDepth numbers. Looks at no depth_block.

@@ -30,7 +30,8 @@ struct TileArgs {
   std::int64_t row_stride;  ///< only if evenly spaced
   std::int64_t offset;      ///< added to each row
   std::int64_t taps, depth;
-  const float* panel;  ///< [taps][depth][kVectors * kWidth]
+  const float* panel;         ///< [taps][depth][kVectors * kWidth]
+  std::int64_t panel_stride;  ///< floats to the next panel; of find_row_tile's
   float* c;
   std::int64_t c_stride;
   int tail;          ///< columns of the last vector that exist: 1 .. kWidth
@@ -54,6 +55,13 @@ using TileFunction = void (*)(const TileArgs&);
 template <Rows kRows>
 TileFunction find_tile(int rows, int vectors, int tail, bool fetches = false);
 int max_tile_rows(int vectors);
+
+/// A tile of all of a product's evenly spaced rows and of `panels` whole panels that follow each other, of `vectors`
+/// vectors: see row_tiles.cpp. nullptr if this tier has none. `accumulates` is not looked at, and `tail` is of the last
+/// vector of all.
+TileFunction find_row_tile(int rows, int vectors, std::int64_t panels);
+/// 0: there is no such tile for any number of panels.
+std::int64_t max_row_panels(std::int64_t rows, int vectors);
 
 /// A tile for few columns, see GemmArgs::dots: evenly spaced rows, `panel` is [column][tap][depth, padded], and `tail`
 /// and `accumulates` are not looked at. Requires 1 <= columns <= kMaxDotColumns and rows of next_dot_rows.
