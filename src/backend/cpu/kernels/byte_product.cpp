@@ -27,10 +27,8 @@ struct ByteTile {
   const std::int8_t* panel;  ///< [quads][kVectors * kWidth][4]
   const std::int32_t* start;
   ByteResults to;
-  std::int64_t count;        ///< of tiles that follow each other; at the end all point behind the last one
-  const std::byte* ahead;    ///< see PanelAhead
-  int ahead_lines;           ///< for every ahead_depth quads
-  std::int64_t ahead_depth;  ///< > 0
+  std::int64_t count;  ///< of tiles that follow each other; at the end all point behind the last one
+  Ahead ahead;         ///< its depth in quads
 };
 
 /// All quads as they come.
@@ -45,12 +43,12 @@ struct QuadDot {
     for (int i = 0; i < kPointers; ++i) a[i] = tile.a + 3 * i * tile.row_stride;
     const std::int64_t stride = tile.row_stride;
     const std::int8_t* panel = tile.panel;
-    const std::byte* ahead = tile.ahead;
-    const std::int64_t quads = tile.quads, piece = tile.ahead_depth;
+    Ahead ahead = tile.ahead;
+    const std::int64_t quads = tile.quads;
     for (std::int64_t k = 0; k < quads;) {
-      ask_for_lines(ahead, tile.ahead_lines);
-      ahead += tile.ahead_lines * kLineBytes;
-      for (const std::int64_t end = min(quads, k + piece); k < end; ++k) {
+      ahead.ask(0);
+      ahead.first += ahead.piece_stride;
+      for (const std::int64_t end = min(quads, k + ahead.depth); k < end; ++k) {
         typename Dot::Right b[kVectors];
         TENFOLD_UNROLL
         for (int j = 0; j < kVectors; ++j) b[j] = Dot::right(Ints::load(panel + j * kWidth * 4));
@@ -180,7 +178,8 @@ void run_block(const ByteProductArgs& args, const Scratch& layout, const Product
     for (std::int64_t r = 0; r < rows;) {
       const std::int64_t count = next_tile_rows(rows - r, args.tiling.tile_rows);
       tile.count = equal_tiles(rows - r, args.tiling.tile_rows);
-      if (!ahead.next(tile, tile.count)) tile.ahead_lines = 0, tile.ahead_depth = quads;
+      if (!ahead.next(tile.ahead, tile.count))
+        tile.ahead = {.first = nullptr, .lines = 0, .depth = quads, .line_stride = 0, .piece_stride = 0};
       r += count * tile.count;
       tiles[columns.vectors - 1].by_rows[count - 1](tile);
     }

@@ -161,7 +161,7 @@ void run_block(const GemmArgs& whole, const ProductBlock& block, std::byte* scra
             tile.rows = pointers;
             tile.c = c + r * args.c_stride;
             tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
-            const bool fetches = ahead.next(tile, 1);
+            const bool fetches = ahead.next(tile.ahead, 1);
             find_tile<Rows::table>(static_cast<int>(count), columns.vectors, columns.tail, fetches)(tile);
             r += count;
           }

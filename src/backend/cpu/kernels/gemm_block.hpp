@@ -43,25 +43,26 @@ class PanelAhead {
   /// Both panels have so many bytes; rows * depth steps of the one at work share the fetching of the other.
   PanelAhead(const void* panel, std::int64_t bytes, std::int64_t rows, std::int64_t tile_rows, std::int64_t depth) {
     if (rows < kFewestRows || depth < kShallowest) return;
-    at_ = static_cast<const std::byte*>(panel);
-    end_ = at_ + bytes;
     const std::int64_t tiles = (rows + tile_rows - 1) / tile_rows;
-    for (piece_ = kDeepestPiece;; piece_ /= 2) {
-      pieces_ = (depth + piece_ - 1) / piece_;
+    for (of_tile_.depth = kDeepestPiece;; of_tile_.depth /= 2) {
+      pieces_ = (depth + of_tile_.depth - 1) / of_tile_.depth;
       const std::int64_t shared = pieces_ * tiles * kLineBytes;
-      lines_ = static_cast<int>((bytes + shared - 1) / shared);
-      if (lines_ <= kMostLines || piece_ == kShortestPiece) break;
+      of_tile_.lines = static_cast<int>((bytes + shared - 1) / shared);
+      if (of_tile_.lines <= kMostLines || of_tile_.depth == kShortestPiece) break;
     }
+    const bool side_by_side = rows <= kFewRows;
+    const std::int64_t place = (bytes + of_tile_.lines * kLineBytes - 1) / (of_tile_.lines * kLineBytes) * kLineBytes;
+    of_tile_.first = static_cast<const std::byte*>(panel);
+    of_tile_.line_stride = side_by_side ? place : kLineBytes;
+    of_tile_.piece_stride = side_by_side ? kLineBytes : of_tile_.lines * kLineBytes;
+    end_ = of_tile_.first + (side_by_side ? place : bytes);
   }
   /// Gives the next tiles what they shall ask for. Do they ask for anything?
-  template <typename Tile>
-  bool next(Tile& tile, std::int64_t tiles) {
-    if (at_ == end_) return false;
-    tile.ahead = at_;
-    tile.ahead_lines = lines_;
-    tile.ahead_depth = piece_;
-    const std::int64_t left = end_ - at_, asked = tiles * pieces_ * lines_ * kLineBytes;
-    at_ = asked < left ? at_ + asked : end_;
+  bool next(Ahead& ahead, std::int64_t tiles) {
+    const std::int64_t left = end_ - of_tile_.first, asked = tiles * pieces_ * of_tile_.piece_stride;
+    if (left == 0) return false;
+    ahead = of_tile_;
+    of_tile_.first = asked < left ? of_tile_.first + asked : end_;
     return true;
   }
 
@@ -72,11 +73,12 @@ class PanelAhead {
   /// and while they are taken, the panel at work waits too. Few tiles therefore ask more often, in shorter pieces.
   static constexpr int kMostLines = 12;
   static constexpr std::int64_t kDeepestPiece = 32, kShortestPiece = 4;
-  const std::byte* at_ = nullptr;
-  const std::byte* end_ = nullptr;
-  std::int64_t piece_ = 0;   ///< steps
+  /// Products of so few rows are as fast as memory, and more comes when prefetchers follow several places side by side:
+  /// lines of a piece are then taken from as many places. With more rows, lines behind each other cost a little less.
+  static constexpr std::int64_t kFewRows = 32;
+  Ahead of_tile_{};          ///< the next one's
   std::int64_t pieces_ = 0;  ///< of a tile
-  int lines_ = 0;            ///< of a piece
+  const std::byte* end_ = nullptr;
 };
 
 /// Do the weights of a product stay in a core's own cache, if others leave them there? Then the first panel of an item
@@ -104,7 +106,7 @@ inline void run_plain_rows(TileArgs& tile, std::int64_t rows, int tile_rows, int
     tile.c = c + r * tile.c_stride;
     tile.residual = residual == nullptr ? nullptr : residual + r * tile.residual_stride;
     const std::int64_t tiles = equal_tiles(rows - r, tile_rows);
-    const bool fetches = ahead.next(tile, tiles);
+    const bool fetches = ahead.next(tile.ahead, tiles);
     tile.more = tiles - 1;  // one call for them all, which shallow products feel
     find_tile<Rows::even>(static_cast<int>(count), vectors, tile.tail, fetches)(tile);
     const std::int64_t done = count * tiles;

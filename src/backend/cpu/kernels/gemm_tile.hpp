@@ -23,6 +23,21 @@ inline constexpr std::int64_t kLineBytes = 64, kLineFloats = kLineBytes / kFloat
 /// Whether tiles ask for the rows of C and of the residual before they come to them. Not for AVX2: not measured there.
 inline constexpr bool kAsksForRows = kManyRegisters;
 
+/// Lines that a tile asks for from memory while it computes, see PanelAhead.
+struct Ahead {
+  const std::byte* first;
+  int lines;                  ///< for every `depth` multiply-adds of a row
+  std::int64_t depth;         ///< > 0 in tiles that fetch
+  std::int64_t line_stride;   ///< bytes from a line to the next
+  std::int64_t piece_stride;  ///< and from the first one for so many multiply-adds to that for the next ones
+
+  /// Asks for piece i. Never fails, whatever is there.
+  [[gnu::always_inline]] void ask(std::int64_t i) const {
+    const std::byte* line = first + i * piece_stride;
+    for (int j = 0; j < lines; ++j) __builtin_prefetch(line + j * line_stride, 0, 2);
+  }
+};
+
 struct TileArgs {
   /// The rows of A. In a table: [taps][kMaxTileRows] pointers, of which the tile's rows are used. Evenly spaced:
   /// [taps] pointers to the first row.
@@ -42,10 +57,8 @@ struct TileArgs {
   std::int64_t more;             ///< tiles right below this one; only if evenly spaced
   const Activation* activation;  ///< nullptr: none
   const float* slopes;           ///< of the tile's columns, see activate
-  const std::byte* ahead;        ///< what is asked for from memory meanwhile, see PanelAhead
-  int ahead_lines;               ///< for every ahead_depth multiply-adds of a row
-  std::int64_t ahead_depth;      ///< > 0 in tiles that fetch
-  bool rows_ahead;               ///< ask for the next tile's part of c and residual, see are_rows_far
+  Ahead ahead;
+  bool rows_ahead;  ///< ask for the next tile's part of c and residual, see are_rows_far
 };
 
 using TileFunction = void (*)(const TileArgs&);
@@ -163,10 +176,6 @@ struct TileRows<Rows::even, kRows> {
   static constexpr bool kAdvances = true;
 };
 
-/// Asks for lines of the memory behind the caches. Never fails, whatever is there.
-[[gnu::always_inline]] inline void ask_for_lines(const std::byte* first, int lines) {
-  for (int i = 0; i < lines; ++i) __builtin_prefetch(first + i * kLineBytes, 0, 2);
-}
 /// Asks for the `rows` rows of a tile, each of so many lines. Never fails, also where there are no such rows.
 template <bool kWritten>
 void ask_for_rows(const float* row, std::int64_t stride, int rows, int lines) {
@@ -215,14 +224,16 @@ class TileSummer {
               .turns = args.depth / kSumSteps,
               .rest = args.depth % kSumSteps,
               .taps = 0,
-              .ahead = args.ahead,
-              .lines = args.ahead_lines,
-              .turns_of_piece = args.ahead_depth / kSumSteps,
-              .turns_left = 0} {
+              .ahead = args.ahead.first,
+              .lines = args.ahead.lines,
+              .turns_of_piece = args.ahead.depth / kSumSteps,
+              .turns_left = 0,
+              .line_stride = args.ahead.line_stride,
+              .piece_stride = args.ahead.piece_stride},
+        ahead_(args.ahead) {
     if constexpr (kFetches) {
-      const std::int64_t lines = args.taps * args.ahead_lines;
-      asked_in_loop_ = lines * ((what_.turns + what_.turns_of_piece - 1) / what_.turns_of_piece);
-      asked_ = lines * ((args.depth + args.ahead_depth - 1) / args.ahead_depth);
+      pieces_in_loop_ = args.taps * ((what_.turns + what_.turns_of_piece - 1) / what_.turns_of_piece);
+      pieces_ = args.taps * ((args.depth + ahead_.depth - 1) / ahead_.depth);
     }
     if (begin_ == kZeros || is_whole_) return;
     copy_row(begin_, copies_);
@@ -235,14 +246,14 @@ class TileSummer {
     if (args_.accumulates) begin_with(c);
     what_.rows = args_.rows;
     what_.taps = args_.taps;
-    const std::byte* ahead = what_.ahead;
-    if constexpr (kFetches)
-      ask_for_lines(ahead + asked_in_loop_ * kLineBytes, static_cast<int>(asked_ - asked_in_loop_));
+    if constexpr (kFetches) {
+      for (std::int64_t i = pieces_in_loop_; i < pieces_; ++i) ahead_.ask(i);
+    }
     // A transposed convolution has pixels that no position of the kernel reaches.
     const float* row = args_.taps == 0 ? nullptr : args_.rows[0] + what_.offset / kFloatBytes;
     TileSumLoop<kKind, kRows, kVectors>::template run<kHalf, kFetches>(&what_, begin_, row, args_.panel, columns, half);
     what_.offset += kRows * what_.stride;
-    if constexpr (kFetches) what_.ahead = ahead + asked_ * kLineBytes;
+    if constexpr (kFetches) what_.ahead = ahead_.first += pieces_ * ahead_.piece_stride;
   }
 
  private:
@@ -267,8 +278,9 @@ class TileSummer {
   const bool is_whole_;
   const float* begin_;
   TileSums what_;
-  /// Lines that a tile asks for; a last piece that is shorter than a turn is not in the loop.
-  std::int64_t asked_ = 0, asked_in_loop_ = 0;
+  Ahead ahead_;  ///< of the next tile
+  /// Pieces of a tile before which it asks; a last one that is shorter than a turn is not in the loop.
+  std::int64_t pieces_ = 0, pieces_in_loop_ = 0;
   alignas(kLineBytes) float copies_[kRows * kColumns];  ///< what sums begin with where the last vector is not whole
 };
 
@@ -303,7 +315,7 @@ void run_tile(const TileArgs& args) {
   const bool last_is_whole = !kHalf && args.tail == kWidth;
   float* c = args.c;
   const float* residual = args.residual;
-  [[maybe_unused]] const std::byte* ahead = args.ahead;
+  [[maybe_unused]] Ahead ahead = args.ahead;
   const std::int64_t depth = args.depth;
   for (std::int64_t tile = 0; tile <= args.more; ++tile) {
     ask_for_next_rows<kRows, kVectors>(args, c, residual);
@@ -367,11 +379,10 @@ void run_tile(const TileArgs& args) {
         }
       };
       if constexpr (kFetches) {
-        const std::int64_t piece = args.ahead_depth;
-        for (std::int64_t k = 0; k < depth; k += piece) {
-          ask_for_lines(ahead, args.ahead_lines);
-          ahead += args.ahead_lines * kLineBytes;
-          multiply_rows(k, depth - k < piece ? depth : k + piece);
+        for (std::int64_t k = 0; k < depth; k += ahead.depth) {
+          ahead.ask(0);
+          ahead.first += ahead.piece_stride;
+          multiply_rows(k, depth - k < ahead.depth ? depth : k + ahead.depth);
         }
       } else {
         multiply_rows(0, depth);

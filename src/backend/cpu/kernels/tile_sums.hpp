@@ -33,8 +33,10 @@ struct TileSums {
   std::int64_t lines;           ///< 64: so many, > 0, before every
   std::int64_t turns_of_piece;  ///< 72: turns, > 0
   std::int64_t turns_left;      ///< 80: of a tap, behind the piece at work; for the assembly
+  std::int64_t line_stride;     ///< 88: from one line to the next
+  std::int64_t piece_stride;    ///< 96: from a piece's first line to the next one's
 };
-static_assert(offsetof(TileSums, taps) == 48 && offsetof(TileSums, turns_left) == 80 && sizeof(TileSums) == 88);
+static_assert(offsetof(TileSums, taps) == 48 && offsetof(TileSums, turns_left) == 80 && sizeof(TileSums) == 104);
 inline constexpr std::int64_t kSumSteps = 4;
 
 // What belongs to a step stands on its own line.
@@ -137,11 +139,12 @@ inline constexpr std::int64_t kSumSteps = 4;
 
 // rdi counts turns, and the lines that are asked for; r12 is where the next one lies.
 #define TENFOLD_ASKS_BEGIN \
-  "movq 56(%[what]), %%r12\n\tmovq %%rdi, 80(%[what])\n\t" \
-  "6:\n\tmovq 64(%[what]), %%rdi\n\t" \
-  "7:\n\tprefetcht1 (%%r12)\n\taddq $64, %%r12\n\tsubq $1, %%rdi\n\tjne 7b\n\t" \
+  "movq %%rdi, 80(%[what])\n\t" \
+  "6:\n\tmovq 64(%[what]), %%rdi\n\tmovq 56(%[what]), %%r12\n\t" \
+  "7:\n\tprefetcht1 (%%r12)\n\taddq 88(%[what]), %%r12\n\tsubq $1, %%rdi\n\tjne 7b\n\t" \
+  "movq 96(%[what]), %%rdi\n\taddq %%rdi, 56(%[what])\n\t" \
   "movq 72(%[what]), %%rdi\n\tcmpq 80(%[what]), %%rdi\n\tcmovgq 80(%[what]), %%rdi\n\tsubq %%rdi, 80(%[what])\n\t"
-#define TENFOLD_ASKS_END "cmpq $0, 80(%[what])\n\tjne 6b\n\tmovq %%r12, 56(%[what])\n\t"
+#define TENFOLD_ASKS_END "cmpq $0, 80(%[what])\n\tjne 6b\n\t"
 #define TENFOLD_SILENT_BEGIN
 #define TENFOLD_SILENT_END
 #define TENFOLD_SUM_LOOP(kind, rows, vectors, half, step_bytes, turn_bytes, asks) \
