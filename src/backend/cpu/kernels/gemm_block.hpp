@@ -75,7 +75,7 @@ class PanelAhead {
   static constexpr std::int64_t kDeepestPiece = 32, kShortestPiece = 4;
   /// Products of so few rows are as fast as memory, and more comes when prefetchers follow several places side by side:
   /// lines of a piece are then taken from as many places. With more rows, lines behind each other cost a little less.
-  static constexpr std::int64_t kFewRows = 32;
+  static constexpr std::int64_t kFewRows = 64;
   Ahead of_tile_{};          ///< the next one's
   std::int64_t pieces_ = 0;  ///< of a tile
   const std::byte* end_ = nullptr;
