@@ -167,7 +167,7 @@ class Builder {
     WeightSection code;
     add_code(lowered, chooser, code);
     pack_weights(lowered, choices_, weights);
-    plan_memory(lowered.plan, profiles_, options_.workspace_bytes);
+    plan_memory(lowered.plan, profiles_, choices_, options_.workspace_bytes);
     write_report(lowered.plan);
     result.weights = weights.take();
     result.code = code.take();

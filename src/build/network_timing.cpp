@@ -150,7 +150,7 @@ EngineFile trial_engine(LoweredPlan lowered, std::span<const StepChoices> choice
                         std::span<const ShapeRanges> profiles, std::uint64_t workspace_limit) {
   WeightSection section;
   pack_weights(lowered, choices, section);
-  plan_memory(lowered.plan, profiles, workspace_limit);
+  plan_memory(lowered.plan, profiles, choices, workspace_limit);
   EngineFile file;
   file.plan = std::move(lowered.plan);
   const auto bytes = std::make_shared<AlignedWeights>(PackedWeights{{section.take()}, {}});

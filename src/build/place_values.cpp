@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <set>
 
@@ -30,7 +31,9 @@ struct Places {
 /// Who lives when, and in what: the arena, or a lane of a sample section.
 class Layout {
  public:
-  explicit Layout(Plan& plan) : plan_(plan), spans_(plan.values.size()), section_of_(plan.values.size(), kNone) {
+  /// `choices`: by step; empty: no result takes the place of an operand.
+  explicit Layout(Plan& plan, std::span<const StepChoices> choices = {})
+      : plan_(plan), choices_(choices), spans_(plan.values.size()), section_of_(plan.values.size(), kNone) {
     int next = 0;
     walk(plan.steps, next, kNone);
   }
@@ -79,6 +82,7 @@ class Layout {
     PlanStep* step = nullptr;
     int at = 0;
     int section = kNone;
+    std::size_t index = 0;  ///< among all steps
   };
 
   std::size_t owner_of(std::int32_t value) const {
@@ -95,7 +99,7 @@ class Layout {
   void walk(std::vector<PlanStep>& steps, int& next, int section) {
     for (PlanStep& step : steps) {
       const int begin = next++;
-      steps_.push_back({&step, begin, section});
+      steps_.push_back({&step, begin, section, steps_.size()});
       const bool is_section = step.op_type == "Samples";
       if (is_section) sections_.push_back({&step, begin, begin});
       const int inside = is_section ? static_cast<int>(sections_.size()) - 1 : section;
@@ -123,17 +127,68 @@ class Layout {
     }
   }
 
+  /// The operand whose place the step's first result takes in this profile.
+  std::optional<std::size_t> inherited(const TimedStep& timed, std::size_t profile) const {
+    const PlanStep& step = *timed.step;
+    if (timed.index >= choices_.size() || choices_[timed.index].empty() || step.outputs.empty() || step.outputs[0] < 0)
+      return std::nullopt;
+    const Kernel& kernel = *choices_[timed.index][profile].kernel;
+    const auto result = static_cast<std::size_t>(step.outputs[0]);
+    if (!is_placed(result) || section_of_[result] != timed.section || spans_[result].first != timed.at)
+      return std::nullopt;
+    for (const std::int32_t input : step.inputs) {
+      if (input < 0) continue;
+      const auto operand = static_cast<std::size_t>(input);
+      const bool dies_here = is_placed(operand) && section_of_[operand] == timed.section &&
+                             spans_[operand].last == timed.at && spans_[operand].first < timed.at;
+      if (!dies_here || plan_.values[operand].type != plan_.values[result].type) continue;
+      // Whatever else the step reads there must stand it too.
+      bool can = true;
+      for (std::size_t i = 0; i < step.inputs.size() && can; ++i) {
+        if (step.inputs[i] < 0 || owner_of(step.inputs[i]) != operand) continue;
+        can = step.inputs[i] == input && kernel.can_run_in_place(static_cast<int>(i));
+      }
+      if (can) return operand;
+    }
+    return std::nullopt;
+  }
+  /// By value: the first one of those that lie in its place one after the other.
+  std::vector<std::size_t> owners_of_places(int section, std::size_t profile) const {
+    std::vector<std::size_t> first(plan_.values.size());
+    std::iota(first.begin(), first.end(), std::size_t{0});
+    for (const TimedStep& timed : steps_) {
+      if (timed.section != section || !timed.step->blocks.empty()) continue;
+      if (const auto operand = inherited(timed, profile))
+        first[static_cast<std::size_t>(timed.step->outputs[0])] = first[*operand];
+    }
+    return first;
+  }
+
   /// Places the values and scratch memory of one section, or of none, and `extra` behind them; returns their size.
   std::uint64_t place_in(int section, const ShapeRanges& profile, std::optional<std::size_t> index,
                          std::span<const Lifetime> extra, Places& places,
                          std::vector<std::uint64_t>* extra_offsets = nullptr) const {
     std::vector<Lifetime> lifetimes;
-    std::vector<std::size_t> value_of;
+    std::vector<std::size_t> value_of, place_of;  // values placed here, and the lifetime that each belongs to
+    const std::vector<std::size_t> heirs = index ? owners_of_places(section, *index) : std::vector<std::size_t>();
     for (std::size_t i = 0; i < plan_.values.size(); ++i) {
       if (!is_placed(i) || section_of_[i] != section) continue;
-      lifetimes.push_back({spans_[i].first, spans_[i].last, profile.max_bytes(plan_.values[i].type).value()});
       value_of.push_back(i);
+      place_of.push_back(lifetimes.size());
+      if (!heirs.empty() && heirs[i] != i) continue;
+      lifetimes.push_back({spans_[i].first, spans_[i].last, profile.max_bytes(plan_.values[i].type).value()});
     }
+    if (!heirs.empty()) {
+      for (std::size_t v = 0; v < value_of.size(); ++v) {
+        const std::size_t first = heirs[value_of[v]];
+        if (first == value_of[v]) continue;
+        const auto at = std::lower_bound(value_of.begin(), value_of.end(), first) - value_of.begin();
+        place_of[v] = place_of[static_cast<std::size_t>(at)];
+        Lifetime& life = lifetimes[place_of[v]];
+        life.last = std::max(life.last, spans_[value_of[v]].last);
+      }
+    }
+    const std::size_t num_places = lifetimes.size();
     std::vector<PlanChoice*> choice_of;
     for (const TimedStep& timed : steps_) {
       if (!index || timed.section != section || timed.step->op_type == "Samples" || timed.step->choices.empty())
@@ -147,10 +202,10 @@ class Layout {
     lifetimes.insert(lifetimes.end(), extra.begin(), extra.end());
     const std::vector<std::uint64_t> offsets = plan_offsets(lifetimes, kAlignment);
     for (std::size_t i = 0; i < value_of.size(); ++i) {
-      places.offsets[value_of[i]] = offsets[i];
-      places.sizes[value_of[i]] = lifetimes[i].bytes;
+      places.offsets[value_of[i]] = offsets[place_of[i]];
+      places.sizes[value_of[i]] = lifetimes[place_of[i]].bytes;
     }
-    for (std::size_t i = 0; i < choice_of.size(); ++i) choice_of[i]->workspace_offset = offsets[value_of.size() + i];
+    for (std::size_t i = 0; i < choice_of.size(); ++i) choice_of[i]->workspace_offset = offsets[num_places + i];
     if (extra_offsets != nullptr) {
       extra_offsets->assign(offsets.begin() + static_cast<std::ptrdiff_t>(first_extra), offsets.end());
     }
@@ -158,6 +213,7 @@ class Layout {
   }
 
   Plan& plan_;
+  std::span<const StepChoices> choices_;
   std::vector<Span> spans_;
   std::vector<int> section_of_;  ///< by value: the section whose block makes it
   std::vector<Section> sections_;
@@ -234,8 +290,9 @@ std::uint64_t activation_bytes(Plan& plan, std::span<const ShapeRanges> profiles
   return most;
 }
 
-void plan_memory(Plan& plan, std::span<const ShapeRanges> profiles, std::uint64_t limit) {
-  const Layout layout(plan);
+void plan_memory(Plan& plan, std::span<const ShapeRanges> profiles, std::span<const StepChoices> choices,
+                 std::uint64_t limit) {
+  const Layout layout(plan, choices);
   for (std::size_t p = 0; p < profiles.size(); ++p) {
     PlanProfile stored;
     stored.inputs = profiles[p].inputs();

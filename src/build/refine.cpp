@@ -151,7 +151,6 @@ class Refiner {
     other.problem = change.problem;
     if (other.workspace_bytes > options_.workspace_left) return false;
     for (int i = 0; i < static_cast<int>(problem.inputs.size()); ++i) {
-      if (present.kernel->can_run_in_place(i) && !other.kernel->can_run_in_place(i)) return false;
       if (!present.kernel->accepts_pitched_input(i)) continue;
       if (!other.kernel->accepts_pitched_input(i)) return false;
       if (present.kernel->pitched_input_alignment() % other.kernel->pitched_input_alignment() != 0) return false;

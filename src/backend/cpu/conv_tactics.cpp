@@ -67,7 +67,9 @@ class ConvGemmKernel final : public Kernel {
         panels_(packed_floats(spec, 0, panel_floats(spec, way))),
         way_(way),
         is_upright_(is_upright(conv_of(spec.op), sizes_, spec.inputs[0])),
-        zeros_(way == Way::direct ? packed_floats(spec, 1, sizes_.in_channels) : nullptr) {}
+        zeros_(way == Way::direct ? packed_floats(spec, 1, sizes_.in_channels) : nullptr),
+        residual_(find_residual(spec, finish_, way,
+                                goes_by_lines(way) || tiling_.depth_block >= sizes_.taps() * sizes_.in_channels)) {}
 
   void run(const Launch& launch) const override {
     const TensorView& x = launch.inputs[0];
@@ -105,8 +107,18 @@ class ConvGemmKernel final : public Kernel {
     return (index == 0 && !conv_of(op_).has_planar_input()) || finish_.reads(index);
   }
   bool accepts_pitched_output(int) const override { return true; }
+  bool can_run_in_place(int index) const override { return index == residual_; }
 
  private:
+  /// The input whose place the result may take; -1: none. Tiles add a residual when they store a result for the first
+  /// time, if sums do not stop at blocks of the depth.
+  static int find_residual(const KernelSpec& spec, const FinishPlan& finish, Way way, bool stores_once) {
+    const bool has_bias = spec.inputs.size() > 2 && spec.inputs[2].dtype != DType::undefined;
+    for (int i = 0; i < static_cast<int>(spec.inputs.size()) && way != Way::strassen && stores_once; ++i) {
+      if (finish.adds_in_registers(i, spec.inputs, spec.outputs[0], has_bias)) return i;
+    }
+    return -1;
+  }
   static std::int64_t panel_floats(const KernelSpec& spec, Way way) {
     const Conv& conv = conv_of(spec.op);
     const ConvSizes sizes = conv_sizes(conv, spec.inputs[1]);
@@ -124,6 +136,7 @@ class ConvGemmKernel final : public Kernel {
   Way way_;
   bool is_upright_;
   const float* zeros_;
+  int residual_;
 };
 
 std::optional<std::string> refuses(const Conv& conv, std::span<const TensorType> inputs,

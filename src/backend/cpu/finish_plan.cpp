@@ -147,6 +147,11 @@ FinishPlan::FinishPlan(const Epilogue& epilogue, int first_input, bool in_regist
   for (;;) {
     Stage stage;
     stage.added_input = added_input;
+    for (int i = 0; i < program.num_inputs; ++i) {
+      stage.reads.push_back(
+          std::any_of(program.instructions.begin(), program.instructions.end(),
+                      [i](const PointwiseInstruction& instruction) { return reads_register(instruction, i); }));
+    }
     if (const auto activation = as_activation(program)) {
       stage.activation = *activation;
       if (program.instructions.front().code == PointwiseCode::prelu) stage.slope_input = program.instructions.front().b;
@@ -160,6 +165,31 @@ FinishPlan::FinishPlan(const Epilogue& epilogue, int first_input, bool in_regist
     added_input = *added;
     program = without_first(program);
   }
+}
+
+bool FinishPlan::adds_in_registers(int index, std::span<const TensorType> inputs, const TensorType& output,
+                                   bool has_bias) const {
+  const auto is_static_one = [](const Dim& dim) { return dim == Dim(1); };
+  const auto is_row = [&](const TensorType& type) {
+    return type.rank() > 0 && type.dims.back() == output.dims.back() &&
+           std::all_of(type.dims.begin(), type.dims.end() - 1, is_static_one);
+  };
+  // What `resolve` adds as residual, whatever the sizes: the first or, behind a bias, second addition, if no other
+  // operand's shape cuts the rows into groups.
+  for (int i = 0; i < num_operands_; ++i) {
+    const TensorType& type = inputs[static_cast<std::size_t>(first_input_ + i)];
+    if (type != output && !is_row(type)) return false;
+  }
+  const auto type_of = [&](std::size_t stage) -> const TensorType& {
+    return inputs[static_cast<std::size_t>(first_input_ + stages_[stage].added_input - 1)];
+  };
+  const auto is_added_by = [&](std::size_t stage) {
+    return stage < stages_.size() && first_input_ + stages_[stage].added_input - 1 == index &&
+           !stages_[stage].reads[static_cast<std::size_t>(stages_[stage].added_input)];
+  };
+  if (!reads(index) || inputs[static_cast<std::size_t>(index)] != output || output.rank() == 0 || is_row(output))
+    return false;
+  return is_added_by(1) || (!has_bias && is_added_by(2) && is_row(type_of(1)));
 }
 
 void FinishPlan::resolve(const Launch& launch, std::span<const std::int64_t> dims, FinishArgs& args) const {

@@ -28,6 +28,9 @@ class FinishPlan {
   /// Fills `args` for a result of shape `dims` (last axis: columns). `args.bias` may already be set.
   /// Never allocates.
   void resolve(const Launch& launch, std::span<const std::int64_t> dims, FinishArgs& args) const;
+  /// Is input `index`, of the result's type, added in registers, before the result is stored, and then read no more? So a
+  /// kernel that stores every result once may store it there. `has_bias`: the node has a bias of its own.
+  bool adds_in_registers(int index, std::span<const TensorType> inputs, const TensorType& output, bool has_bias) const;
   /// Does the epilogue read input `index` of the node? It accepts any pitch there.
   bool reads(int index) const { return first_input_ <= index && index < first_input_ + num_operands_; }
 
@@ -38,6 +41,7 @@ class FinishPlan {
     int slope_input = 0;                     ///< program input with the slopes of Activation::Kind::leaky; 0: none
     std::optional<LoadedPointwise> program;  ///< what to run instead, if it cannot be done in registers
     int added_input = 0;                     ///< program input that the addition before this stage adds
+    std::vector<bool> reads;                 ///< by program input: does what is left of the program read it?
   };
 
   int first_input_;

@@ -78,7 +78,13 @@ class PackedKernel final : public Kernel {
         panels_(packed_floats(spec, 0,
                               way == Way::strassen ? strassen_floats(sizes_.depth, sizes_.columns)
                                                    : padded_columns(sizes_.columns) * sizes_.depth)),
-        way_(way) {}
+        way_(way) {
+    // See ConvGemmKernel: sums that do not stop at blocks of the depth are stored once.
+    if (way == Way::strassen || tiling_.depth_block < sizes_.depth) return;
+    for (int i = 0; i < static_cast<int>(spec.inputs.size()); ++i) {
+      if (finish_.adds_in_registers(i, spec.inputs, spec.outputs[0], false)) residual_ = i;
+    }
+  }
 
   void run(const Launch& launch) const override {
     const TensorView& a = launch.inputs[0];
@@ -102,6 +108,7 @@ class PackedKernel final : public Kernel {
   }
   bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
   bool accepts_pitched_output(int) const override { return true; }
+  bool can_run_in_place(int index) const override { return index == residual_; }
 
  private:
   PackedSizes sizes_;
@@ -109,6 +116,7 @@ class PackedKernel final : public Kernel {
   FinishPlan finish_;
   const float* panels_;
   Way way_;
+  int residual_ = -1;  ///< the input whose place the result may take; -1: none
 };
 
 void packed_candidates(const Problem& problem, std::vector<Candidate>& out, Way way) {
