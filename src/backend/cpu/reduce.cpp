@@ -66,6 +66,7 @@ struct Plan {
   bool is_columns = false;
   std::int64_t pieces = 1;  ///< of `length`
 
+  static constexpr std::int64_t kShortestPiece = 96;  ///< lines, of columns
   std::int64_t piece_length() const { return (length + pieces - 1) / pieces; }
 };
 
@@ -120,12 +121,15 @@ Plan make_plan(const TensorView& x, const std::array<bool, kMaxRank>& folded) {
     plan.outer[static_cast<std::size_t>(plan.num_outer++)] = {run.size, run.stride, run.is_folded ? 0 : out_stride};
     if (!run.is_folded) out_stride *= run.size;
   }
+  if (plan.num_outer != 0) return plan;
+  const std::int64_t elements = plan.length * plan.rows * plan.cols;
   // Pieces help when there are hardly any outputs and nothing else to share out.
   constexpr std::int64_t kPieceElements = 65536, kFewOutputs = 2 * kColumnBlock;
-  if (plan.num_outputs < kFewOutputs && plan.num_outer == 0) {
-    const std::int64_t per_length = plan.rows * plan.cols;
-    plan.pieces = std::max<std::int64_t>(1, plan.length * per_length / kPieceElements);
-  }
+  if (plan.num_outputs < kFewOutputs) plan.pieces = std::max<std::int64_t>(1, elements / kPieceElements);
+  // An image whose pixels are averaged comes from threads that made some lines each, and lies in their caches.
+  constexpr std::int64_t kManyElements = 32768, kMostPieces = 4;
+  if (plan.is_columns && elements >= kManyElements)
+    plan.pieces = std::max(plan.pieces, std::min(kMostPieces, plan.length / Plan::kShortestPiece));
   return plan;
 }
 
@@ -151,8 +155,9 @@ class ReduceKernel final : public Kernel {
     if (axes.empty()) folded_.fill(true);
   }
   std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView> outputs) const override {
-    // Pieces have 2^16 elements and are made for fewer than 2^7 outputs only; a bound that grows with every dimension.
-    std::int64_t floats = inputs[0].num_elements() / 512;
+    // A piece of few outputs has 2^16 elements for fewer than 2^7 of them, others have so many lines; a bound that grows
+    // with every dimension.
+    std::int64_t floats = inputs[0].num_elements() / Plan::kShortestPiece;
     if (rule_.finish == Finish::log_sum_exp) floats += outputs[0].num_elements();
     return sizeof(float) * static_cast<std::size_t>(floats);
   }
