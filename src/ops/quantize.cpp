@@ -154,8 +154,7 @@ class DynamicQuantizeLinear final : public Op {
       low = std::min(low, values[i]);
       high = std::max(high, values[i]);
     }
-    const float scale = high == low ? 1.0F : (high - low) / 255.0F;
-    const std::int64_t zero_point = saturate(static_cast<double>(-low / scale), DType::uint8);
+    const auto [scale, zero_point] = dynamic_scale(low, high);
     if (context.wants_output(0)) {
       auto* out = context.output(0).as<std::uint8_t>();
       for (std::int64_t i = 0; i < count; ++i) {
@@ -163,12 +162,17 @@ class DynamicQuantizeLinear final : public Op {
       }
     }
     if (context.wants_output(1)) *context.output(1).as<float>() = scale;
-    if (context.wants_output(2)) *context.output(2).as<std::uint8_t>() = static_cast<std::uint8_t>(zero_point);
+    if (context.wants_output(2)) *context.output(2).as<std::uint8_t>() = zero_point;
   }
 };
 OpPtr make_dynamic(const Attributes&) { return std::make_shared<const DynamicQuantizeLinear>(); }
 
 }  // namespace
+
+DynamicScale dynamic_scale(float low, float high) {
+  const float scale = high == low ? 1.0F : (high - low) / 255.0F;
+  return {scale, static_cast<std::uint8_t>(saturate(static_cast<double>(-low / scale), DType::uint8))};
+}
 
 std::int64_t quantize(float value, float scale, std::int64_t zero_point, DType dtype) {
   // The quotient is a float: that is what the operator's definition rounds.

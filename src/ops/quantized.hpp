@@ -8,6 +8,13 @@
 
 namespace tenfold {
 
+/// What DynamicQuantizeLinear makes of a range that holds 0: bytes from 0 to 255 cover it.
+struct DynamicScale {
+  float scale = 1;
+  std::uint8_t zero_point = 0;
+};
+DynamicScale dynamic_scale(float low, float high);
+
 /// saturate(round(value / scale) + zero_point) for an integer type; the quotient is rounded to float first.
 std::int64_t quantize(float value, float scale, std::int64_t zero_point, DType dtype);
 

@@ -1,9 +1,13 @@
-// QuantizeLinear and DequantizeLinear with one scale, or one for each element of an axis. Exactly the reference's bits.
+// QuantizeLinear and DequantizeLinear with one scale, or one for each element of an axis, and DynamicQuantizeLinear.
+// Exactly the reference's bits.
 #include "backend/cpu/kernels/quantize.hpp"
 
+#include <algorithm>
 #include <array>
 
+#include "backend/cpu/kernels/reduce.hpp"
 #include "backend/cpu/tactic_tools.hpp"
+#include "ops/quantized.hpp"
 
 namespace tenfold::cpu {
 
@@ -127,8 +131,76 @@ class QuantizeKernel final : public Kernel {
   const QuantizeKernels& kernels_;
 };
 
+class DynamicQuantizeKernel final : public Kernel {
+ public:
+  static Refusal refuses(const Signature& signature) {
+    if (!signature.has_output(0)) return "output 0 is not wanted";
+    return signature.refuses_dtype(0, "the input");
+  }
+  explicit DynamicQuantizeKernel(const KernelSpec&)
+      : kernels_(TENFOLD_FOR_TIER(kQuantizeKernels)), folds_(TENFOLD_FOR_TIER(kReduceKernels)) {}
+
+  void run(const Launch& launch) const override {
+    const TensorView& x = launch.inputs[0];
+    const auto* values = x.as<const float>();
+    const std::int64_t count = x.num_elements();
+    ThreadPool& pool = pool_of(launch);
+    const auto [scale, point] = dynamic_scale_of(values, count, pool);
+    const std::int32_t zero_point = point;
+    auto* out = launch.outputs[0].as<std::uint8_t>();
+    split(
+        pool, count, kNsPerElement,
+        [&](std::int64_t begin, std::int64_t end) {
+          kernels_.quantize(values + begin, end - begin, &scale, &zero_point, false, QuantizedType::uint8, out + begin);
+        },
+        64);
+    if (const TensorView y = operand_of(launch.outputs, 1); y.data != nullptr) *y.as<float>() = scale;
+    if (const TensorView y = operand_of(launch.outputs, 2); y.data != nullptr) *y.as<std::uint8_t>() = point;
+  }
+
+ private:
+  static constexpr double kNsPerElement = 0.2;
+  /// Smallest and largest of any part of the values, and 0.
+  struct Range {
+    float low = 0, high = 0;
+  };
+
+  DynamicScale dynamic_scale_of(const float* values, std::int64_t count, ThreadPool& pool) const {
+    // Parts of fixed length: which thread takes one does not matter, the result is exact.
+    constexpr std::int64_t kParts = 64, kShortest = 4096;
+    const std::int64_t length = std::max(kShortest, (count + kParts - 1) / kParts),
+                       parts = (count + length - 1) / length;
+    std::array<Range, kParts> ranges;
+    split(pool, parts, kNsPerElement * static_cast<double>(length), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t from = i * length, size = std::min(length, count - from);
+        Range& range = ranges[static_cast<std::size_t>(i)];
+        folds_.rows(Fold::min, values + from, size, 1, size, &range.low, nullptr);
+        folds_.rows(Fold::max, values + from, size, 1, size, &range.high, nullptr);
+        if (range.low <= range.high) continue;
+        // A NaN is no part of the range; the folds would keep it.
+        range = {};
+        for (const float* p = values + from; p != values + from + size; ++p) {
+          range.low = std::min(range.low, *p);
+          range.high = std::max(range.high, *p);
+        }
+      }
+    });
+    Range all;
+    for (std::int64_t i = 0; i < parts; ++i) {
+      all.low = std::min(all.low, ranges[static_cast<std::size_t>(i)].low);
+      all.high = std::max(all.high, ranges[static_cast<std::size_t>(i)].high);
+    }
+    return dynamic_scale(all.low, all.high);
+  }
+  const QuantizeKernels& kernels_;
+  const ReduceKernels& folds_;
+};
+
 }  // namespace
 
+const CpuTactic kDynamicQuantizeLinear =
+    plain_tactic<DynamicQuantizeKernel>("quantize.dynamic", "DynamicQuantizeLinear");
 const CpuTactic kQuantizeLinear = plain_tactic<QuantizeKernel>("quantize.rows", "QuantizeLinear");
 const CpuTactic kDequantizeLinear = plain_tactic<QuantizeKernel>("quantize.rows", "DequantizeLinear");
 

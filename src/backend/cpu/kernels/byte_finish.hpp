@@ -9,7 +9,9 @@
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
-inline std::int64_t bytes_of(ByteResult type) { return type == ByteResult::float32 ? 4 : 1; }
+inline std::int64_t bytes_of(ByteResult type) {
+  return type == ByteResult::float32 || type == ByteResult::int32 ? 4 : 1;
+}
 
 /// `n` numbers of the type as floats, zeros above.
 inline Vec load_as_floats(const void* p, ByteResult type, int n) {

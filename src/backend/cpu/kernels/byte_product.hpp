@@ -31,9 +31,10 @@
 
 namespace tenfold::cpu {
 
-enum class ByteResult : std::uint8_t { float32, uint8, int8 };
+/// int32: of products alone, whose results are the sums as they are.
+enum class ByteResult : std::uint8_t { float32, uint8, int8, int32 };
 
-/// What happens to a sum. In registers:
+/// What happens to a sum. Nothing, for a result of int32. Else, in registers:
 ///   clip(x + residual[m, n] * residual_scale, low, high)  rounded, + zero_point, as bytes
 /// where x is sum * scale[n] + offset[n], or what becomes of it if it is first made an integer as well, `rounds_first`:
 ///   round(clip(sum * scale[n] + offset[n], first_low, first_high)) * factor + shift

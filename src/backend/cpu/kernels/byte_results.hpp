@@ -155,7 +155,21 @@ template <bool kIsWhole, int kRows, int kVectors>
 }
 
 template <int kRows, int kVectors>
+void store_sums(const Ints (&sums)[kVectors][kRows], const ByteResults& tile) {
+  constexpr std::int64_t kSumBytes = sizeof(std::int32_t);
+  TENFOLD_UNROLL
+  for (int j = 0; j < kVectors; ++j) {
+    const std::int64_t bytes = (j + 1 < kVectors ? Vec::kWidth : tile.tail) * kSumBytes;
+    TENFOLD_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      sums[j][i].store_first_bytes(tile.c + i * tile.c_stride + j * Vec::kWidth * kSumBytes, bytes);
+    }
+  }
+}
+
+template <int kRows, int kVectors>
 [[gnu::always_inline]] inline void finish_tile(const Ints (&sums)[kVectors][kRows], const ByteResults& tile) {
+  if (tile.finish->result == ByteResult::int32) return store_sums(sums, tile);
   finish_vectors<false>(sums, tile, tile.scale != nullptr && tile.finish->result != ByteResult::float32);
 }
 /// Where all columns exist and results are bytes, made in registers.

@@ -1,0 +1,101 @@
+// What networks quantised dynamically consist of, against the references: exactly the same numbers.
+#include <limits>
+
+#include "kernel_case.hpp"
+
+namespace tenfold {
+namespace {
+
+/// Any byte of the type.
+Tensor bytes(DType dtype, const Shape& shape, std::uint32_t seed) {
+  const double low = dtype == DType::int8 ? -128 : 0;
+  return random_tensor(dtype, shape, seed, low, low + 256);
+}
+
+TEST(IntegerProducts, AgreeWithTheReferenceForEveryTypeAndZeroPoint) {
+  struct Sizes {
+    Shape a;
+    std::int64_t n;
+  };
+  // Single rows, tails of columns and of quads, several blocks of rows, sums as large as they become.
+  for (const Sizes& s : std::vector<Sizes>{{{1, 7}, 5},
+                                           {{3, 64}, 48},
+                                           {{2, 5, 33}, 100},
+                                           {{13, 130}, 17},
+                                           {{200, 12}, 65},
+                                           {{1, 3000}, 70},
+                                           {{40}, 9}}) {
+    const std::int64_t depth = s.a.back();
+    for (const DType a : {DType::uint8, DType::int8}) {
+      for (const DType b : {DType::int8, DType::uint8}) {
+        const std::vector<std::vector<Tensor>> zeros = {
+            {},
+            {bytes(a, {}, 3)},
+            {bytes(a, {1}, 4), bytes(b, {}, 5)},
+            {Tensor{}, bytes(b, {s.n}, 6)},
+            {bytes(a, {}, 7), Tensor(b, {1})},
+        };
+        for (std::size_t z = 0; z < zeros.size(); ++z) {
+          SCOPED_TRACE(fmt::format("{} columns, depth {}, {} and {}, zero points {}", s.n, depth, to_string(a),
+                                   to_string(b), z));
+          KernelCase c{"MatMulInteger", {}, {bytes(a, s.a, 1), bytes(b, {depth, s.n}, 2)}, {false, true, false, true}};
+          c.inputs.insert(c.inputs.end(), zeros[z].begin(), zeros[z].end());
+          check_tactic(c, "integers.packed", {});
+        }
+      }
+    }
+  }
+}
+
+TEST(IntegerProducts, ExtremeBytesDoNotSaturate) {
+  for (const std::uint8_t x : {0, 255}) {
+    for (const std::int8_t w : {-128, 127}) {
+      Tensor a(DType::uint8, {5, 4000}), b(DType::int8, {4000, 40}), zero(DType::uint8, {});
+      for (std::uint8_t& value : a.as_mutable<std::uint8_t>()) value = x;
+      for (std::int8_t& value : b.as_mutable<std::int8_t>()) value = w;
+      zero.as_mutable<std::uint8_t>()[0] = static_cast<std::uint8_t>(255 - x);
+      check_tactic({"MatMulInteger", {}, {a, b, zero}, {false, true}}, "integers.packed", {});
+    }
+  }
+}
+
+TEST(IntegerProducts, WhatIsNotTakenIsRefused) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
+  const auto refusal = [](std::vector<Tensor> inputs, std::vector<bool> constant) {
+    return refusal_of({"MatMulInteger", {}, std::move(inputs), std::move(constant)}, "integers.packed");
+  };
+  const Tensor a = bytes(DType::uint8, {3, 8}, 1), b = bytes(DType::int8, {8, 5}, 2);
+  EXPECT_EQ(refusal({a, b}, {false, true}), "");
+  EXPECT_EQ(refusal({a, b}, {false, false}), "b is computed");
+  EXPECT_EQ(refusal({a, b, bytes(DType::uint8, {3}, 3)}, {false, true}), "rows have zero points of their own");
+  EXPECT_EQ(refusal({a, b, Tensor{}, bytes(DType::int8, {5}, 3)}, {false, true}), "the zero points of b are computed");
+  EXPECT_EQ(refusal({bytes(DType::uint8, {2, 3, 8}, 1), bytes(DType::int8, {2, 8, 5}, 2)}, {false, true}),
+            "b is a batch of matrices");
+  EXPECT_EQ(refusal({bytes(DType::uint8, {1, 40000}, 1), bytes(DType::int8, {40000, 2}, 2)}, {false, true}),
+            "sums of 40000 products may not fit in 32 bits");
+}
+
+TEST(DynamicQuantisation, CoversAnyRange) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
+  std::vector<Tensor> inputs = {
+      random_tensor(DType::float32, {3, 50}, 1, -3, 5),
+      random_tensor(DType::float32, {7}, 2, 1, 5),
+      random_tensor(DType::float32, {9}, 3, -5, -1),
+      random_tensor(DType::float32, {20000}, 4, -1, 1),
+      random_tensor(DType::float32, {300'001}, 5, -9, 1),
+      Tensor(DType::float32, {40}),
+      Tensor(DType::float32, {0}),
+  };
+  for (const float value : {kNan, kInfinity, -kInfinity}) {
+    Tensor odd = random_tensor(DType::float32, {90}, 6, -1, 2);
+    odd.as_mutable<float>()[17] = value;
+    inputs.push_back(odd);
+  }
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    SCOPED_TRACE(i);
+    check_tactic({"DynamicQuantizeLinear", {}, {inputs[i]}, {}, 3}, "quantize.dynamic", {});
+  }
+}
+
+}  // namespace
+}  // namespace tenfold
