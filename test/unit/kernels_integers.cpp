@@ -24,7 +24,8 @@ TEST(IntegerProducts, AgreeWithTheReferenceForEveryTypeAndZeroPoint) {
                                            {{13, 130}, 17},
                                            {{200, 12}, 65},
                                            {{1, 3000}, 70},
-                                           {{40}, 9}}) {
+                                           {{40}, 9},
+                                           {{0, 8}, 9}}) {
     const std::int64_t depth = s.a.back();
     for (const DType a : {DType::uint8, DType::int8}) {
       for (const DType b : {DType::int8, DType::uint8}) {
@@ -73,6 +74,41 @@ TEST(IntegerProducts, WhatIsNotTakenIsRefused) {
             "b is a batch of matrices");
   EXPECT_EQ(refusal({bytes(DType::uint8, {1, 40000}, 1), bytes(DType::int8, {40000, 2}, 2)}, {false, true}),
             "sums of 40000 products may not fit in 32 bits");
+}
+
+TEST(IntegerProducts, BrokenSpecsAreRefused) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
+  const PreparedCase c =
+      prepare({"MatMulInteger", {}, {bytes(DType::uint8, {4, 8}, 1), bytes(DType::int8, {8, 16}, 2)}, {false, true}});
+  const std::vector<std::byte> panels(8 * 16), sums(16 * 4);
+  const KernelSpec good{c.problem.op,     "integers.packed", {1, 1, 48},
+                        c.problem.inputs, c.problem.outputs, {panels, sums}};
+  EXPECT_NO_THROW(cpu_backend().make_kernel(good));
+  const auto refused = [](const KernelSpec& spec, const std::string& word) {
+    try {
+      cpu_backend().make_kernel(spec);
+      ADD_FAILURE() << "accepted although " << word;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), Code::incompatible_engine);
+      EXPECT_NE(error.message().find(word), std::string::npos) << error.message();
+    }
+  };
+  KernelSpec bad = good;
+  bad.parameters = {99, 1, 48};
+  refused(bad, "register tile");
+  bad.parameters = {1, 1, 0};
+  refused(bad, "register tile");
+  bad.parameters = {1, 1};
+  refused(bad, "3 parameters");
+  bad = good;
+  bad.weights[0] = bad.weights[0].first(100);
+  refused(bad, "packed weights");
+  bad = good;
+  bad.weights[1] = bad.weights[1].first(60);
+  refused(bad, "packed weights");
+  bad = good;
+  bad.inputs[1].dtype = DType::float32;
+  refused(bad, "no byte");
 }
 
 TEST(DynamicQuantisation, CoversAnyRange) {

@@ -10,6 +10,8 @@
 
 namespace tenfold::cpu {
 
+inline bool is_byte(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; }
+
 template <typename T>
 void append(std::vector<std::byte>& bytes, const std::vector<T>& values) {
   const auto* data = reinterpret_cast<const std::byte*>(values.data());

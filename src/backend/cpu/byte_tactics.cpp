@@ -28,8 +28,6 @@ constexpr std::int64_t kSegmentStep = 32;
 /// What multiplies.
 enum class Unit { vectors, tiles };
 
-bool is_byte(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; }
-
 /// The zero point as a byte of the operand, and as the number that products see: vectors multiply unsigned bytes.
 std::uint8_t zero_byte(std::int64_t zero_point) { return static_cast<std::uint8_t>(zero_point); }
 std::int32_t unsigned_zero(std::int64_t zero_point, DType dtype) {

@@ -18,7 +18,6 @@ namespace {
 /// Products of 255 * 255 and less, so many of them fit in 32 bits.
 constexpr std::int64_t kMaxDepth = 1 << 15;
 
-bool is_byte(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; }
 std::int32_t byte_at(const void* bytes, DType dtype, std::int64_t i) {
   return dtype == DType::int8 ? static_cast<const std::int8_t*>(bytes)[i] : static_cast<const std::uint8_t*>(bytes)[i];
 }
