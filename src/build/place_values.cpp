@@ -82,7 +82,6 @@ class Layout {
     PlanStep* step = nullptr;
     int at = 0;
     int section = kNone;
-    std::size_t index = 0;  ///< among all steps
   };
 
   std::size_t owner_of(std::int32_t value) const {
@@ -99,7 +98,7 @@ class Layout {
   void walk(std::vector<PlanStep>& steps, int& next, int section) {
     for (PlanStep& step : steps) {
       const int begin = next++;
-      steps_.push_back({&step, begin, section, steps_.size()});
+      steps_.push_back({&step, begin, section});
       const bool is_section = step.op_type == "Samples";
       if (is_section) sections_.push_back({&step, begin, begin});
       const int inside = is_section ? static_cast<int>(sections_.size()) - 1 : section;
@@ -127,12 +126,13 @@ class Layout {
     }
   }
 
-  /// The operand whose place the step's first result takes in this profile.
-  std::optional<std::size_t> inherited(const TimedStep& timed, std::size_t profile) const {
+  /// The operand whose place the step's first result takes in this profile. `index`: of the step, among all.
+  std::optional<std::size_t> inherited(std::size_t index, std::size_t profile) const {
+    const TimedStep& timed = steps_[index];
     const PlanStep& step = *timed.step;
-    if (timed.index >= choices_.size() || choices_[timed.index].empty() || step.outputs.empty() || step.outputs[0] < 0)
+    if (index >= choices_.size() || choices_[index].empty() || step.outputs.empty() || step.outputs[0] < 0)
       return std::nullopt;
-    const Kernel& kernel = *choices_[timed.index][profile].kernel;
+    const Kernel& kernel = *choices_[index][profile].kernel;
     const auto result = static_cast<std::size_t>(step.outputs[0]);
     if (!is_placed(result) || section_of_[result] != timed.section || spans_[result].first != timed.at)
       return std::nullopt;
@@ -152,14 +152,14 @@ class Layout {
     }
     return std::nullopt;
   }
-  /// By value: the first one of those that lie in its place one after the other.
-  std::vector<std::size_t> owners_of_places(int section, std::size_t profile) const {
+  /// By value: the first one of those that lie in its place one after the other. Without a profile each has its own.
+  std::vector<std::size_t> first_in_place(int section, std::optional<std::size_t> profile) const {
     std::vector<std::size_t> first(plan_.values.size());
     std::iota(first.begin(), first.end(), std::size_t{0});
-    for (const TimedStep& timed : steps_) {
-      if (timed.section != section || !timed.step->blocks.empty()) continue;
-      if (const auto operand = inherited(timed, profile))
-        first[static_cast<std::size_t>(timed.step->outputs[0])] = first[*operand];
+    for (std::size_t i = 0; i < steps_.size() && profile; ++i) {
+      if (steps_[i].section != section || !steps_[i].step->blocks.empty()) continue;
+      if (const auto operand = inherited(i, *profile))
+        first[static_cast<std::size_t>(steps_[i].step->outputs[0])] = first[*operand];
     }
     return first;
   }
@@ -169,24 +169,21 @@ class Layout {
                          std::span<const Lifetime> extra, Places& places,
                          std::vector<std::uint64_t>* extra_offsets = nullptr) const {
     std::vector<Lifetime> lifetimes;
-    std::vector<std::size_t> value_of, place_of;  // values placed here, and the lifetime that each belongs to
-    const std::vector<std::size_t> heirs = index ? owners_of_places(section, *index) : std::vector<std::size_t>();
+    std::vector<std::size_t> value_of;  // those that are placed here
+    std::vector<std::size_t> place_of(
+        plan_.values.size());  // by value: its lifetime, or that of the first in its place
+    const std::vector<std::size_t> first = first_in_place(section, index);
     for (std::size_t i = 0; i < plan_.values.size(); ++i) {
       if (!is_placed(i) || section_of_[i] != section) continue;
       value_of.push_back(i);
-      place_of.push_back(lifetimes.size());
-      if (!heirs.empty() && heirs[i] != i) continue;
+      if (first[i] != i) continue;
+      place_of[i] = lifetimes.size();
       lifetimes.push_back({spans_[i].first, spans_[i].last, profile.max_bytes(plan_.values[i].type).value()});
     }
-    if (!heirs.empty()) {
-      for (std::size_t v = 0; v < value_of.size(); ++v) {
-        const std::size_t first = heirs[value_of[v]];
-        if (first == value_of[v]) continue;
-        const auto at = std::lower_bound(value_of.begin(), value_of.end(), first) - value_of.begin();
-        place_of[v] = place_of[static_cast<std::size_t>(at)];
-        Lifetime& life = lifetimes[place_of[v]];
-        life.last = std::max(life.last, spans_[value_of[v]].last);
-      }
+    for (const std::size_t i : value_of) {
+      place_of[i] = place_of[first[i]];
+      Lifetime& life = lifetimes[place_of[i]];
+      life.last = std::max(life.last, spans_[i].last);
     }
     const std::size_t num_places = lifetimes.size();
     std::vector<PlanChoice*> choice_of;
@@ -201,9 +198,9 @@ class Layout {
     const std::size_t first_extra = lifetimes.size();
     lifetimes.insert(lifetimes.end(), extra.begin(), extra.end());
     const std::vector<std::uint64_t> offsets = plan_offsets(lifetimes, kAlignment);
-    for (std::size_t i = 0; i < value_of.size(); ++i) {
-      places.offsets[value_of[i]] = offsets[place_of[i]];
-      places.sizes[value_of[i]] = lifetimes[place_of[i]].bytes;
+    for (const std::size_t i : value_of) {
+      places.offsets[i] = offsets[place_of[i]];
+      places.sizes[i] = lifetimes[place_of[i]].bytes;
     }
     for (std::size_t i = 0; i < choice_of.size(); ++i) choice_of[i]->workspace_offset = offsets[num_places + i];
     if (extra_offsets != nullptr) {

@@ -347,6 +347,17 @@ inline int check_tactic(const KernelCase& c, const std::string& tactic, const To
   return ran;
 }
 
+/// The kernel of such a spec is refused with a sentence that holds `word`.
+inline void expect_refused(const KernelSpec& spec, const std::string& word) {
+  try {
+    cpu_backend().make_kernel(spec);
+    ADD_FAILURE() << "accepted although " << word;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::incompatible_engine);
+    EXPECT_NE(error.message().find(word), std::string::npos) << error.message();
+  }
+}
+
 /// The refusal of the first candidate of `tactic`, or "" if it accepts.
 inline std::string refusal_of(const KernelCase& c, const std::string& tactic) {
   for (const Candidate& candidate : cpu_backend().candidates(prepare(c).problem)) {

@@ -114,10 +114,7 @@ class ConvGemmKernel final : public Kernel {
   /// time, if sums do not stop at blocks of the depth.
   static int find_residual(const KernelSpec& spec, const FinishPlan& finish, Way way, bool stores_once) {
     const bool has_bias = spec.inputs.size() > 2 && spec.inputs[2].dtype != DType::undefined;
-    for (int i = 0; i < static_cast<int>(spec.inputs.size()) && way != Way::strassen && stores_once; ++i) {
-      if (finish.adds_in_registers(i, spec.inputs, spec.outputs[0], has_bias)) return i;
-    }
-    return -1;
+    return way != Way::strassen && stores_once ? finish.residual_input(spec.inputs, spec.outputs[0], has_bias) : -1;
   }
   static std::int64_t panel_floats(const KernelSpec& spec, Way way) {
     const Conv& conv = conv_of(spec.op);

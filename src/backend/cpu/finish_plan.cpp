@@ -167,29 +167,25 @@ FinishPlan::FinishPlan(const Epilogue& epilogue, int first_input, bool in_regist
   }
 }
 
-bool FinishPlan::adds_in_registers(int index, std::span<const TensorType> inputs, const TensorType& output,
-                                   bool has_bias) const {
+int FinishPlan::residual_input(std::span<const TensorType> inputs, const TensorType& output, bool has_bias) const {
   const auto is_static_one = [](const Dim& dim) { return dim == Dim(1); };
   const auto is_row = [&](const TensorType& type) {
     return type.rank() > 0 && type.dims.back() == output.dims.back() &&
            std::all_of(type.dims.begin(), type.dims.end() - 1, is_static_one);
   };
+  if (output.rank() == 0 || is_row(output)) return -1;
   // What `resolve` adds as residual, whatever the sizes: the first or, behind a bias, second addition, if no other
   // operand's shape cuts the rows into groups.
   for (int i = 0; i < num_operands_; ++i) {
     const TensorType& type = inputs[static_cast<std::size_t>(first_input_ + i)];
-    if (type != output && !is_row(type)) return false;
+    if (type != output && !is_row(type)) return -1;
   }
-  const auto type_of = [&](std::size_t stage) -> const TensorType& {
-    return inputs[static_cast<std::size_t>(first_input_ + stages_[stage].added_input - 1)];
-  };
-  const auto is_added_by = [&](std::size_t stage) {
-    return stage < stages_.size() && first_input_ + stages_[stage].added_input - 1 == index &&
-           !stages_[stage].reads[static_cast<std::size_t>(stages_[stage].added_input)];
-  };
-  if (!reads(index) || inputs[static_cast<std::size_t>(index)] != output || output.rank() == 0 || is_row(output))
-    return false;
-  return is_added_by(1) || (!has_bias && is_added_by(2) && is_row(type_of(1)));
+  const auto added_by = [&](std::size_t stage) { return first_input_ + stages_[stage].added_input - 1; };
+  const auto type_added_by = [&](std::size_t stage) { return inputs[static_cast<std::size_t>(added_by(stage))]; };
+  std::size_t stage = 1;
+  if (!has_bias && stages_.size() > 2 && is_row(type_added_by(1))) stage = 2;
+  if (stages_.size() <= stage || type_added_by(stage) != output) return -1;
+  return stages_[stage].reads[static_cast<std::size_t>(stages_[stage].added_input)] ? -1 : added_by(stage);
 }
 
 void FinishPlan::resolve(const Launch& launch, std::span<const std::int64_t> dims, FinishArgs& args) const {

@@ -28,9 +28,10 @@ class FinishPlan {
   /// Fills `args` for a result of shape `dims` (last axis: columns). `args.bias` may already be set.
   /// Never allocates.
   void resolve(const Launch& launch, std::span<const std::int64_t> dims, FinishArgs& args) const;
-  /// Is input `index`, of the result's type, added in registers, before the result is stored, and then read no more? So a
-  /// kernel that stores every result once may store it there. `has_bias`: the node has a bias of its own.
-  bool adds_in_registers(int index, std::span<const TensorType> inputs, const TensorType& output, bool has_bias) const;
+  /// The input of the result's type that is added in registers, before the result is stored, and then read no more, so
+  /// that a kernel which stores every result once may store it there; -1: none. `has_bias`: the node has a bias of its
+  /// own.
+  int residual_input(std::span<const TensorType> inputs, const TensorType& output, bool has_bias) const;
   /// Does the epilogue read input `index` of the node? It accepts any pitch there.
   bool reads(int index) const { return first_input_ <= index && index < first_input_ + num_operands_; }
 

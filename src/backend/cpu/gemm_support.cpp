@@ -100,7 +100,8 @@ std::vector<GemmTiling> plain_tilings(std::int64_t rows, bool rows_vary, std::in
   const GemmKernels& kernels = TENFOLD_FOR_TIER(kGemmKernels);
   if (rows_vary || kernels.max_row_panels(rows, 1) < 2) return tilings;
   GemmTiling places = tilings.front();
-  places.tile_rows = kernels.max_tile_rows(places.tile_vectors = 1);
+  places.tile_vectors = 1;
+  places.tile_rows = kernels.max_tile_rows(places.tile_vectors);
   if (rows == 1) return {places};
   tilings.insert(tilings.begin(), places);
   return tilings;

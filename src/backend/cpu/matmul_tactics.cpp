@@ -80,10 +80,8 @@ class PackedKernel final : public Kernel {
                                                    : padded_columns(sizes_.columns) * sizes_.depth)),
         way_(way) {
     // See ConvGemmKernel: sums that do not stop at blocks of the depth are stored once.
-    if (way == Way::strassen || tiling_.depth_block < sizes_.depth) return;
-    for (int i = 0; i < static_cast<int>(spec.inputs.size()); ++i) {
-      if (finish_.adds_in_registers(i, spec.inputs, spec.outputs[0], false)) residual_ = i;
-    }
+    if (way != Way::strassen && tiling_.depth_block >= sizes_.depth)
+      residual_ = finish_.residual_input(spec.inputs, spec.outputs[0], false);
   }
 
   void run(const Launch& launch) const override {
