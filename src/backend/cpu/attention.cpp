@@ -3,7 +3,6 @@
 #include "backend/cpu/kernels/attention.hpp"
 
 #include <array>
-#include <atomic>
 #include <cmath>
 
 #include "backend/cpu/tactic_tools.hpp"
@@ -22,6 +21,9 @@ std::optional<HeadLayout> layout_of(const Op& op) {
   if (layout == "blhd") return HeadLayout{2, 1};
   return std::nullopt;
 }
+
+/// Blocks for each thread, so that one that is held up can be helped out, if they have so many rows; and at most.
+constexpr std::int64_t kBlocksPerThread = 8, kFewestRows = 64, kMaxParts = 1 << 16;
 
 class AttentionKernel final : public Kernel {
  public:
@@ -106,38 +108,36 @@ class AttentionKernel final : public Kernel {
         std::clamp<std::int64_t>(static_cast<std::int64_t>(total_ns / kWorthwhileNs), 1, pool.num_threads());
     // Blocks as equal as whole vectors allow; smaller ones when there would be too few for all threads. A row's result
     // does not depend on the block it is in.
-    const std::int64_t pairs = batches * shared;
+    const std::int64_t pairs = batches * shared, wanted = threads == 1 ? 1 : kBlocksPerThread * threads;
     std::int64_t blocks = (rows + kMaxAttentionRows - 1) / kMaxAttentionRows;
-    if (pairs * blocks < threads) blocks = std::min((threads + pairs - 1) / pairs, (rows + 15) / 16);
+    if (pairs * blocks < wanted) {
+      // Each block copies the values that its rows read, which few rows do not make up for.
+      const std::int64_t fewest = pairs * blocks < threads ? 16 : kFewestRows;
+      blocks = std::max(blocks, std::min((wanted + pairs - 1) / pairs, (rows + fewest - 1) / fewest));
+    }
     const std::int64_t per_block = ((rows + blocks - 1) / blocks + 15) / 16 * 16;
     blocks = (rows + per_block - 1) / per_block;
-    const std::int64_t items = pairs * blocks;
-    std::atomic<std::int64_t> next_item{0};
-    const auto worker = [&](int part) {
+    // Every thread has heads that follow each other: products around are shared so too.
+    const auto run_item = [&](std::int64_t item, int thread) {
       AttentionTask t = task;
       t.scratch =
-          reinterpret_cast<float*>(stream.scratch() + static_cast<std::size_t>(part) * CpuStream::kScratchBytes);
-      for (;;) {
-        const std::int64_t item = next_item.fetch_add(1, std::memory_order_relaxed);
-        if (item >= items) return;
-        const std::int64_t b = item / blocks / shared, head = item / blocks % shared;
-        t.row_begin = item % blocks * per_block;
-        t.num_rows = std::min(per_block, rows - t.row_begin);
-        t.q = q.as<const float>() + b * qp.batch + head * group * qp.head;
-        t.k = k.as<const float>() + b * kp.batch + head * kp.head;
-        t.v = v.as<const float>() + b * vp.batch + head * vp.head;
-        t.out = out.as<float>() + b * op.batch + head * group * op.head;
-        t.mask = mask.data == nullptr ? nullptr
-                                      : mask.as<const float>() + b * mask_strides[0] + head * group * mask_strides[1];
-        kernels_.block(t);
-      }
+          reinterpret_cast<float*>(stream.scratch() + static_cast<std::size_t>(thread) * CpuStream::kScratchBytes);
+      const std::int64_t b = item / blocks / shared, head = item / blocks % shared;
+      t.row_begin = item % blocks * per_block;
+      t.num_rows = std::min(per_block, rows - t.row_begin);
+      t.q = q.as<const float>() + b * qp.batch + head * group * qp.head;
+      t.k = k.as<const float>() + b * kp.batch + head * kp.head;
+      t.v = v.as<const float>() + b * vp.batch + head * vp.head;
+      t.out = out.as<float>() + b * op.batch + head * group * op.head;
+      t.mask = mask.data == nullptr ? nullptr
+                                    : mask.as<const float>() + b * mask_strides[0] + head * group * mask_strides[1];
+      kernels_.block(t);
     };
-    const auto parts = static_cast<int>(std::min(items, threads));
-    if (parts <= 1) {
-      worker(0);
-    } else {
-      pool.run(parts, worker);
-    }
+    const std::int64_t items = pairs * blocks;
+    const auto parts = static_cast<int>(std::min(items, threads < pool.num_threads() ? threads : kMaxParts));
+    pool.run_on_threads(parts, [&](int part, int thread) {
+      for (std::int64_t i = items * part / parts; i < items * (part + 1) / parts; ++i) run_item(i, thread);
+    });
   }
 
  private:

@@ -55,26 +55,30 @@ constexpr CpuTactic plain_tactic(std::string_view name, std::string_view op_type
   return {name, op_type, &PlainTactic<K>::candidates, nullptr, &PlainTactic<K>::make};
 }
 
-/// Calls f(begin, end) on contiguous ranges that cover [0, count), each a multiple of `granule` long except the last;
-/// one range per thread, fewer when a range would take less than a few times what waking a thread costs.
-/// `ns_each`: roughly what one item takes.
+/// Calls f(begin, end) on contiguous ranges that cover [0, count), each a multiple of `granule` long except the last.
+/// Every thread has an equal share, in up to three ranges that grow smaller, so that the other threads wait for the
+/// rest of a small one; fewer where a range would take less than a few times what waking a thread costs. `ns_each`:
+/// roughly what one item takes.
 template <typename F>
 void split(ThreadPool& pool, std::int64_t count, double ns_each, const F& f, std::int64_t granule = 1) {
   constexpr double kWorthwhileNs = 3000;
-  const std::int64_t blocks = (count + granule - 1) / granule;
+  const std::int64_t blocks = (count + granule - 1) / granule, threads = pool.num_threads();
   const double worthwhile = static_cast<double>(count) * ns_each / kWorthwhileNs;
-  const std::int64_t threads = pool.num_threads();
   std::int64_t parts = worthwhile < static_cast<double>(threads) ? static_cast<std::int64_t>(worthwhile) : threads;
   parts = std::min(parts, blocks);
   if (parts <= 1) {
     if (count > 0) f(std::int64_t{0}, count);
     return;
   }
-  pool.run(static_cast<int>(parts), [&](int part) {
-    const std::int64_t begin = blocks * part / parts * granule;
-    const std::int64_t end = std::min(blocks * (part + 1) / parts * granule, count);
-    f(begin, end);
-  });
+  constexpr std::int64_t kEnds[] = {0, 3, 5, 6}, kRanges = 3;  // 3 : 2 : 1
+  const bool is_cut = parts == threads && worthwhile >= static_cast<double>(kRanges * threads) && blocks >= 6 * threads;
+  const auto begin_of = [=](std::int64_t part) {
+    const std::int64_t at =
+        is_cut ? blocks * (6 * (part / kRanges) + kEnds[part % kRanges]) / (6 * threads) : blocks * part / parts;
+    return std::min(at * granule, count);
+  };
+  pool.run(static_cast<int>(is_cut ? kRanges * threads : parts),
+           [&](int part) { f(begin_of(part), begin_of(part + 1)); });
 }
 
 }  // namespace tenfold::cpu

@@ -13,6 +13,8 @@ namespace {
 constexpr std::int64_t kWidth = Vec::kWidth;
 /// Work items for each thread, so that a thread that is held up can be helped out.
 constexpr std::int64_t kItemsPerThread = 3;
+/// The same where work is cut at will: at most so many, the smallest of so many multiply-adds and tiles of rows.
+constexpr std::int64_t kMostParts = 6, kSmallestPart = 1 << 18, kFewestTiles = 2;
 /// Multiply-adds that are not worth a second thread.
 constexpr std::int64_t kSerialWork = 1 << 16;
 /// The same as weights of a product that waits for them.
@@ -141,7 +143,8 @@ void run_block(const GemmArgs& whole, const ProductBlock& block, std::byte* scra
         PanelAhead ahead;
         if (next >= 0) {
           const float* from = panel_at(next, is_inner ? done : last ? 0 : done + deep);
-          ahead = PanelAhead(from, panel_bytes, rows, tile_rows, deep);
+          ahead = PanelAhead(from, panel_bytes, block.rows_before + rows + block.rows_behind, tile_rows, deep);
+          ahead.skip(block.rows_before / tile_rows);
         }
         tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + first_column + n;
         tile.slopes = args.finish.activation.slopes_from(first_column + n);
@@ -195,28 +198,30 @@ void run(const GemmArgs& args, const Workers& workers) {
                            [&](const ProductBlock& block, std::byte*) { run_panels(args, block); });
     return;
   }
-  const std::int64_t wanted = threads == 1 || work < kSerialWork ? 1 : kItemsPerThread * threads;
   // A last block of a few rows would cost nearly as much as a whole one: round to the nearest number of blocks. With a
   // table, blocks must not grow.
   const std::int64_t rounding = args.conv != nullptr ? row_block - 1 : row_block / 2;
   std::int64_t row_parts = max(1, (args.rows + rounding) / row_block);
-  // Where rows are more than weights, each thread has rows of its own: they are in its cache if the steps around share
-  // alike, and a weight is read from a cache that all threads share.
-  const std::int64_t activations = args.rows * (args.depth + args.columns);
-  if (wanted > 1 && args.groups == 1 && activations > args.depth * args.taps * args.columns) {
-    row_parts = min(ceil_div(args.rows, tile_rows), ceil_div(row_parts, threads) * threads);
+  ProductPieces pieces{panels, 1, 1, 1};
+  if (threads > 1 && work >= kSerialWork) {
+    // Where rows are more than weights, each thread has rows of its own: they are in its cache if the steps around
+    // share alike, and a weight is read from a cache that all threads share.
+    const std::int64_t activations = args.rows * (args.depth + args.columns);
+    if (args.groups == 1 && activations > args.depth * args.taps * args.columns) {
+      row_parts = min(ceil_div(args.rows, tile_rows), ceil_div(row_parts, threads) * threads);
+    }
+    pieces.shares = threads;
+    while (pieces.parts < kMostParts && pieces.parts * (pieces.parts + 1) / 2 * kSmallestPart * threads < work) {
+      ++pieces.parts;
+    }
+    const std::int64_t smallest = pieces.shares * pieces.parts * (pieces.parts + 1) / 2;
+    const std::int64_t tiles = ceil_div(ceil_div(args.rows, row_parts), tile_rows);
+    pieces.rows = min(ceil_div(smallest, args.groups * row_parts * panels), max(1, tiles / kFewestTiles));
+    const std::int64_t all = args.groups * row_parts * panels * pieces.rows;
+    pieces.shares = min(pieces.shares, all);
+    pieces.parts = min(pieces.parts, all / pieces.shares);
   }
-  const std::int64_t panel_parts = min(panels, max(1, ceil_div(wanted, args.groups * row_parts)));
-  if (args.groups * row_parts * panel_parts < wanted) {
-    row_parts = min(ceil_div(args.rows, tile_rows), ceil_div(wanted, args.groups * panel_parts));
-  }
-  const std::int64_t row_shares =
-      panel_parts == 1 && row_parts <= 2 * wanted ? shares_of(threads, args.groups, row_parts) : 0;
-  const std::int64_t panel_shares = wanted == 1 ? 0 : shares_of(threads, args.groups * row_parts, panel_parts);
-  Cut row_cut{args.rows, tile_rows, row_parts, row_shares};
-  // The first part of a share is larger than others: its table must fit in the scratch memory too.
-  if (args.conv != nullptr && row_shares != 0 && row_cut.largest() > row_block) row_cut.shares = 0;
-  for_each_product_block(workers, args.groups, row_cut, {panels, 1, panel_parts, panel_shares},
+  for_each_product_piece(workers, args.groups, {args.rows, tile_rows, row_parts}, tile_rows, pieces,
                          [&](const ProductBlock& block, std::byte* scratch) { run_block(args, block, scratch); });
 }
 
@@ -247,7 +252,8 @@ void run_batched(const BatchedGemmArgs& args, const Workers& workers) {
   for_each_product_block(workers, args.batch, row_cut, panel_cut, [&](const ProductBlock& block, std::byte* scratch) {
     const auto packed = reinterpret_cast<float*>(scratch);
     float* transposed = packed + half;
-    const auto [matrix, row_begin, row_end, panel_begin, panel_end, next_panel] = block;
+    const std::int64_t matrix = block.group, row_begin = block.row_begin, row_end = block.row_end;
+    const std::int64_t panel_begin = block.panel_begin, panel_end = block.panel_end;
     const float* a = args.a;
     const float* b = args.b;
     std::int64_t rest = matrix;

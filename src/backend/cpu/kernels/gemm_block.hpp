@@ -57,12 +57,16 @@ class PanelAhead {
     of_tile_.piece_stride = side_by_side ? kLineBytes : of_tile_.lines * kLineBytes;
     end_ = of_tile_.first + (side_by_side ? place : bytes);
   }
+  /// Leaves out what so many tiles ask for.
+  void skip(std::int64_t tiles) {
+    const std::int64_t left = end_ - of_tile_.first, asked = tiles * pieces_ * of_tile_.piece_stride;
+    of_tile_.first += asked < left ? asked : left;
+  }
   /// Gives the next tiles what they shall ask for. Do they ask for anything?
   bool next(Ahead& ahead, std::int64_t tiles) {
-    const std::int64_t left = end_ - of_tile_.first, asked = tiles * pieces_ * of_tile_.piece_stride;
-    if (left == 0) return false;
+    if (of_tile_.first == end_) return false;
     ahead = of_tile_;
-    of_tile_.first = asked < left ? of_tile_.first + asked : end_;
+    skip(tiles);
     return true;
   }
 

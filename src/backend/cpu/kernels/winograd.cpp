@@ -12,6 +12,9 @@ namespace {
 constexpr std::int64_t kWidth = Vec::kWidth;
 /// Transformed filters of this size fit into half of a core's second-level cache.
 constexpr std::int64_t kOwnFilterBytes = 256 << 10;
+/// Of this size they may be read once for each of so many blocks of a thread, which grow smaller, so that threads end
+/// together.
+constexpr std::int64_t kRepeatedFilterBytes = 1 << 20, kMostBlocks = 3;
 
 template <int kTile, int kStride>
 class Winograd {
@@ -36,7 +39,8 @@ class Winograd {
     // Each thread has tiles of its own and reads all filters, which costs little where its cache keeps them; or each
     // multiplies some positions of all tiles, which go to and fro between the threads.
     const std::int64_t filters = args_.in_channels * out_padded_;
-    const bool keeps_filters = kFilters * filters * static_cast<std::int64_t>(sizeof(float)) <= kOwnFilterBytes;
+    const std::int64_t filter_bytes = kFilters * filters * static_cast<std::int64_t>(sizeof(float));
+    const bool keeps_filters = filter_bytes <= kOwnFilterBytes;
     const bool has_tiles_for_all = pays_to_keep_tiles(tiles, threads, filters, tiles * (in_padded_ + out_padded_));
     if (tiles <= kWinogradSharedTiles && threads > 1 && !keeps_filters && !has_tiles_for_all) {
       run_shared(workers, tiles);
@@ -46,9 +50,16 @@ class Winograd {
                                  ((in_padded_ + out_padded_) * kPositions * static_cast<std::int64_t>(sizeof(float)));
     std::int64_t block = max(1, min(fitting, args_.tiling.row_block));
     if (threads > 1) block = min(block, max(kFewestTiles, ceil_div(tiles, (keeps_filters ? 2 : 1) * threads)));
-    const std::int64_t blocks = ceil_div(tiles, block);
-    for_each_item(workers, blocks, [&](std::int64_t item, std::byte* scratch) {
-      const std::int64_t begin = tiles * item / blocks, count = tiles * (item + 1) / blocks - begin;
+    Cut cut{tiles, 1, ceil_div(tiles, block)};
+    if (threads > 1 && filter_bytes <= kRepeatedFilterBytes) {
+      for (std::int64_t n = 2; n <= kMostBlocks; ++n) {
+        const Cut finer{tiles, 1, threads * n, threads};
+        const bool fits = finer.largest() <= min(fitting, args_.tiling.row_block);
+        if (fits && tiles >= threads * n * (n + 1) / 2 * kFewestTiles) cut = finer;
+      }
+    }
+    for_each_item(workers, cut.parts, [&](std::int64_t item, std::byte* scratch) {
+      const std::int64_t begin = cut.begin(item), count = cut.begin(item + 1) - begin;
       const auto input = reinterpret_cast<float*>(scratch);
       float* product = input + kPositions * count * in_padded_;
       for (std::int64_t t = 0; t < count; ++t) load_tile(begin + t, t, count, 0, args_.in_channels, input);
