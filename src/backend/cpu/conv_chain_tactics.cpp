@@ -50,7 +50,7 @@ std::optional<std::string> refuses(const ConvChain& chain, std::span<const Tenso
                                    std::span<const TensorType> outputs, std::vector<Stage>& stages) {
   if (inputs.size() < 2 * chain.stages().size() || outputs.empty()) return "operands are missing";
   stages = stages_of(chain, inputs);
-  std::int64_t bytes = 0;
+  std::int64_t bytes = kChainStateBytes;
   for (std::size_t i = 0; i < stages.size(); ++i) {
     Stage& stage = stages[i];
     if (const auto refusal = refuses_conv(stage.conv, stage.inputs, std::span(&stage.output, 1), Planes::taken)) {

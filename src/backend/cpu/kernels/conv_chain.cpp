@@ -1,8 +1,11 @@
 // Every work item is a band of output lines. A line is asked of the last stage, which asks the stage before it for the
 // lines under its window, and so on: each stage keeps as many lines as the next one's window is high, in a ring, so the
 // lines between the stages never leave the cache. Depthwise stages compute several lines at once, which load what their
-// windows share once. Bands compute the lines at their seams twice.
+// windows share once. A thread goes on where its last band ended; other bands compute the lines at their seams twice.
 #include "backend/cpu/kernels/conv_chain.hpp"
+
+#include <new>
+#include <type_traits>
 
 #include "backend/cpu/kernels/depthwise_line.hpp"
 #include "backend/cpu/kernels/line_block.hpp"
@@ -12,11 +15,11 @@ namespace tenfold::cpu::TENFOLD_TIER {
 namespace {
 
 constexpr std::int64_t kWidth = Vec::kWidth;
-/// Bands must be tall enough that the lines computed twice at their seams do not count.
-constexpr std::int64_t kLinesOfBand = 8;
-constexpr std::int64_t kItemsPerThread = 2;
+/// A thread's share of the lines is cut into so many bands that grow smaller, so that threads end together; but the
+/// lowest must pay for the lines at its seam if another thread takes it.
+constexpr std::int64_t kMostBands = 6, kFewestLines = 3;
 
-/// How many lines each stage computes at once, and what that takes.
+/// How many lines each stage computes at once, what that takes, and what else all bands share.
 class ChainLines {
  public:
   /// As many as pay, if they fit in the scratch memory, else one.
@@ -31,7 +34,19 @@ class ChainLines {
     if (bytes() > scratch_bytes) {
       for (DepthwiseBlocks& blocks : blocks_) blocks = {};
     }
+    const ChainStage& first = args.stages[0];
+    window_.depth = first.depth;
+    window_.columns = first.columns;
+    window_.a = args.x;
+    window_.a_stride = args.x_stride;
+    window_.conv = &first.geometry;
+    window_.panels = first.weights;
+    window_.c_stride = first.columns;
+    window_.finish = first.finish;
+    window_.tiling = first.tiling;
   }
+  /// A first stage with a window as a product.
+  const GemmArgs& window() const { return window_; }
   const DepthwiseBlocks& blocks(int s) const { return blocks_[s]; }
   /// Lines that stage s keeps for the next one.
   std::int64_t ring(int s) const {
@@ -62,54 +77,50 @@ class ChainLines {
         pointers = max(pointers, rows * depthwise_table_width(g, kDepthwiseLine));
       }
     }
-    return static_cast<std::size_t>(floats_of_all) * sizeof(float) +
+    return kChainStateBytes + static_cast<std::size_t>(floats_of_all) * sizeof(float) +
            static_cast<std::size_t>(pointers) * sizeof(float*);
   }
 
   const ConvChainArgs& args_;
   DepthwiseBlocks blocks_[ConvChainArgs::kMaxStages];
+  GemmArgs window_;
 };
 
 class Band {
  public:
-  /// Output lines from `begin` to `end` of an image.
-  Band(const ConvChainArgs& args, const ChainLines& plan, std::int64_t image, std::int64_t begin, std::int64_t end,
-       std::byte* scratch)
+  /// Output lines from `begin` on of an image.
+  Band(const ConvChainArgs& args, const ChainLines& plan, std::int64_t image, std::int64_t begin, std::byte* scratch)
       : args_(args), plan_(plan), image_(image) {
     auto* memory = reinterpret_cast<float*>(scratch);
     for (int s = args.num_stages - 1; s >= 0; --s) {
       Lines& lines = lines_[s];
       if (s + 1 == args.num_stages) {
         lines.next = begin;
-        lines.end = end;
         continue;
       }
       lines.next = max(0, first_input(s + 1, lines_[s + 1].next));
-      lines.end = end_of_input(s + 1, lines_[s + 1].end - 1);
       lines.ring = plan.ring(s);
       lines.memory = memory;
       memory += plan.floats(s);
     }
     const ChainStage& first = args.stages[0];
     if (first.kind == ChainStage::Kind::window) {
-      window_.depth = first.depth;
-      window_.columns = first.columns;
-      window_.a = args.x;
-      window_.a_stride = args.x_stride;
-      window_.conv = &first.geometry;
-      window_.panels = first.weights;
-      window_.c_stride = first.columns;
-      window_.finish = first.finish;
-      window_.tiling = first.tiling;
-      block_ = LineBlock(window_, 0, 0, first.geometry.out[2], reinterpret_cast<std::byte*>(memory));
+      block_ = LineBlock(plan.window(), 0, 0, first.geometry.out[2], reinterpret_cast<std::byte*>(memory));
       memory += ChainLines::window_floats(first);
     }
     table_ = reinterpret_cast<const float**>(memory);
   }
 
-  void run() {
+  /// Is this the next line that it would compute?
+  bool is_next(std::int64_t image, std::int64_t line) const {
+    return image == image_ && line == lines_[args_.num_stages - 1].next;
+  }
+  /// Computes the lines before `end`.
+  void run_to(std::int64_t end) {
     const int last = args_.num_stages - 1;
-    while (lines_[last].next < lines_[last].end) run_next(last);
+    lines_[last].end = end;
+    for (int s = last; s > 0; --s) lines_[s - 1].end = end_of_input(s, lines_[s].end - 1);
+    while (lines_[last].next < end) run_next(last);
   }
 
  private:
@@ -210,25 +221,44 @@ class Band {
   std::int64_t image_;
   Lines lines_[ConvChainArgs::kMaxStages];
   const float** table_;
-  GemmArgs window_;  ///< a first stage with a window
-  LineBlock block_;
+  LineBlock block_;  ///< of a first stage with a window
 };
+
+/// What a thread keeps at the beginning of its scratch memory from one part of a job to the next.
+struct Held {
+  bool has_band;
+  alignas(Band) std::byte band[sizeof(Band)];
+
+  static Held& at(std::byte* scratch) { return *reinterpret_cast<Held*>(scratch); }
+  Band& get() { return *std::launder(reinterpret_cast<Band*>(band)); }
+};
+static_assert(sizeof(Held) <= kChainStateBytes && kChainStateBytes % kLineBytes == 0);
+static_assert(std::is_trivially_destructible_v<Band>);
 
 void run(const ConvChainArgs& args, const Workers& workers) {
   const ConvRows& g = args.stages[args.num_stages - 1].geometry;
   if (g.batch <= 0 || g.out[1] <= 0 || g.out[2] <= 0) return;
-  const std::int64_t threads = workers.pool->num_threads();
-  const std::int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
-  std::int64_t bands = max(min(threads, g.out[1]), min(g.out[1] / kLinesOfBand, ceil_div(wanted, g.batch)));
-  // As many for each thread: three bands for two threads would take as long as four.
-  if (bands > threads) bands -= bands % threads;
-  const std::int64_t parts = g.batch >= wanted ? 1 : max(1, bands);
-  const Cut cut{g.out[1], 1, parts, shares_of(threads, g.batch, parts)};
+  const std::int64_t threads = workers.pool->num_threads(), lines = g.batch * g.out[1];
+  std::int64_t bands = 1;
+  while (bands < kMostBands && threads * (bands + 1) * (bands + 2) / 2 * kFewestLines <= lines) ++bands;
+  const std::int64_t parts = threads == 1 ? 1 : min(lines, threads * bands);
+  const Cut cut{lines, 1, parts, shares_of(threads, 1, parts)};
   const ChainLines plan(args, workers.scratch_bytes);
-  for_each_item(workers, g.batch * parts, [&](std::int64_t item, std::byte* scratch) {
-    const std::int64_t begin = cut.begin(item % parts), end = cut.begin(item % parts + 1);
-    if (begin == end) return;
-    Band(args, plan, item / parts, begin, end, scratch).run();
+  for (std::int64_t t = 0; t < threads; ++t) {
+    Held::at(workers.scratch + static_cast<std::size_t>(t) * workers.scratch_bytes).has_band = false;
+  }
+  for_each_item(workers, parts, [&](std::int64_t part, std::byte* scratch) {
+    Held& held = Held::at(scratch);
+    const std::int64_t end = cut.begin(part + 1);
+    for (std::int64_t line = cut.begin(part); line < end;) {
+      const std::int64_t image = line / g.out[1], first = image * g.out[1];
+      if (!held.has_band || !held.get().is_next(image, line - first)) {
+        new (held.band) Band(args, plan, image, line - first, scratch + kChainStateBytes);
+        held.has_band = true;
+      }
+      held.get().run_to(min(end - first, g.out[1]));
+      line = min(end, first + g.out[1]);
+    }
   });
 }
 

@@ -40,9 +40,13 @@ constexpr std::int64_t chain_window_floats(const ConvRows& g, std::int64_t depth
   return 2 * taps * (1 + g.kernel[2]) + (taps + 1) * span * depth;
 }
 
+/// What a thread remembers in its scratch memory.
+inline constexpr std::size_t kChainStateBytes = 512;
+
 struct ConvChainKernels {
-  /// Requires that the scratch memory holds the pointers of a depthwise stage, the input lines of a window, and of
-  /// every stage but the last as many lines as the next one's window is high, each rounded up to whole cache lines.
+  /// Requires that the scratch memory holds kChainStateBytes, the pointers of a depthwise stage, the input lines of a
+  /// window, and of every stage but the last as many lines as the next one's window is high, each rounded up to whole
+  /// cache lines.
   void (*run)(const ConvChainArgs& args, const Workers& workers);
 };
 TENFOLD_TIER_TABLE(ConvChainKernels, kConvChainKernels)
