@@ -59,7 +59,13 @@ void for_each_block(const ByteProductArgs& args, const Workers& workers, std::in
     row_parts = max(row_parts, min(args.rows / (4 * tile_rows), ceil_div(wanted, args.groups)));
   }
   const std::int64_t panel_parts = min(panels, max(least_panel_parts, ceil_div(wanted, args.groups * row_parts)));
-  for_each_product_block(workers, args.groups, {args.rows, tile_rows, row_parts}, {panels, 1, panel_parts}, f);
+  // Parts of a thread's share grow smaller, if blocks of rows do not become larger than they may be.
+  Cut row_cut{args.rows, tile_rows, row_parts};
+  if (panel_parts == 1 && wanted > 1) row_cut.shares = shares_of(threads, args.groups, row_parts);
+  if (row_cut.largest() > row_block) row_cut.shares = 0;
+  const Cut panel_cut{panels, 1, panel_parts,
+                      wanted == 1 ? 0 : shares_of(threads, args.groups * row_parts, panel_parts)};
+  for_each_product_block(workers, args.groups, row_cut, panel_cut, f);
 }
 
 }  // namespace tenfold::cpu::TENFOLD_TIER

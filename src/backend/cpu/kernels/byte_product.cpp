@@ -1,6 +1,7 @@
 // Products of 8-bit integers with panels as they are: the register tile, and the windows of convolutions.
 #include "backend/cpu/kernels/byte_product.hpp"
 
+#include <type_traits>
 #include <utility>
 
 #include "backend/cpu/kernels/byte_blocks.hpp"
@@ -67,8 +68,64 @@ struct QuadDot {
   }
 };
 
+#if defined(__AVX512F__)
+/// Fewer do not make up for what the assembly is told.
+constexpr std::int64_t kSummedQuads = 16;
+
+/// The same in assembly, see tile_sums.hpp, with the processor's own instruction.
+template <int kRows, int kVectors, bool kAsks>
+void run_summed_tiles(ByteTile& tile) {
+  struct Column {
+    Ints sum[kRows];
+  };
+  Ahead& ahead = tile.ahead;
+  TileSums what{.begin_stride = 0,
+                .rows = nullptr,
+                .offset = 0,
+                .stride = tile.row_stride,
+                .turns = tile.quads / kSumSteps,
+                .rest = tile.quads % kSumSteps,
+                .taps = 0,
+                .ahead = nullptr,
+                .lines = ahead.lines,
+                .turns_of_piece = ahead.depth / kSumSteps,
+                .turns_left = 0,
+                .line_stride = ahead.line_stride,
+                .piece_stride = ahead.piece_stride};
+  for (; tile.count > 0; --tile.count) {
+    what.taps = 1;
+    if constexpr (kAsks) {
+      // A last piece that is shorter than a turn is not in the loop.
+      const std::int64_t pieces = ceil_div(tile.quads, ahead.depth);
+      for (std::int64_t i = ceil_div(what.turns, what.turns_of_piece); i < pieces; ++i) ahead.ask(i);
+      what.ahead = ahead.first;
+      ahead.first += pieces * ahead.piece_stride;
+    }
+    Column columns[kVectors], no_half;
+    TileSumLoop<Rows::quads, kRows, kVectors>::template run<false, kAsks>(
+        &what, reinterpret_cast<const float*>(tile.start), reinterpret_cast<const float*>(tile.a),
+        reinterpret_cast<const float*>(tile.panel), columns, no_half);
+    Ints sums[kVectors][kRows];
+    TENFOLD_UNROLL
+    for (int j = 0; j < kVectors; ++j) {
+      TENFOLD_UNROLL
+      for (int i = 0; i < kRows; ++i) sums[j][i] = columns[j].sum[i];
+    }
+    finish_tile(sums, tile.to);
+    tile.a += kRows * tile.row_stride;
+    tile.to.skip_rows(kRows);
+  }
+}
+#endif
+
 template <typename Dot, int kRows, int kVectors>
 void run_tiles(ByteTile& tile) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<Dot, QuadDot<ByteDot>> && kHasTileSums<Rows::quads, kRows, kVectors>) {
+    if (tile.ahead.lines > 0) return run_summed_tiles<kRows, kVectors, true>(tile);
+    if (tile.quads >= kSummedQuads) return run_summed_tiles<kRows, kVectors, false>(tile);
+  }
+#endif
   for (; tile.count > 0; --tile.count) {
     Ints sums[kVectors][kRows];
     TENFOLD_UNROLL

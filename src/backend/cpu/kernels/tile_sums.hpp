@@ -14,8 +14,9 @@
 
 namespace tenfold::cpu::TENFOLD_TIER {
 
-/// How a tile finds its rows, see TileArgs::rows.
-enum class Rows { table, even };
+/// How a tile finds its rows, see TileArgs::rows. Quads: evenly spaced rows of 8-bit integers, four of which, times
+/// those of a column, are one step (VNNI).
+enum class Rows { table, even, quads };
 
 #if defined(__AVX512F__)
 
@@ -54,6 +55,19 @@ inline constexpr std::int64_t kSumSteps = 4;
 #define TENFOLD_EVEN_AT_9(at) at "(%%rax,%%r10)"
 #define TENFOLD_EVEN_AT_10(at) at "(%%rax,%%r8,2)"
 #define TENFOLD_EVEN_AT_11(at) at "(%%rax,%%r11)"
+// Elements of A are quads of bytes, as large as a float.
+#define TENFOLD_QUADS_AT_0 TENFOLD_EVEN_AT_0
+#define TENFOLD_QUADS_AT_1 TENFOLD_EVEN_AT_1
+#define TENFOLD_QUADS_AT_2 TENFOLD_EVEN_AT_2
+#define TENFOLD_QUADS_AT_3 TENFOLD_EVEN_AT_3
+#define TENFOLD_QUADS_AT_4 TENFOLD_EVEN_AT_4
+#define TENFOLD_QUADS_AT_5 TENFOLD_EVEN_AT_5
+#define TENFOLD_QUADS_AT_6 TENFOLD_EVEN_AT_6
+#define TENFOLD_QUADS_AT_7 TENFOLD_EVEN_AT_7
+#define TENFOLD_QUADS_AT_8 TENFOLD_EVEN_AT_8
+#define TENFOLD_QUADS_AT_9 TENFOLD_EVEN_AT_9
+#define TENFOLD_QUADS_AT_10 TENFOLD_EVEN_AT_10
+#define TENFOLD_QUADS_AT_11 TENFOLD_EVEN_AT_11
 // And of a table: r13 behind a pointer of its own.
 #define TENFOLD_TABLE_AT_0(at) at "(%%rax,%%r13)"
 #define TENFOLD_TABLE_AT_1(at) at "(%%rsi,%%r13)"
@@ -86,15 +100,18 @@ inline constexpr std::int64_t kSumSteps = 4;
 #define TENFOLD_ALIKE_2(row, half) TENFOLD_ALIKE(row, 0, "z", "24") TENFOLD_ALIKE(row, 1, half, "25")
 #define TENFOLD_ALIKE_3(row, half) TENFOLD_ALIKE_2(row, "z") TENFOLD_ALIKE(row, 2, half, "26")
 #define TENFOLD_ALIKE_4(row, half) TENFOLD_ALIKE_3(row, "z") TENFOLD_ALIKE(row, 3, half, "27")
-#define TENFOLD_MULTIPLY(row, vector, half, b) \
-  "vfmadd231ps %%" half "mm" b ", %%" half "mm28, %[sum" #row "_" #vector "]\n\t"
+#define TENFOLD_EVEN_MULTIPLY "vfmadd231ps"
+#define TENFOLD_TABLE_MULTIPLY "vfmadd231ps"
+#define TENFOLD_QUADS_MULTIPLY "vpdpbusd"
+#define TENFOLD_MULTIPLY(row, kind, vector, half, b) \
+  TENFOLD_##kind##_MULTIPLY " %%" half "mm" b ", %%" half "mm28, %[sum" #row "_" #vector "]\n\t"
 #define TENFOLD_MULTIPLY_2(row, kind, half, at) \
   "vbroadcastss " TENFOLD_##kind##_AT_##row(at) ", %%zmm28\n\t" \
-  TENFOLD_MULTIPLY(row, 0, "z", "24") TENFOLD_MULTIPLY(row, 1, half, "25")
+  TENFOLD_MULTIPLY(row, kind, 0, "z", "24") TENFOLD_MULTIPLY(row, kind, 1, half, "25")
 #define TENFOLD_MULTIPLY_3(row, kind, half, at) \
-  TENFOLD_MULTIPLY_2(row, kind, "z", at) TENFOLD_MULTIPLY(row, 2, half, "26")
+  TENFOLD_MULTIPLY_2(row, kind, "z", at) TENFOLD_MULTIPLY(row, kind, 2, half, "26")
 #define TENFOLD_MULTIPLY_4(row, kind, half, at) \
-  TENFOLD_MULTIPLY_3(row, kind, "z", at) TENFOLD_MULTIPLY(row, 3, half, "27")
+  TENFOLD_MULTIPLY_3(row, kind, "z", at) TENFOLD_MULTIPLY(row, kind, 3, half, "27")
 
 #define TENFOLD_LOAD(from, at, half, to) "vmovups " at "(" from "), %%" half "mm" to "\n\t"
 #define TENFOLD_LOAD_2(from, half, b0, b1) TENFOLD_LOAD(from, b0, "z", "24") TENFOLD_LOAD(from, b1, half, "25")
@@ -129,6 +146,10 @@ inline constexpr std::int64_t kSumSteps = 4;
 #define TENFOLD_EVEN_ADVANCE(bytes) "addq $" bytes ", %%rax\n\t"
 #define TENFOLD_EVEN_NEXT \
   "addq $8, 8(%[what])\n\tmovq 8(%[what]), %%rdi\n\tmovq (%%rdi), %%rax\n\taddq 16(%[what]), %%rax\n\t"
+#define TENFOLD_QUADS_START TENFOLD_EVEN_START
+#define TENFOLD_QUADS_TAP TENFOLD_EVEN_TAP
+#define TENFOLD_QUADS_ADVANCE(bytes) TENFOLD_EVEN_ADVANCE(bytes)
+#define TENFOLD_QUADS_NEXT TENFOLD_EVEN_NEXT
 #define TENFOLD_TABLE_START
 #define TENFOLD_TABLE_TAP /* pointers of rows that the tile lacks are not used */ \
   "movq 8(%[what]), %%rdi\n\tmovq 0(%%rdi), %%rax\n\tmovq 8(%%rdi), %%rsi\n\tmovq 16(%%rdi), %%rcx\n\t" \
@@ -236,6 +257,25 @@ TENFOLD_TILE_SUMS(EVEN, even, 3, 4)
 TENFOLD_TILE_SUMS(EVEN, even, 4, 4)
 TENFOLD_TILE_SUMS(EVEN, even, 5, 4)
 TENFOLD_TILE_SUMS(EVEN, even, 6, 4)
+TENFOLD_TILE_SUMS(QUADS, quads, 4, 2)
+TENFOLD_TILE_SUMS(QUADS, quads, 5, 2)
+TENFOLD_TILE_SUMS(QUADS, quads, 6, 2)
+TENFOLD_TILE_SUMS(QUADS, quads, 7, 2)
+TENFOLD_TILE_SUMS(QUADS, quads, 8, 2)
+TENFOLD_TILE_SUMS(QUADS, quads, 9, 2)
+TENFOLD_TILE_SUMS(QUADS, quads, 10, 2)
+TENFOLD_TILE_SUMS(QUADS, quads, 11, 2)
+TENFOLD_TILE_SUMS(QUADS, quads, 12, 2)
+TENFOLD_TILE_SUMS(QUADS, quads, 3, 3)
+TENFOLD_TILE_SUMS(QUADS, quads, 4, 3)
+TENFOLD_TILE_SUMS(QUADS, quads, 5, 3)
+TENFOLD_TILE_SUMS(QUADS, quads, 6, 3)
+TENFOLD_TILE_SUMS(QUADS, quads, 7, 3)
+TENFOLD_TILE_SUMS(QUADS, quads, 8, 3)
+TENFOLD_TILE_SUMS(QUADS, quads, 3, 4)
+TENFOLD_TILE_SUMS(QUADS, quads, 4, 4)
+TENFOLD_TILE_SUMS(QUADS, quads, 5, 4)
+TENFOLD_TILE_SUMS(QUADS, quads, 6, 4)
 TENFOLD_TILE_SUMS(TABLE, table, 4, 2)
 TENFOLD_TILE_SUMS(TABLE, table, 5, 2)
 TENFOLD_TILE_SUMS(TABLE, table, 6, 2)
@@ -255,7 +295,7 @@ TENFOLD_TILE_SUMS(TABLE, table, 6, 4)
 /// Which tiles there are: smaller ones are in no hurry, and more than eight pointers find no registers.
 template <Rows kKind, int kRows, int kVectors>
 inline constexpr bool kHasTileSums = kVectors >= 2 && kRows >= (kVectors == 2 ? 4 : 3) &&
-                                     (kKind == Rows::even || kRows <= 8);
+                                     (kKind != Rows::table || kRows <= 8);
 
 #endif
 
