@@ -3,9 +3,9 @@
 
 Usage: quantised_models.py FOLDER MODEL...
 
-QuantizeLinear and DequantizeLinear around every operator (QDQ), weights int8 with a scale for each channel and the whole
-range of 8 bits, activations uint8, calibrated on random images: MODEL must have one input [1, C, H, W]. FOLDER/NAME_int8.onnx is not
-written again if it is there.
+FOLDER/NAME_int8.onnx has QuantizeLinear and DequantizeLinear around every operator (QDQ), FOLDER/NAME_int8_operators.onnx operators on
+integers (QOperator: QLinearConv, QLinearAdd, QGemm ...). Weights are int8 with a scale for each channel and the whole range of 8 bits,
+activations uint8, calibrated on random images: MODEL must have one input [1, C, H, W]. A file that is there is not written again.
 """
 
 import pathlib
@@ -28,12 +28,12 @@ class RandomImages(CalibrationDataReader):
         return next(self._images, None)
 
 
-def quantise(source, target):
+def quantise(source, target, quant_format):
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantised = pathlib.Path(folder) / "prepared.onnx", pathlib.Path(folder) / "quantised.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         images = RandomImages(onnx.load(str(prepared), load_external_data=False).graph.input[0])
-        quantize_static(str(prepared), str(quantised), images, quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+        quantize_static(str(prepared), str(quantised), images, quant_format=quant_format, per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
         temporary = target.with_suffix(".part")
         temporary.write_bytes(quantised.read_bytes())
         temporary.rename(target)
@@ -45,9 +45,10 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for source in map(pathlib.Path, sys.argv[2:]):
-        target = folder / f"{source.stem}_int8.onnx"
-        if not target.exists():
-            quantise(source, target)
+        for suffix, quant_format in (("int8", QuantFormat.QDQ), ("int8_operators", QuantFormat.QOperator)):
+            target = folder / f"{source.stem}_{suffix}.onnx"
+            if not target.exists():
+                quantise(source, target, quant_format)
 
 
 if __name__ == "__main__":

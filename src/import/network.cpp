@@ -204,10 +204,10 @@ std::vector<std::int32_t> Network::add_node(const std::string& op_type, const st
             "{}: input {} is value {}, which does not exist", where, i, inputs[i]);
   }
   for (const std::int32_t value : captured) state.need(value);
-  const OpDef* op = node.domain.empty() ? find_op(op_type) : nullptr;
-  require(op != nullptr && op->import_onnx != nullptr, Code::unsupported, "{}: the operator {} of {} is not supported",
-          where, op_type, node.domain.empty() ? "ai.onnx" : node.domain);
-  require(node.opset >= kOldestOpset && node.opset <= kNewestOpset, Code::unsupported,
+  const OpDef* op = find_imported_op(node.domain, op_type);
+  require(op != nullptr, Code::unsupported, "{}: the operator {} of {} is not supported", where, op_type,
+          node.domain.empty() ? "ai.onnx" : node.domain);
+  require(!node.domain.empty() || (node.opset >= kOldestOpset && node.opset <= kNewestOpset), Code::unsupported,
           "{}: opset {} is not supported, only {} .. {}", where, node.opset, kOldestOpset, kNewestOpset);
 
   Made made;
@@ -423,8 +423,7 @@ Network Network::from_onnx(const std::string& path, std::vector<ModelProblem>& p
 }
 
 bool supports_operator(std::string_view op_type, std::string_view domain) {
-  const OpDef* op = domain.empty() || domain == "ai.onnx" ? find_op(op_type) : nullptr;
-  return op != nullptr && op->import_onnx != nullptr;
+  return find_imported_op(domain == "ai.onnx" ? "" : domain, op_type) != nullptr;
 }
 
 // --- For the inside --------------------------------------------------------------------------------------------------

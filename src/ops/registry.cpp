@@ -37,6 +37,13 @@ const OpDef* find_op(std::string_view type) {
   return found == by_name().end() ? nullptr : found->second;
 }
 
+const OpDef* find_imported_op(std::string_view domain, std::string_view type) {
+  // A name with a dot is no operator of ONNX's.
+  const bool is_plain = type.find('.') == std::string_view::npos;
+  const OpDef* op = !is_plain ? nullptr : domain.empty() ? find_op(type) : find_op(fmt::format("{}.{}", domain, type));
+  return op == nullptr || op->import_onnx == nullptr ? nullptr : op;
+}
+
 std::span<const OpDef* const> all_ops() { return table(); }
 
 OpPtr make_op(std::string_view type, const Attributes& attributes) {

@@ -67,6 +67,9 @@ void import_plain(ImportNode& node);
 
 /// nullptr for an unknown type.
 const OpDef* find_op(std::string_view type);
+/// What a model calls by this name; nullptr if it cannot be imported. "" is ai.onnx; operators of other domains have
+/// the domain in their type: "com.microsoft.QLinearAdd".
+const OpDef* find_imported_op(std::string_view domain, std::string_view type);
 std::span<const OpDef* const> all_ops();
 /// Throws Error(unsupported) for an unknown type.
 OpPtr make_op(std::string_view type, const Attributes& attributes = {});

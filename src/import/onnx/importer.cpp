@@ -589,8 +589,8 @@ std::string Importer::import_node(Scope& scope, NodeProto& node, int index) {
     const auto opset = scope.call.opsets->find(domain);
     require(opset != scope.call.opsets->end(), Code::invalid_model,
             "it belongs to domain '{}', for which the model names no version (opset_import)", shown_domain(domain));
-    const OpDef* op = domain.empty() ? find_op(node.op_type()) : nullptr;
-    require(op != nullptr && op->import_onnx != nullptr, Code::unsupported,
+    const OpDef* op = find_imported_op(domain, node.op_type());
+    require(op != nullptr, Code::unsupported,
             "operator {} of {} opset {} is not supported by this version; replace it by supported operators before "
             "exporting, or give the model a local function that defines it",
             printable(node.op_type()), shown_domain(domain), opset->second);
