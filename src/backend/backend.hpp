@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/weight_panels.hpp"
 #include "graph/graph.hpp"
 
 namespace tenfold {
@@ -68,6 +69,8 @@ struct Launch {
   std::span<const void* const> host_inputs;
   /// For operators that set their output's shape: gives output `index` the dims; returns the view to write to.
   std::function<const TensorView&(int index, const Shape& dims)>* resize = nullptr;
+  /// On the host: what the step reads that is expected to read weights next. Only a hint.
+  WeightPanels next_weights;
 };
 
 /// A compiled step. Immutable and shared by all contexts of an engine; `run` is thread-safe with distinct operands.
@@ -90,6 +93,8 @@ class Kernel {
     (void)index;
     return false;
   }
+  /// On the host: the weights that a thread waits for when it begins, for Launch::next_weights of the steps before.
+  virtual WeightPanels first_weights() const { return {}; }
   /// What the start and the pitch of a pitched input must be multiples of.
   virtual std::int64_t pitched_input_alignment() const { return 1; }
   /// May output 0 share its memory with input `index` (same shape, last reader)?

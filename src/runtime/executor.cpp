@@ -538,6 +538,7 @@ void Executor::run_kernel(const RunStep& step) {
   launch.workspace = {static_cast<std::byte*>(arena_->data()) + choice.workspace_offset, choice.workspace_bytes};
   launch.stream = current_stream_;
   launch.resize = &resize_;
+  launch.next_weights = step.next_weights[static_cast<std::size_t>(profile_)];
   if (!backend_.is_host()) launch.host_inputs = {host_operands_.data(), num_inputs};
   try {
     StepState& state = states_[static_cast<std::size_t>(step.index)];

@@ -159,7 +159,23 @@ std::vector<RunStep> Program::make_steps(const std::vector<PlanStep>& steps) {
       throw error.in_context(fmt::format("step '{}' ({})", step.name, step.op_type));
     }
   }
+  find_next_weights(result);
   return result;
+}
+
+void Program::find_next_weights(std::vector<RunStep>& steps) {
+  // What is asked for further ahead might have left the caches again.
+  constexpr std::size_t kReach = 4;
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    steps[i].next_weights.resize(steps[i].kernels.size());
+    for (std::size_t profile = 0; profile < steps[i].kernels.size(); ++profile) {
+      WeightPanels& next = steps[i].next_weights[profile];
+      for (std::size_t j = i + 1; j < steps.size() && j <= i + kReach && next.data == nullptr; ++j) {
+        if (steps[j].kind != StepKind::kernel) break;
+        next = steps[j].kernels[profile]->first_weights();
+      }
+    }
+  }
 }
 
 RunStep Program::make_step(const PlanStep& step) {

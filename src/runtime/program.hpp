@@ -51,6 +51,7 @@ struct RunStep {
   std::vector<std::int32_t> inputs;
   std::vector<std::int32_t> outputs;
   std::vector<std::shared_ptr<const Kernel>> kernels;  ///< by profile
+  std::vector<WeightPanels> next_weights;              ///< by profile; Launch::next_weights
   bool infer_at_run_time = false;
   bool sets_output_shape = false;
   /// Outputs, or owners of outputs that are views, whose memory must be made before the kernel runs.
@@ -107,6 +108,7 @@ class Program {
   BindingGroup make_bindings(const std::vector<PlanBinding>& bindings) const;
   std::vector<RunStep> make_steps(const std::vector<PlanStep>& steps);
   RunStep make_step(const PlanStep& step);
+  static void find_next_weights(std::vector<RunStep>& steps);
   void make_kernels(const PlanStep& step, RunStep& run) const;
   std::vector<SampleOperand> sample_operands(const PlanBlock& block) const;
   void check_in_place() const;

@@ -219,6 +219,7 @@ inline std::vector<Tensor> run_kernel(const PreparedCase& prepared, const Kernel
   launch.workspace = {static_cast<std::byte*>(workspace.view().data), workspace_bytes};
   launch.stream = stream.get();
   launch.resize = &resize;
+  launch.next_weights = kernel.first_weights();  // as if the same step followed
   kernel.run(launch);
   stream->synchronize();
 

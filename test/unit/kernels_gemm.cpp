@@ -84,6 +84,35 @@ TEST(PackedGemm, ASingleRowTakesPanelsOfEveryWidth) {
   }
 }
 
+TEST(PackedGemm, TheNextStepsWeightsAreAskedForAtTheEndOfAShare) {
+  // Large enough to be asked for; shares that end within a panel, and several blocks of depth.
+  for (const Sizes& s : {Sizes{16, 600, 300}, Sizes{40, 330, 650}, Sizes{131, 250, 600}}) {
+    SCOPED_TRACE(fmt::format("{} x {} x {}", s.m, s.k, s.n));
+    check_tactic({"MatMul", {}, {floats({s.m, s.k}, 1), floats({s.k, s.n}, 2)}, {false, true}}, "gemm.packed",
+                 tolerance_for(s.k));
+  }
+}
+
+TEST(PackedGemm, FirstWeightsAreWhatSharesBeginWith) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP();
+  const std::int64_t width = cpu::vector_floats(cpu::tier());
+  const PreparedCase c = prepare({"MatMul", {}, {floats({4, 100}, 1), floats({100, 5 * width}, 2)}, {false, true}});
+  const std::vector<std::byte> weights(static_cast<std::size_t>(100 * 5 * width) * sizeof(float));
+  KernelSpec spec{c.problem.op, "gemm.packed", {1, 2, 64, 48}, c.problem.inputs, c.problem.outputs, {weights}};
+  WeightPanels first = cpu_backend().make_kernel(spec)->first_weights();
+  EXPECT_EQ(first.data, weights.data());
+  EXPECT_EQ(first.panels, 3);
+  EXPECT_EQ(first.panel_bytes, 2 * width * 100 * 4);
+  EXPECT_EQ(first.first_bytes, 2 * width * 64 * 4);
+  // Fewer columns than a panel is wide.
+  const PreparedCase narrow = prepare({"MatMul", {}, {floats({4, 100}, 1), floats({100, 3}, 2)}, {false, true}});
+  const std::vector<std::byte> few(static_cast<std::size_t>(100 * width) * sizeof(float));
+  spec = {narrow.problem.op, "gemm.packed", {1, 2, 512, 48}, narrow.problem.inputs, narrow.problem.outputs, {few}};
+  first = cpu_backend().make_kernel(spec)->first_weights();
+  EXPECT_EQ(first.panels, 1);
+  EXPECT_EQ(first.first_bytes, width * 100 * 4);
+}
+
 TEST(PackedGemm, TransposedWeightsAndLeadingAxesWork) {
   const Attributes trans_b{{"trans_b", std::int64_t{1}}};
   check_tactic({"MatMul", trans_b, {floats({2, 3, 5, 20}, 1), floats({33, 20}, 2)}, {false, true}}, "gemm.packed",

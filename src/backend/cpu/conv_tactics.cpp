@@ -94,6 +94,7 @@ class ConvGemmKernel final : public Kernel {
     args.c = y.as<float>();
     args.c_stride = y.pitch;
     args.tiling = tiling_;
+    args.next_weights = launch.next_weights;
     args.finish.bias = conv_bias(launch);
     finish_.resolve(launch, y.dims, args.finish);
     const GemmKernels& kernels = TENFOLD_FOR_TIER(kGemmKernels);
@@ -102,6 +103,10 @@ class ConvGemmKernel final : public Kernel {
     } else {
       (goes_by_lines(way_) ? kernels.run_lines : kernels.run)(args, workers_of(launch));
     }
+  }
+  WeightPanels first_weights() const override {
+    if ((way_ != Way::plain && way_ != Way::direct) || sizes_.group != 1) return {};
+    return weight_panels(panels_, sizes_.out_channels, sizes_.taps() * sizes_.in_channels, tiling_);
   }
   bool accepts_pitched_input(int index) const override {
     return (index == 0 && !conv_of(op_).has_planar_input()) || finish_.reads(index);

@@ -96,7 +96,8 @@ std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t column
 }
 
 std::vector<GemmTiling> plain_tilings(std::int64_t rows, bool rows_vary, std::int64_t columns, std::int64_t depth) {
-  std::vector<GemmTiling> tilings = promising_tilings(rows, columns, depth, {{512, 96}, {1024, 48}, {512, 192}});
+  std::vector<GemmTiling> tilings =
+      promising_tilings(rows, columns, depth, {{512, 96}, {kWholeDepth, 192}, {1024, 48}, {512, 192}});
   const GemmKernels& kernels = TENFOLD_FOR_TIER(kGemmKernels);
   if (rows_vary || kernels.max_row_panels(rows, 1) < 2) return tilings;
   GemmTiling places = tilings.front();
@@ -105,6 +106,16 @@ std::vector<GemmTiling> plain_tilings(std::int64_t rows, bool rows_vary, std::in
   if (rows == 1) return {places};
   tilings.insert(tilings.begin(), places);
   return tilings;
+}
+
+WeightPanels weight_panels(const float* panels, std::int64_t columns, std::int64_t depth, const GemmTiling& tiling) {
+  const std::int64_t width =
+      std::min(std::int64_t{tiling.tile_vectors} * vector_floats(tier()), padded_columns(columns));
+  constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
+  return {.data = reinterpret_cast<const std::byte*>(panels),
+          .panels = (columns + width - 1) / width,
+          .panel_bytes = depth * width * kFloatBytes,
+          .first_bytes = std::min(depth, tiling.depth_block) * width * kFloatBytes};
 }
 
 std::optional<std::string> refuses_strassen(std::int64_t depth, std::int64_t columns) {

@@ -64,6 +64,9 @@ std::vector<std::byte> pack_panels(std::int64_t depth, std::int64_t columns, int
   }
   return bytes;
 }
+/// Where such panels are read first, see Kernel::first_weights.
+WeightPanels weight_panels(const float* panels, std::int64_t columns, std::int64_t depth, const GemmTiling& tiling);
+
 /// Why a product of these sizes cannot be cut into quarters, see kernels/strassen.hpp; nullopt if it can.
 std::optional<std::string> refuses_strassen(std::int64_t depth, std::int64_t columns);
 /// The same, or why it would not pay or may not be done; `rows`: of a sample.

@@ -97,12 +97,16 @@ class PackedKernel final : public Kernel {
     args.c = c.as<float>();
     args.c_stride = c.pitch;
     args.tiling = tiling_;
+    args.next_weights = launch.next_weights;
     finish_.resolve(launch, c.dims, args.finish);
     if (way_ == Way::strassen) {
       TENFOLD_FOR_TIER(kStrassenKernels).run({args, sample_rows(a.dims)}, workers_of(launch));
     } else {
       TENFOLD_FOR_TIER(kGemmKernels).run(args, workers_of(launch));
     }
+  }
+  WeightPanels first_weights() const override {
+    return way_ == Way::strassen ? WeightPanels{} : weight_panels(panels_, sizes_.columns, sizes_.depth, tiling_);
   }
   bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
   bool accepts_pitched_output(int) const override { return true; }

@@ -89,8 +89,14 @@ void run_panels(const GemmArgs& args, const ProductBlock& block) {
   }
 }
 
+/// What a thread at the end of its share asks for: its first panel of the next step's weights; nullptr: nothing.
+const std::byte* first_of_next_step(const WeightPanels& next, std::int64_t share, std::int64_t threads) {
+  const bool asks = share >= 0 && next.data != nullptr && !are_weights_near(next.panels * next.panel_bytes);
+  return asks ? next.data + share * next.panels / threads * next.panel_bytes : nullptr;
+}
+
 /// One work item of `run`: rows x panels of one group.
-void run_block(const GemmArgs& whole, const ProductBlock& block, std::byte* scratch) {
+void run_block(const GemmArgs& whole, const ProductBlock& block, std::int64_t num_threads, std::byte* scratch) {
   GemmArgs args = whole;
   const std::int64_t rows = block.row_end - block.row_begin;
   const float* a = whole.a + block.group * whole.depth;
@@ -140,10 +146,17 @@ void run_block(const GemmArgs& whole, const ProductBlock& block, std::byte* scra
         // The panel that follows: the next one, then the next blocks of depth, then the next item's.
         const bool is_inner = p + 1 < block.panel_end;
         const std::int64_t next = is_inner ? p + 1 : last ? next_item : block.panel_begin;
-        PanelAhead ahead;
+        const std::byte* from = nullptr;
+        std::int64_t from_bytes = panel_bytes;
         if (next >= 0) {
-          const float* from = panel_at(next, is_inner ? done : last ? 0 : done + deep);
-          ahead = PanelAhead(from, panel_bytes, block.rows_before + rows + block.rows_behind, tile_rows, deep);
+          from = reinterpret_cast<const std::byte*>(panel_at(next, is_inner ? done : last ? 0 : done + deep));
+        } else if (last) {
+          from = first_of_next_step(args.next_weights, block.ended_share, num_threads);
+          from_bytes = args.next_weights.first_bytes;
+        }
+        PanelAhead ahead;
+        if (from != nullptr) {
+          ahead = PanelAhead(from, from_bytes, block.rows_before + rows + block.rows_behind, tile_rows, deep);
           ahead.skip(block.rows_before / tile_rows);
         }
         tile.bias = args.finish.bias == nullptr ? nullptr : args.finish.bias + first_column + n;
@@ -221,8 +234,9 @@ void run(const GemmArgs& args, const Workers& workers) {
     pieces.shares = min(pieces.shares, all);
     pieces.parts = min(pieces.parts, all / pieces.shares);
   }
-  for_each_product_piece(workers, args.groups, {args.rows, tile_rows, row_parts}, tile_rows, pieces,
-                         [&](const ProductBlock& block, std::byte* scratch) { run_block(args, block, scratch); });
+  for_each_product_piece(
+      workers, args.groups, {args.rows, tile_rows, row_parts}, tile_rows, pieces,
+      [&](const ProductBlock& block, std::byte* scratch) { run_block(args, block, threads, scratch); });
 }
 
 void run_batched(const BatchedGemmArgs& args, const Workers& workers) {

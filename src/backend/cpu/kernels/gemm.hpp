@@ -16,6 +16,7 @@
 
 #include "backend/cpu/compiled_pointwise.hpp"
 #include "backend/cpu/tier.hpp"
+#include "backend/weight_panels.hpp"
 #include "base/thread_pool.hpp"
 
 namespace tenfold::cpu {
@@ -102,6 +103,7 @@ struct GemmArgs {
   std::int64_t c_stride = 0;
   FinishArgs finish;
   GemmTiling tiling;
+  WeightPanels next_weights;  ///< of `run`: threads ask for them at the end of their shares
 };
 
 /// A batch of products whose right-hand sides are packed on the way.

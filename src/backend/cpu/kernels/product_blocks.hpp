@@ -14,6 +14,8 @@ struct ProductBlock {
   std::int64_t next_panel;
   /// Rows of the same panel that belong to other blocks: all of them together ask for the next panel.
   std::int64_t rows_before = 0, rows_behind = 0;
+  /// The share that ends with the block's last panel; -1: none, or not known.
+  std::int64_t ended_share = -1;
 };
 
 /// Calls f(block, scratch) for each pair of parts of each group. Blocks of the same rows follow each other, so a thread
@@ -75,7 +77,8 @@ void for_each_product_piece(const Workers& workers, std::int64_t groups, const C
                                panel + panels,
                                goes_on ? (panel + panels) % pieces.panels : -1,
                                before,
-                               behind};
+                               behind,
+                               next >= share_end ? part / pieces.parts : -1};
       if (block.row_begin < block.row_end) f(block, scratch);
     }
   });
