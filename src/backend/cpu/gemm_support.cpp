@@ -96,8 +96,10 @@ std::vector<GemmTiling> promising_tilings(std::int64_t rows, std::int64_t column
 }
 
 std::vector<GemmTiling> plain_tilings(std::int64_t rows, bool rows_vary, std::int64_t columns, std::int64_t depth) {
-  std::vector<GemmTiling> tilings =
-      promising_tilings(rows, columns, depth, {{512, 96}, {kWholeDepth, 192}, {1024, 48}, {512, 192}});
+  // The product rounds to the nearest number of blocks: what becomes one is the same as all rows.
+  const auto block = [&](std::int64_t wanted) { return 2 * rows < 3 * wanted ? rows : wanted; };
+  std::vector<GemmTiling> tilings = promising_tilings(
+      rows, columns, depth, {{512, block(96)}, {kWholeDepth, block(192)}, {1024, block(48)}, {512, block(192)}});
   const GemmKernels& kernels = TENFOLD_FOR_TIER(kGemmKernels);
   if (rows_vary || kernels.max_row_panels(rows, 1) < 2) return tilings;
   GemmTiling places = tilings.front();
