@@ -5,7 +5,8 @@ Usage: quantised_models.py FOLDER MODEL...
 
 FOLDER/NAME_int8.onnx has QuantizeLinear and DequantizeLinear around every operator (QDQ), FOLDER/NAME_int8_operators.onnx operators on
 integers (QOperator: QLinearConv, QLinearAdd, QGemm ...). Weights are int8 with a scale for each channel and the whole range of 8 bits,
-activations uint8, calibrated on random images: MODEL must have one input [1, C, H, W]. A file that is there is not written again.
+activations uint8, calibrated on random images: MODEL must have one input [1, C, H, W]. FOLDER/NAME_dynamic.onnx finds the ranges of its activations
+as it runs (DynamicQuantizeLinear, ConvInteger, MatMulInteger), with one scale for a matrix of weights. A file that is there is not written again.
 """
 
 import pathlib
@@ -14,7 +15,7 @@ import tempfile
 
 import numpy
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 
@@ -29,11 +30,15 @@ class RandomImages(CalibrationDataReader):
 
 
 def quantise(source, target, quant_format):
+    """quant_format None: dynamic."""
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantised = pathlib.Path(folder) / "prepared.onnx", pathlib.Path(folder) / "quantised.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        images = RandomImages(onnx.load(str(prepared), load_external_data=False).graph.input[0])
-        quantize_static(str(prepared), str(quantised), images, quant_format=quant_format, per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+        if quant_format is None:
+            quantize_dynamic(str(prepared), str(quantised), weight_type=QuantType.QInt8)
+        else:
+            images = RandomImages(onnx.load(str(prepared), load_external_data=False).graph.input[0])
+            quantize_static(str(prepared), str(quantised), images, quant_format=quant_format, per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
         temporary = target.with_suffix(".part")
         temporary.write_bytes(quantised.read_bytes())
         temporary.rename(target)
@@ -45,7 +50,7 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for source in map(pathlib.Path, sys.argv[2:]):
-        for suffix, quant_format in (("int8", QuantFormat.QDQ), ("int8_operators", QuantFormat.QOperator)):
+        for suffix, quant_format in (("int8", QuantFormat.QDQ), ("int8_operators", QuantFormat.QOperator), ("dynamic", None)):
             target = folder / f"{source.stem}_{suffix}.onnx"
             if not target.exists():
                 quantise(source, target, quant_format)

@@ -61,17 +61,13 @@ void check_operands(const InferContext& context, const Epilogue& epilogue) {
   check_same_dtype(context, 1, "the weights");
 }
 
-/// The output's type: checks the bias and the epilogue's inputs, which follow the weights.
-TensorType check_bias_and_epilogue(InferContext& context, const Dim& out_channels, const Epilogue& epilogue, int first,
-                                   TensorType result) {
-  check_num_inputs(context, 2, first + epilogue.num_extra_inputs());
-  if (context.has_input(2)) {
-    // Sums are accumulated in float32, so a bias of that type is as good as one of the input's.
-    if (context.input(2).dtype != DType::float32) check_same_dtype(context, 2, "the bias");
-    check_rank(context, 2, 1, "the bias");
-    check_dim(context.input(2).dims[0], out_channels, "the length of the bias");
-  }
-  return check_epilogue(epilogue, std::move(result), context, first);
+/// Input 2, if there is one.
+void check_bias(const InferContext& context, const Dim& out_channels) {
+  if (!context.has_input(2)) return;
+  // Sums are accumulated in float32, so a bias of that type is as good as one of the input's.
+  if (context.input(2).dtype != DType::float32) check_same_dtype(context, 2, "the bias");
+  check_rank(context, 2, 1, "the bias");
+  check_dim(context.input(2).dims[0], out_channels, "the length of the bias");
 }
 
 /// Each element of `image` (a convolution's output, a transposed one's input) meets one filter: weights[i, :, :].
@@ -301,9 +297,16 @@ void Conv::infer(InferContext& context) const {
   const TensorType& x = context.input(0);
   const TensorType& weights = context.input(1);
   check_zero_point(spec_.zero_point, x.dtype);
+  if (context.has_input(2) && is_zero_point(x.dtype, context.input(2).dtype)) {
+    check_dtype(context, 2, x.dtype, "the zero point");
+    check_dim(context.input(2).num_elements(), 1, "the number of zero points");
+    require(spec_.zero_point == 0, Code::invalid_model, "there is a zero point as an attribute, {}, and as an input",
+            spec_.zero_point);
+  } else {
+    check_bias(context, weights.dims[0]);
+  }
   TensorType result{x.dtype, conv_output_dims(spec_.window, spec_.layouts(), spec_.group, x, weights)};
-  context.set_output(
-      0, check_bias_and_epilogue(context, weights.dims[0], spec_.epilogue, kFirstEpilogueInput, std::move(result)));
+  context.set_output(0, check_epilogue(spec_.epilogue, std::move(result), context, kFirstEpilogueInput));
 }
 
 void Conv::evaluate(EvalContext& context) const {
@@ -311,9 +314,14 @@ void Conv::evaluate(EvalContext& context) const {
   const TensorView& weights = context.input(1);
   const TensorView& output = context.output(0);
   const PlainConv conv = plain_conv(spec_.window, spec_.layouts(), spec_.group, x, weights, output);
-  const std::vector<double> bias = context.has_input(2) ? load_doubles(context.input(2)) : std::vector<double>{};
+  std::vector<double> bias = context.has_input(2) ? load_doubles(context.input(2)) : std::vector<double>{};
+  auto zero_point = static_cast<double>(spec_.zero_point);
+  if (!bias.empty() && is_zero_point(x.dtype, context.input(2).dtype)) {
+    zero_point = bias[0];
+    bias.clear();
+  }
   std::vector<double> image = load_image(x, spec_.layouts().input);
-  for (double& value : image) value -= static_cast<double>(spec_.zero_point);
+  for (double& value : image) value -= zero_point;
   std::vector<double> sums = conv.run(image, load_doubles(weights), bias);
   finish(spec_.epilogue, in_image_order(std::move(sums), output, spec_.layout), output, context, kFirstEpilogueInput);
 }
@@ -352,8 +360,8 @@ void ConvTranspose::infer(InferContext& context) const {
   }
   const Dim out_channels = weights.dims[1] * spec_.group;
   TensorType result{x.dtype, image_dims(x.dims[0], out_channels, std::move(spatial), spec_.layout)};
-  context.set_output(
-      0, check_bias_and_epilogue(context, out_channels, spec_.epilogue, kFirstEpilogueInput, std::move(result)));
+  check_bias(context, out_channels);
+  context.set_output(0, check_epilogue(spec_.epilogue, std::move(result), context, kFirstEpilogueInput));
 }
 
 void ConvTranspose::evaluate(EvalContext& context) const {

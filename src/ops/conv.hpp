@@ -18,7 +18,8 @@ struct ConvLayouts {
 /// Inputs: x, weights [O, C/group, kernel...], optional bias [O], then the epilogue's inputs.
 /// x is [N, C, spatial...] or, with layout nhwc, [N, spatial..., C]; so is the output. With `planar_input` x is
 /// [N, C, spatial...] all the same. Weights never change their order. Of 8-bit integers `zero_point` is subtracted, so
-/// padding means it: sum of (x - zero_point) * weights.
+/// padding means it: sum of (x - zero_point) * weights. In place of a bias these may have a computed zero point, one
+/// number of x's type.
 class Conv final : public Op {
  public:
   struct Spec {
@@ -43,6 +44,11 @@ class Conv final : public Op {
   const Epilogue& epilogue() const { return spec_.epilogue; }
   std::int64_t zero_point() const { return spec_.zero_point; }
   int spatial_rank() const { return spec_.window.spatial_rank(); }
+  /// Is input 2, of type `second`, a zero point and no bias?
+  static bool is_zero_point(DType x, DType second) {
+    const auto is_byte = [](DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; };
+    return is_byte(x) && is_byte(second);
+  }
 
   std::string_view type() const override { return "Conv"; }
   Attributes attributes() const override;

@@ -326,6 +326,7 @@ class LayoutAssignment {
       if (attributes.get_int("block_size", 0) != 0) return false;
       return replace(id, with_attributes(*node.op, {{"axis", twin_axis(attributes.get_int("axis", 1), r)}}), rest(1));
     }
+    if (is(node, "DynamicQuantizeLinear")) return convert_dynamic_quantisation(node);
     if (const auto* permute = op_cast<Transpose>(&node)) {
       if (permute->permutation().size() != static_cast<std::size_t>(r)) return false;
       const Axes combined = compose(inverse(to_nhwc(r)), permute->permutation());
@@ -380,6 +381,20 @@ class LayoutAssignment {
       inputs.push_back(*operand);
     }
     return replace(id, node.op, std::move(inputs));
+  }
+
+  /// Bytes follow the layout of what they are made of; scale and zero point are the same.
+  bool convert_dynamic_quantisation(const Node& node) {
+    if (node.outputs.size() != 3 || node.outputs[0] == kNoValue) return false;
+    const NodeId added = graph_.add_node(node.op, {nhwc(node, node.inputs[0])}, 3, node.name, node.origins);
+    graph_.infer_types(added);
+    twins_.insert_or_assign(node.outputs[0], graph_.node(added).outputs[0]);
+    moved_.insert(node.outputs[0]);
+    for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) {
+      if (node.outputs[i] != kNoValue) graph_.replace_uses(node.outputs[i], graph_.node(added).outputs[i]);
+    }
+    ++changes_;
+    return true;
   }
 
   bool convert_concat(NodeId id, const Node& node) {

@@ -205,6 +205,15 @@ std::optional<Patch> quantised_matmul(const GraphView& graph, const Node& node) 
   return std::move(patch.replace(node.outputs[0], result));
 }
 
+/// Unsigned bytes lie around this one as signed ones around 0.
+constexpr std::int64_t kMiddleOfBytes = 128;
+Tensor moved_to_signed(const Tensor& weights) {
+  Tensor moved(DType::int8, weights.shape());
+  const auto from = weights.as<std::uint8_t>();
+  const auto to = moved.as_mutable<std::int8_t>();
+  for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<std::int8_t>(from[i] - kMiddleOfBytes);
+  return moved;
+}
 /// Weights that are unsigned around 128 are signed around 0.
 std::optional<Patch> signed_weights(const GraphView& graph, const Node& node) {
   if (!is(node, "DequantizeLinear") || node.op->attributes().get_int("block_size", 0) != 0) return std::nullopt;
@@ -212,14 +221,10 @@ std::optional<Patch> signed_weights(const GraphView& graph, const Node& node) {
   const Tensor* zeros = input_of(node, 2) == kNoValue ? nullptr : graph.constant(node.inputs[2]);
   if (weights == nullptr || zeros == nullptr || weights->dtype() != DType::uint8) return std::nullopt;
   for (const std::int64_t zero : zeros->to_int64()) {
-    if (zero != 128) return std::nullopt;
+    if (zero != kMiddleOfBytes) return std::nullopt;
   }
-  Tensor moved(DType::int8, weights->shape());
-  const auto from = weights->as<std::uint8_t>();
-  const auto to = moved.as_mutable<std::int8_t>();
-  for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<std::int8_t>(from[i] - 128);
   Patch patch(graph, node);
-  const ValueId constant = patch.constant(node.name + ".signed", std::move(moved));
+  const ValueId constant = patch.constant(node.name + ".signed", moved_to_signed(*weights));
   return std::move(patch.replace(node.outputs[0], patch.add(node.op, {constant, node.inputs[1]})));
 }
 
@@ -266,6 +271,42 @@ std::optional<Patch> qlinear_matmul(const GraphView& graph, const Node& node) {
   const ValueId result = patch.add(std::make_shared<const MatMul>(), {a, b});
   return std::move(
       patch.replace(node.outputs[0], patch.add(make_op("QuantizeLinear"), {result, node.inputs[6], node.inputs[7]})));
+}
+
+/// ConvInteger behind which the sums become floats, as networks quantised dynamically have it: a convolution of
+/// integers that reads its zero point. That of the weights must be in their middle.
+std::optional<Patch> dynamic_conv(const GraphView& graph, const Node& node) {
+  if (!is(node, "Cast") || graph.type(node.outputs[0]).dtype != DType::float32) return std::nullopt;
+  const Node* source = sole_producer_of(graph, node.inputs[0], "ConvInteger");
+  if (source == nullptr) return std::nullopt;
+  const auto* conv = op_cast<ConvInteger>(source);
+  const Tensor* weights = graph.constant(source->inputs[1]);
+  if (weights == nullptr) return std::nullopt;
+  const std::int64_t middle = weights->dtype() == DType::uint8 ? kMiddleOfBytes : 0;
+  const ValueId zeros = input_of(*source, 3);
+  if (zeros == kNoValue && middle != 0) return std::nullopt;
+  if (zeros != kNoValue) {
+    const Tensor* known = graph.constant(zeros);
+    if (known == nullptr) return std::nullopt;
+    for (const std::int64_t zero : known->to_int64()) {
+      if (zero != middle) return std::nullopt;
+    }
+  }
+  Conv::Spec spec{.window = conv->window(), .group = conv->group()};
+  spec.epilogue.output = DType::float32;
+  Patch patch(graph, node);
+  patch.absorb(*source);
+  std::vector<ValueId> inputs{source->inputs[0], source->inputs[1]};
+  if (middle != 0) inputs[1] = patch.constant(source->name + ".signed", moved_to_signed(*weights));
+  if (const ValueId zero = input_of(*source, 2); zero != kNoValue) {
+    if (const std::optional<double> known = scalar_of(graph, zero)) {
+      spec.zero_point = static_cast<std::int64_t>(*known);
+    } else {
+      inputs.push_back(zero);
+    }
+  }
+  return std::move(
+      patch.replace(node.outputs[0], patch.add(std::make_shared<const Conv>(std::move(spec)), std::move(inputs))));
 }
 
 /// Is the value what an integer product became by a few elementwise operators that nobody else reads?
@@ -545,6 +586,7 @@ constexpr std::array kProductsWithZeroPoints{
     Rewrite{"integer_conv_zero_point", quantised_conv<Format::bytes, true>,
             "The same, and the product knows its input's zero point."},
     Rewrite{"integer_matmul_zero_point", quantised_matmul<Format::bytes, true>, "The same for matrices."},
+    Rewrite{"dynamic_conv", dynamic_conv, "A convolution of integers may read its zero point."},
     Rewrite{"round_in_place", round_in_place, "What becomes integers only to be added is rounded in the epilogue."},
 };
 constexpr std::array kBehindFusion{

@@ -1,5 +1,7 @@
 // Convolutions and matrix products of 8-bit integers against the reference: windows of every kind, zero points, and
 // epilogues that run in registers or as programs. (See kernels_conv.cpp for those of floats.)
+#include <utility>
+
 #include "backend/cpu/tier.hpp"
 #include "kernel_case.hpp"
 #include "ops/conv.hpp"
@@ -102,6 +104,16 @@ KernelCase byte_conv(const ByteLayer& layer, const Finish& finish) {
   return c;
 }
 
+/// The same with the zero point as an input.
+KernelCase with_computed_zero_point(ByteLayer layer, const Finish& finish) {
+  const std::int64_t zero_point = std::exchange(layer.zero_point, 0);
+  KernelCase c = byte_conv(layer, finish);
+  c.inputs[2] = Tensor(layer.dtype, {});
+  c.inputs[2].mutable_data()[0] = static_cast<std::byte>(zero_point);
+  c.constant[2] = false;
+  return c;
+}
+
 /// By vectors, "conv.bytes", and by tiles, "conv.amx_bytes".
 void check_product(const KernelCase& c, const std::string& op, const Tolerance& tolerance) {
   check_tactic(c, op + ".bytes", tolerance);
@@ -170,6 +182,14 @@ TEST(ByteKernels, ConvolutionsOfEveryWindow) {
   for (const ByteLayer& layer : windows()) {
     for (const std::size_t finish : {0, 2}) {
       check_product(byte_conv(layer, finishes()[finish]), "conv", tolerance_of(finishes()[finish]));
+    }
+  }
+}
+
+TEST(ByteKernels, ZeroPointsThatAreComputed) {
+  for (const ByteLayer& layer : windows()) {
+    for (const std::size_t finish : {0, 2}) {
+      check_product(with_computed_zero_point(layer, finishes()[finish]), "conv", tolerance_of(finishes()[finish]));
     }
   }
 }
@@ -243,6 +263,12 @@ TEST(ByteKernels, DepthwiseConvolutionsOfEveryWindow) {
     for (const std::size_t finish : {0, 3}) {
       check_tactic(byte_conv(layer, finishes()[finish]), "conv.bytes_depthwise", tolerance_of(finishes()[finish]));
     }
+  }
+}
+
+TEST(ByteKernels, DepthwiseConvolutionsWithZeroPointsThatAreComputed) {
+  for (const ByteLayer& layer : depthwise_windows()) {
+    check_tactic(with_computed_zero_point(layer, finishes()[3]), "conv.bytes_depthwise", tolerance_of(finishes()[3]));
   }
 }
 
@@ -337,6 +363,20 @@ TEST(ByteKernels, WhatTheyRefuse) {
   EXPECT_EQ(refusal_of(byte_conv({}, finishes()[0]), "conv.bytes_depthwise"), "a group has more than one channel");
   EXPECT_EQ(refusal_of(byte_conv({.in = 8, .out = 8, .group = 8}, finishes()[0]), "conv.bytes"),
             "one channel a group fills no vector");
+  // Of ordered panels, whose sums begin with more than the zero point makes of them.
+  const PreparedCase prepared = prepare(with_computed_zero_point({.in = 16}, finishes()[0]));
+  const std::int64_t width = cpu::vector_floats(cpu::tier());
+  const std::vector<std::byte> panels(static_cast<std::size_t>(36 * 4 * width)),
+      numbers(static_cast<std::size_t>(4 * (width + 10)));
+  std::vector<std::uint16_t> order{36, 0, 0, 1};
+  for (std::uint16_t quad = 0; quad < 36; ++quad) order.push_back(quad);
+  expect_refused({prepared.problem.op,
+                  "conv.bytes",
+                  {1, 1, 96, 160, 1},
+                  prepared.problem.inputs,
+                  prepared.problem.outputs,
+                  {panels, numbers, std::as_bytes(std::span(order))}},
+                 "ordered panels need a zero point that is known");
 }
 
 TEST(ByteKernels, TilesAreRefusedWhereThereAreNone) {

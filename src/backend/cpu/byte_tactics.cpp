@@ -37,6 +37,39 @@ std::int32_t zero_in(Unit unit, std::int64_t zero_point, DType dtype) {
   return unit == Unit::tiles ? static_cast<std::int32_t>(zero_point) : unsigned_zero(zero_point, dtype);
 }
 
+/// The zero point of a convolution's input: an attribute, or computed, and then input 2.
+class ConvZeroPoint {
+ public:
+  ConvZeroPoint(const Conv& conv, std::span<const TensorType> inputs)
+      : dtype_(inputs[0].dtype), is_computed_(is_computed(inputs)), attribute_(conv.zero_point()) {}
+  static bool is_computed(std::span<const TensorType> inputs) {
+    return inputs.size() > 2 && inputs[2].dtype != DType::undefined;
+  }
+  /// What sums begin with is packed for this one.
+  std::int32_t packed_in(Unit unit) const { return is_computed_ ? 1 : zero_in(unit, attribute_, dtype_); }
+  std::int64_t value(const Launch& launch) const {
+    if (!is_computed_) return attribute_;
+    const void* byte = launch.inputs[2].data;
+    return dtype_ == DType::int8 ? *static_cast<const std::int8_t*>(byte) : *static_cast<const std::uint8_t*>(byte);
+  }
+  std::size_t workspace_bytes(std::int64_t starts) const {
+    return is_computed_ ? static_cast<std::size_t>(starts) * sizeof(std::int32_t) : 0;
+  }
+  /// What the launch's sums begin with.
+  const std::int32_t* starts(Unit unit, const Launch& launch, const std::int32_t* packed, std::int64_t count) const {
+    if (!is_computed_) return packed;
+    const std::int32_t zero = zero_in(unit, value(launch), dtype_);
+    auto* starts = reinterpret_cast<std::int32_t*>(launch.workspace.data());
+    for (std::int64_t i = 0; i < count; ++i) starts[i] = zero * packed[i];
+    return starts;
+  }
+
+ private:
+  DType dtype_;
+  bool is_computed_;
+  std::int64_t attribute_;
+};
+
 /// The numbers beside the weights: where sums start, then scales and offsets if the epilogue has a form.
 struct ColumnNumbers {
   const std::int32_t* start;
@@ -143,8 +176,9 @@ ByteTiling byte_tiling_from(Unit unit, std::span<const std::int64_t> p) {
   return {static_cast<int>(p[0]), vectors, p[2], p[3]};
 }
 
-void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int64_t depth, bool has_form,
-                    double estimated_us, std::vector<Candidate>& out) {
+/// `can_order`: what sums begin with is known when panels are packed, so these may be ordered.
+void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int64_t depth, bool can_order,
+                    bool has_form, double estimated_us, std::vector<Candidate>& out) {
   double rank = 1;
   if (unit == Unit::tiles) {
     for (const TileBlocks& blocks : promising_tile_blocks(rows, depth, depth)) {
@@ -161,7 +195,7 @@ void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int
   };
   // Panels are ordered for processors without the instruction for quads. Ordered ones run everywhere too, others as
   // well, but not as fast.
-  if (!has_byte_dot()) {
+  if (!has_byte_dot() && can_order) {
     for (const std::int64_t wanted : {512, 256, 1024}) {
       // Equal segments.
       const std::int64_t segments = (depth + wanted - 1) / wanted, step = segments * kSegmentStep;
@@ -268,7 +302,8 @@ std::optional<std::string> refuses_byte_conv(const Conv& conv, std::span<const T
                                              std::span<const TensorType> outputs) {
   if (auto refusal = refuses_conv_shapes(conv, inputs, outputs)) return refusal;
   if (!is_byte(inputs[0].dtype) || inputs[1].dtype != DType::int8) return "only 8-bit integers are supported";
-  if (inputs.size() > 2 && inputs[2].dtype != DType::undefined) return "the bias is not in the epilogue";
+  if (ConvZeroPoint::is_computed(inputs) && (inputs[2].dtype != inputs[0].dtype || inputs[2].num_elements() != Dim(1)))
+    return "the bias is not in the epilogue";
   const ConvSizes sizes = conv_sizes(conv, inputs[1]);
   if (sizes.in_channels > kMaxDepth || sizes.taps() > kMaxDepth || sizes.taps() * sizes.in_channels > kMaxDepth)
     return fmt::format("more than {} products might not fit in 32 bits", kMaxDepth);
@@ -294,12 +329,18 @@ class ByteConvKernel final : public Kernel {
         sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
         dtype_(spec.inputs[0].dtype),
         tiling_(byte_tiling_from(unit, spec.parameters)),
+        zero_point_(conv_of(spec.op), spec.inputs),
+        num_starts_(sizes_.group * padded_columns(sizes_.out_channels)),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput, spec.inputs,
                 form_in(spec, conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput)) {
-    const std::int64_t padded = sizes_.group * padded_columns(sizes_.out_channels);
     product_ = packed_product(unit, spec, sizes_.group, sizes_.taps() * sizes_.in_channels, sizes_.out_channels);
-    numbers_ = column_numbers(spec, padded, sizes_.group * sizes_.out_channels, spec.parameters.back() == 1);
+    require(product_.orders == nullptr || !ConvZeroPoint::is_computed(spec.inputs), Code::incompatible_engine,
+            "tactic '{}': ordered panels need a zero point that is known", spec.tactic);
+    numbers_ = column_numbers(spec, num_starts_, sizes_.group * sizes_.out_channels, spec.parameters.back() == 1);
     fits_ = numbers_.fit(finish_, sizes_.taps() * sizes_.in_channels);
+  }
+  std::size_t workspace_bytes(std::span<const TensorView>, std::span<const TensorView>) const override {
+    return zero_point_.workspace_bytes(num_starts_);
   }
 
   void run(const Launch& launch) const override {
@@ -319,9 +360,9 @@ class ByteConvKernel final : public Kernel {
     args.a = static_cast<const std::uint8_t*>(x.data);
     args.a_stride = x.pitch;
     args.a_is_signed = dtype_ == DType::int8;
-    args.zero = zero_byte(conv.zero_point());
+    args.zero = zero_byte(zero_point_.value(launch));
     product_.set(args);
-    args.start = numbers_.start;
+    args.start = zero_point_.starts(unit_, launch, numbers_.start, num_starts_);
     args.c = y.data;
     args.c_stride = y.pitch;
     args.tiling = tiling_;
@@ -341,6 +382,8 @@ class ByteConvKernel final : public Kernel {
   ConvSizes sizes_;
   DType dtype_;
   ByteTiling tiling_;
+  ConvZeroPoint zero_point_;
+  std::int64_t num_starts_;
   ByteFinishPlan finish_;
   PackedProduct product_;
   ColumnNumbers numbers_{};
@@ -362,7 +405,8 @@ void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const auto form = ByteFinishPlan::form_of(conv.epilogue(), Conv::kFirstEpilogueInput, problem.inputs,
                                             problem.outputs[0], problem.constants);
   append_tilings(kUnit, leading(problem.output_shapes[0]), sizes.out_channels, sizes.in_channels * sizes.taps(),
-                 form.has_value(), estimate_us(work.flops / speed_of_bytes(kUnit), work.bytes / 4, 0.8), out);
+                 !ConvZeroPoint::is_computed(problem.inputs), form.has_value(),
+                 estimate_us(work.flops / speed_of_bytes(kUnit), work.bytes / 4, 0.8), out);
 }
 
 template <Unit kUnit>
@@ -370,7 +414,7 @@ PackedWeights conv_pack(const Problem& problem, const Candidate& candidate) {
   const Conv& conv = conv_of(problem.op);
   const ConvSizes sizes = conv_sizes(conv, problem.inputs[1]);
   const int tile_vectors = byte_tiling_from(kUnit, candidate.parameters).tile_vectors;
-  const std::int32_t zero = zero_in(kUnit, conv.zero_point(), problem.inputs[0].dtype);
+  const std::int32_t zero = ConvZeroPoint(conv, problem.inputs).packed_in(kUnit);
   const std::int8_t* weights = problem.constants[1]->as<std::int8_t>().data();
   const std::int64_t taps = sizes.taps(), channels = sizes.in_channels, filters = sizes.out_channels;
   PackedWeights packed;
@@ -479,11 +523,16 @@ class ByteDepthwiseKernel final : public Kernel {
       : op_(spec.op),
         sizes_(conv_sizes(conv_of(spec.op), spec.inputs[1])),
         dtype_(spec.inputs[0].dtype),
+        zero_point_(conv_of(spec.op), spec.inputs),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput, spec.inputs, form_of(spec)) {
     const DepthwiseSizes packed = depthwise_sizes(conv_of(op_), sizes_);
     weights_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, packed.weights));
-    numbers_ = column_numbers(spec, packed.places, packed.places, spec.parameters.back() == 1);
+    num_starts_ = packed.places;
+    numbers_ = column_numbers(spec, num_starts_, num_starts_, spec.parameters.back() == 1);
     fits_ = numbers_.fit(finish_, sizes_.taps());
+  }
+  std::size_t workspace_bytes(std::span<const TensorView>, std::span<const TensorView>) const override {
+    return zero_point_.workspace_bytes(num_starts_);
   }
 
   void run(const Launch& launch) const override {
@@ -496,9 +545,9 @@ class ByteDepthwiseKernel final : public Kernel {
     args.x = static_cast<const std::uint8_t*>(x.data);
     args.x_stride = x.pitch;
     args.x_is_signed = dtype_ == DType::int8;
-    args.zero = zero_byte(conv.zero_point());
+    args.zero = zero_byte(zero_point_.value(launch));
     args.weights = weights_;
-    args.start = numbers_.start;
+    args.start = zero_point_.starts(Unit::vectors, launch, numbers_.start, num_starts_);
     args.y = y.data;
     args.y_stride = y.pitch;
     args.has_byte_dot = has_byte_dot();
@@ -522,6 +571,8 @@ class ByteDepthwiseKernel final : public Kernel {
   OpPtr op_;
   ConvSizes sizes_;
   DType dtype_;
+  ConvZeroPoint zero_point_;
+  std::int64_t num_starts_ = 0;
   ByteFinishPlan finish_;
   const std::int8_t* weights_ = nullptr;
   ColumnNumbers numbers_{};
@@ -579,7 +630,7 @@ PackedWeights depthwise_pack(const Problem& problem, const Candidate& candidate)
     }
   }
   std::vector<std::int32_t> start(static_cast<std::size_t>(packed_sizes.places));
-  const std::int32_t zero = unsigned_zero(conv.zero_point(), problem.inputs[0].dtype);
+  const std::int32_t zero = ConvZeroPoint(conv, problem.inputs).packed_in(Unit::vectors);
   for (std::int64_t c = 0; c < sizes.group; ++c) {
     std::int32_t& at = start[static_cast<std::size_t>(places[static_cast<std::size_t>(c)])];
     for (std::int64_t i = 0; i < rows * columns; ++i) at -= zero * weights[c * rows * columns + i];
@@ -697,7 +748,7 @@ void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
                                             problem.outputs[0], problem.constants);
   const double work = static_cast<double>(rows) * static_cast<double>(sizes.columns) * static_cast<double>(sizes.depth);
   const double bytes = static_cast<double>(rows + sizes.columns) * static_cast<double>(sizes.depth);
-  append_tilings(kUnit, rows, sizes.columns, sizes.depth, form.has_value(),
+  append_tilings(kUnit, rows, sizes.columns, sizes.depth, true, form.has_value(),
                  estimate_us(2 * work / speed_of_bytes(kUnit), bytes, 0.8), out);
 }
 

@@ -14,6 +14,7 @@
 #include "base/all_cores.hpp"
 #include "base/hash.hpp"
 #include "base/log.hpp"
+#include "ops/conv.hpp"
 
 namespace tenfold::cuda {
 namespace {
@@ -196,7 +197,8 @@ bool is_asked_for(VendorLibrary library, const LibraryTactics& libraries) {
 }
 
 /// Passes make such products only for backends with Abilities::zero_points.
-bool has_zero_point(const Op& op) {
+bool has_zero_point(const Op& op, std::span<const TensorType> inputs) {
+  if (op.type() == "Conv" && inputs.size() > 2 && Conv::is_zero_point(inputs[0].dtype, inputs[2].dtype)) return true;
   return (op.type() == "Conv" || op.type() == "MatMul") && op.attributes().get_int("zero_point", 0) != 0;
 }
 
@@ -298,7 +300,7 @@ class CudaBackend final : public Backend {
       if (tactic->library != VendorLibrary::none && context_ == nullptr) {
         result.push_back({.refusal = fmt::format("{} answers on a device only, and this {} is a description",
                                                  name_of(tactic->library), traits_.name)});
-      } else if (has_zero_point(*problem.op)) {
+      } else if (has_zero_point(*problem.op, problem.inputs)) {
         result.push_back({.refusal = "products with a zero point have no kernel here"});
       } else {
         tactic->candidates(problem, traits_, result);
@@ -346,7 +348,8 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Kernel> make_kernel(const KernelSpec& spec) const override {
     need_device();
     const CudaTactic& tactic = tactic_of(spec.tactic, *spec.op);
-    require(!has_zero_point(*spec.op), Code::incompatible_engine, "tactic '{}' takes no zero point", spec.tactic);
+    require(!has_zero_point(*spec.op, spec.inputs), Code::incompatible_engine, "tactic '{}' takes no zero point",
+            spec.tactic);
     ensure(spec.device_weights.size() == spec.weights.size(),
            "tactic '{}': {} packed weights, {} of them on the device", spec.tactic, spec.weights.size(),
            spec.device_weights.size());

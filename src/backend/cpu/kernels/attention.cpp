@@ -27,8 +27,9 @@ constexpr int kTileRows = 6;  // 2 vectors wide: 12 of 16 registers
 /// cache (AVX-512), or less.
 constexpr std::int64_t kGroup = 2 * kWidth;
 /// Values that several groups read are copied together if they fit in the first-level cache: where they lie, among
-/// those of other heads, their rows are a distance apart that leaves most of its sets unused.
-constexpr std::int64_t kMostCopiedValues = 8192;
+/// those of other heads, their rows are a distance apart that leaves most of its sets unused. More of them are
+/// transposed, as k lies already: both products are then the register tiles' own, whose panel has queries for columns.
+constexpr std::int64_t kMostCopiedValues = 8192, kMostTransposedValues = 32768;
 
 /// out[r][j] += sum_s p[s][r] v[s][j] for kRows queries and kVecs vectors of value columns; the last vector has `last`
 /// columns unless kWhole.
@@ -97,6 +98,9 @@ class Block {
         // Whole vectors of queries; those beyond num_rows are zeros that nobody reads in the end.
         cols_((t_.num_rows + kWidth - 1) / kWidth * kWidth) {
     const std::int64_t block = t_.keys < kAttentionKeys ? t_.keys : kAttentionKeys;
+    const bool has_groups = cols_ > kGroup;
+    copies_ = has_groups && t_.v_row_stride > out_stride_ && block * out_stride_ <= kMostCopiedValues;
+    transposes_ = has_groups && block * out_stride_ > kMostCopiedValues && block * out_stride_ <= kMostTransposedValues;
     q_ = t_.scratch;
     max_ = q_ + cols_ * t_.depth;
     sum_ = max_ + cols_;
@@ -104,22 +108,24 @@ class Block {
     scores_ = factor_ + kGroup;
     mask_ = scores_ + kGroup * block;
     out_ = mask_ + (has_full_mask() ? kGroup * block : 0);
-    values_ = out_ + t_.num_rows * out_stride_;
+    values_ = out_ + cols_ * out_stride_;
   }
 
   void run() {
     pack_queries();
     fill(max_, cols_, -INFINITY);
     fill(sum_, cols_, 0.0F);
-    fill(out_, t_.num_rows * out_stride_, 0.0F);
+    fill(out_, cols_ * out_stride_, 0.0F);
     for (std::int64_t begin = 0; begin < t_.keys; begin += kAttentionKeys) {
       const std::int64_t count = t_.keys - begin < kAttentionKeys ? t_.keys - begin : kAttentionKeys;
       v_ = t_.v + begin * t_.v_row_stride;
       v_stride_ = t_.v_row_stride;
-      if (cols_ > kGroup && v_stride_ > out_stride_ && count * out_stride_ <= kMostCopiedValues) {
+      if (copies_) {
         pack_straight(v_, v_stride_, count, t_.value_depth, out_stride_, values_);
         v_ = values_;
         v_stride_ = out_stride_;
+      } else if (transposes_) {
+        transpose(v_, v_stride_, count, t_.value_depth, values_);
       }
       for (std::int64_t c = 0; c < cols_; c += kGroup) {
         const Group group = group_at(c);
@@ -127,11 +133,20 @@ class Block {
         compute_scores(group, begin, count);
         if (has_full_mask()) pack_mask(group, begin, count);
         for (std::int64_t i = 0; i < group.width; i += kWidth) softmax(group, i, begin, count);
-        if (begin > 0) rescale(group);
-        add_values(group, count);
+        if (transposes_) {
+          if (begin > 0) scale_lanes(group, factor_);
+          multiply(group, values_, count, t_.value_depth, count, scores_, transposed_results(group), begin > 0);
+        } else {
+          if (begin > 0) rescale(group);
+          add_values(group, count);
+        }
       }
     }
-    write_out();
+    if (transposes_) {
+      write_transposed();
+    } else {
+      write_out();
+    }
   }
 
  private:
@@ -142,6 +157,16 @@ class Block {
   Group group_at(std::int64_t first) const {
     const std::int64_t width = cols_ - first < kGroup ? cols_ - first : kGroup;
     return {first, width, t_.num_rows - first < width ? t_.num_rows - first : width};
+  }
+  /// Calls f(lane, row, rows) for runs of a group's rows that belong to one head.
+  template <typename F>
+  void for_each_run(const Group& group, const F& f) const {
+    for (std::int64_t lane = 0; lane < group.rows;) {
+      const std::int64_t row = group.first + lane, left = t_.queries - query_of(row);
+      const std::int64_t rows = left < group.rows - lane ? left : group.rows - lane;
+      f(lane, row, rows);
+      lane += rows;
+    }
   }
   static void fill(float* p, std::int64_t n, float value) {
     for (std::int64_t i = 0; i < n; ++i) p[i] = value;
@@ -163,18 +188,15 @@ class Block {
   void pack_queries() {
     const Vec factor(t_.scale * kLog2E);
     for (std::int64_t c = 0; c < cols_; c += kGroup) {
-      const auto [first, width, end] = group_at(c);
-      float* q = q_ + first * t_.depth;
-      for (std::int64_t r = 0; r < end;) {
-        const std::int64_t query = query_of(first + r);
-        const std::int64_t rows = t_.queries - query < end - r ? t_.queries - query : end - r;
-        transpose_into(t_.q + head_of(first + r) * t_.q_head_stride + query * t_.q_row_stride, t_.q_row_stride, rows,
-                       t_.depth, q + r, width);
-        r += rows;
-      }
-      for (std::int64_t d = 0; d < t_.depth; ++d, q += width) {
-        for (std::int64_t i = 0; i < width; i += kWidth) {
-          const std::int64_t there = end - i;
+      const Group group = group_at(c);
+      float* q = q_ + group.first * t_.depth;
+      for_each_run(group, [&](std::int64_t lane, std::int64_t row, std::int64_t rows) {
+        transpose_into(t_.q + head_of(row) * t_.q_head_stride + query_of(row) * t_.q_row_stride, t_.q_row_stride, rows,
+                       t_.depth, q + lane, group.width);
+      });
+      for (std::int64_t d = 0; d < t_.depth; ++d, q += group.width) {
+        for (std::int64_t i = 0; i < group.width; i += kWidth) {
+          const std::int64_t there = group.rows - i;
           const Vec x = there >= kWidth ? Vec::load(q + i) : Vec::load_first(q + i, static_cast<int>(there));
           (x * factor).store(q + i);
         }
@@ -182,15 +204,22 @@ class Block {
     }
   }
 
-  /// scores_[key][lane] = sum_d k[key][d] q[d][lane]
-  void compute_scores(const Group& group, std::int64_t begin, std::int64_t count) {
+  /// c[row][lane] = sum over `depth` of a[row][d] panel[d][lane], or that added to c.
+  static void multiply(const Group& group, const float* a, std::int64_t a_stride, std::int64_t rows, std::int64_t depth,
+                       const float* panel, float* c, bool accumulates) {
     TileArgs tile{};
-    tile.depth = t_.depth;
-    tile.panel = q_ + group.first * t_.depth;
+    tile.depth = depth;
+    tile.panel = panel;
     tile.c_stride = group.width;
     tile.tail = kWidth;
-    run_plain_rows(tile, count, kTileRows, static_cast<int>(group.width / kWidth), t_.k + begin * t_.k_row_stride,
-                   t_.k_row_stride, scores_, nullptr);
+    tile.accumulates = accumulates;
+    run_plain_rows(tile, rows, kTileRows, static_cast<int>(group.width / kWidth), a, a_stride, c, nullptr);
+  }
+
+  /// scores_[key][lane] = sum_d k[key][d] q[d][lane]
+  void compute_scores(const Group& group, std::int64_t begin, std::int64_t count) {
+    multiply(group, t_.k + begin * t_.k_row_stride, t_.k_row_stride, count, t_.depth, q_ + group.first * t_.depth,
+             scores_, false);
   }
 
   /// mask_[key][lane]; the mask's rows are queries.
@@ -275,6 +304,34 @@ class Block {
     }
   }
 
+  /// out_[group][j][lane]
+  float* transposed_results(const Group& group) const { return out_ + group.first * out_stride_; }
+  /// Each lane of the transposed results times its factor.
+  void scale_lanes(const Group& group, const float* factors) const {
+    for (std::int64_t i = 0; i < group.width; i += kWidth) {
+      float* column = transposed_results(group) + i;
+      const Vec factor = Vec::load(factors + i);
+      for (std::int64_t j = 0; j < t_.value_depth; ++j, column += group.width)
+        (Vec::load(column) * factor).store(column);
+    }
+  }
+  void write_transposed() const {
+    for (std::int64_t c = 0; c < cols_; c += kGroup) {
+      const Group group = group_at(c);
+      for (std::int64_t i = 0; i < group.width; i += kWidth) {
+        // A query that sees nothing has sum 0 and gives 0.
+        const Vec sum = Vec::load(sum_ + c + i), zero(0.0F);
+        math::select(sum == zero, zero, Vec(1.0F) / sum).store(factor_ + i);
+      }
+      scale_lanes(group, factor_);
+      for_each_run(group, [&](std::int64_t lane, std::int64_t row, std::int64_t rows) {
+        transpose_into(transposed_results(group) + lane, group.width, t_.value_depth, rows,
+                       t_.out + head_of(row) * t_.out_head_stride + query_of(row) * t_.out_row_stride,
+                       t_.out_row_stride);
+      });
+    }
+  }
+
   void add_values(const Group& group, std::int64_t count) {
     for (std::int64_t i = 0; i < group.rows;) {
       const int rows = static_cast<int>(next_tile_rows(group.rows - i, kTileRows));
@@ -314,6 +371,7 @@ class Block {
 
   const AttentionTask& t_;
   std::int64_t out_stride_, cols_;
+  bool copies_, transposes_;  ///< values; then results are transposed as well
   const float* v_ = nullptr;  ///< of the block's keys, where they lie or in values_
   std::int64_t v_stride_ = 0;
   float *q_, *scores_, *max_, *sum_, *factor_, *out_, *mask_, *values_;

@@ -37,7 +37,7 @@ constexpr std::int64_t attention_scratch_floats(std::int64_t rows, std::int64_t 
   const std::int64_t block = keys < kAttentionKeys ? keys : kAttentionKeys;
   const std::int64_t lanes = (rows + 15) / 16 * 16 + 16;
   const std::int64_t columns = (value_depth + 15) / 16 * 16;
-  return lanes * (depth + block * (has_full_mask ? 2 : 1) + 4) + rows * (columns + 16) + block * columns + 64;
+  return lanes * (depth + block * (has_full_mask ? 2 : 1) + 4 + columns) + block * columns + 64;
 }
 
 struct AttentionKernels {
