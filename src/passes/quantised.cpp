@@ -11,6 +11,7 @@
 // second stands behind fusion: scales, biases, residuals and activations are in the epilogue by then, which takes the
 // QuantizeLinear behind it and reads quantised residuals as they are. Multiplying by 1 / s instead of dividing by s may
 // round a tie the other way.
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -58,6 +59,13 @@ std::optional<Quantisation> quantisation_of(const GraphView& graph, const Node& 
   return Quantisation{static_cast<float>(*scale), static_cast<float>(*zero_point), quantised};
 }
 
+/// Are the numbers known, and all of them this one?
+bool are_all(const Tensor* numbers, double wanted) {
+  if (numbers == nullptr) return false;
+  const std::vector<double> values = numbers->to_double();
+  return std::all_of(values.begin(), values.end(), [&](double value) { return value == wanted; });
+}
+
 /// The DequantizeLinear that computes `value`, if it has zero point 0 throughout.
 template <Format kFormat>
 const Node* centred(const GraphView& graph, ValueId value) {
@@ -66,13 +74,7 @@ const Node* centred(const GraphView& graph, ValueId value) {
       graph.type(value).dtype != DType::float32 || node->op->attributes().get_int("block_size", 0) != 0)
     return nullptr;
   const ValueId zero_point = input_of(*node, 2);
-  if (zero_point == kNoValue) return node;
-  const Tensor* zeros = graph.constant(zero_point);
-  if (zeros == nullptr) return nullptr;
-  for (const double zero : zeros->to_double()) {
-    if (zero != 0) return nullptr;
-  }
-  return node;
+  return zero_point == kNoValue || are_all(graph.constant(zero_point), 0) ? node : nullptr;
 }
 
 /// Scales of a product's weights, times that of its input, shaped to lie along the result's channels: [O, 1, 1 ...].
@@ -218,11 +220,10 @@ Tensor moved_to_signed(const Tensor& weights) {
 std::optional<Patch> signed_weights(const GraphView& graph, const Node& node) {
   if (!is(node, "DequantizeLinear") || node.op->attributes().get_int("block_size", 0) != 0) return std::nullopt;
   const Tensor* weights = graph.constant(node.inputs[0]);
-  const Tensor* zeros = input_of(node, 2) == kNoValue ? nullptr : graph.constant(node.inputs[2]);
-  if (weights == nullptr || zeros == nullptr || weights->dtype() != DType::uint8) return std::nullopt;
-  for (const std::int64_t zero : zeros->to_int64()) {
-    if (zero != kMiddleOfBytes) return std::nullopt;
-  }
+  const ValueId zeros = input_of(node, 2);
+  if (weights == nullptr || weights->dtype() != DType::uint8 || zeros == kNoValue ||
+      !are_all(graph.constant(zeros), kMiddleOfBytes))
+    return std::nullopt;
   Patch patch(graph, node);
   const ValueId constant = patch.constant(node.name + ".signed", moved_to_signed(*weights));
   return std::move(patch.replace(node.outputs[0], patch.add(node.op, {constant, node.inputs[1]})));
@@ -284,14 +285,8 @@ std::optional<Patch> dynamic_conv(const GraphView& graph, const Node& node) {
   if (weights == nullptr) return std::nullopt;
   const std::int64_t middle = weights->dtype() == DType::uint8 ? kMiddleOfBytes : 0;
   const ValueId zeros = input_of(*source, 3);
-  if (zeros == kNoValue && middle != 0) return std::nullopt;
-  if (zeros != kNoValue) {
-    const Tensor* known = graph.constant(zeros);
-    if (known == nullptr) return std::nullopt;
-    for (const std::int64_t zero : known->to_int64()) {
-      if (zero != middle) return std::nullopt;
-    }
-  }
+  if (zeros == kNoValue ? middle != 0 : !are_all(graph.constant(zeros), static_cast<double>(middle)))
+    return std::nullopt;
   Conv::Spec spec{.window = conv->window(), .group = conv->group()};
   spec.epilogue.output = DType::float32;
   Patch patch(graph, node);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "backend/cpu/gemm_support.hpp"
@@ -11,6 +12,21 @@
 namespace tenfold::cpu {
 
 inline bool is_byte(DType dtype) { return dtype == DType::int8 || dtype == DType::uint8; }
+
+/// Number i of so many bytes of this type.
+inline std::int32_t byte_at(const void* bytes, DType dtype, std::int64_t i) {
+  return dtype == DType::int8 ? static_cast<const std::int8_t*>(bytes)[i] : static_cast<const std::uint8_t*>(bytes)[i];
+}
+
+/// What sums begin with where the zero point is known only now: `factor` times each of the columns' packed numbers, in
+/// `workspace`. Modulo 2^32: numbers of an engine file may be any.
+inline const std::int32_t* scaled_starts(std::int32_t factor, const std::int32_t* packed, std::int64_t count,
+                                         std::span<std::byte> workspace) {
+  auto* starts = reinterpret_cast<std::int32_t*>(workspace.data());
+  for (std::int64_t i = 0; i < count; ++i)
+    starts[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(factor) * static_cast<std::uint32_t>(packed[i]));
+  return starts;
+}
 
 template <typename T>
 void append(std::vector<std::byte>& bytes, const std::vector<T>& values) {

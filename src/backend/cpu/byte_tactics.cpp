@@ -48,9 +48,7 @@ class ConvZeroPoint {
   /// What sums begin with is packed for this one.
   std::int32_t packed_in(Unit unit) const { return is_computed_ ? 1 : zero_in(unit, attribute_, dtype_); }
   std::int64_t value(const Launch& launch) const {
-    if (!is_computed_) return attribute_;
-    const void* byte = launch.inputs[2].data;
-    return dtype_ == DType::int8 ? *static_cast<const std::int8_t*>(byte) : *static_cast<const std::uint8_t*>(byte);
+    return is_computed_ ? byte_at(launch.inputs[2].data, dtype_, 0) : attribute_;
   }
   std::size_t workspace_bytes(std::int64_t starts) const {
     return is_computed_ ? static_cast<std::size_t>(starts) * sizeof(std::int32_t) : 0;
@@ -58,10 +56,7 @@ class ConvZeroPoint {
   /// What the launch's sums begin with.
   const std::int32_t* starts(Unit unit, const Launch& launch, const std::int32_t* packed, std::int64_t count) const {
     if (!is_computed_) return packed;
-    const std::int32_t zero = zero_in(unit, value(launch), dtype_);
-    auto* starts = reinterpret_cast<std::int32_t*>(launch.workspace.data());
-    for (std::int64_t i = 0; i < count; ++i) starts[i] = zero * packed[i];
-    return starts;
+    return scaled_starts(zero_in(unit, value(launch), dtype_), packed, count, launch.workspace);
   }
 
  private:

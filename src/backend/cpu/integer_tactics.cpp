@@ -18,9 +18,6 @@ namespace {
 /// Products of 255 * 255 and less, so many of them fit in 32 bits.
 constexpr std::int64_t kMaxDepth = 1 << 15;
 
-std::int32_t byte_at(const void* bytes, DType dtype, std::int64_t i) {
-  return dtype == DType::int8 ? static_cast<const std::int8_t*>(bytes)[i] : static_cast<const std::uint8_t*>(bytes)[i];
-}
 /// What makes bytes of A unsigned is added, what makes bytes of B signed taken away.
 constexpr std::int32_t kShift = 128;
 std::int32_t shift_of_a(DType dtype) { return dtype == DType::int8 ? kShift : 0; }
@@ -90,8 +87,6 @@ class MatMulIntegerKernel final : public Kernel {
     const TensorView point = operand_of(launch.inputs, 2);
     const std::int32_t given = point.data == nullptr ? 0 : byte_at(point.data, a_type_, 0);
     const std::int32_t zero = given + shift_of_a(a_type_);
-    auto* start = reinterpret_cast<std::int32_t*>(launch.workspace.data());
-    for (std::int64_t n = 0; n < padded_; ++n) start[n] = -zero * sums_[n];
     ByteProductArgs args;
     args.rows = leading(c.dims);
     args.columns = sizes_.columns;
@@ -101,7 +96,7 @@ class MatMulIntegerKernel final : public Kernel {
     args.a_is_signed = a_type_ == DType::int8;
     args.zero = static_cast<std::uint8_t>(given);
     args.panels = panels_;
-    args.start = start;
+    args.start = scaled_starts(-zero, sums_, padded_, launch.workspace);
     args.c = c.data;
     args.c_stride = c.pitch;
     args.tiling = tiling_;

@@ -115,7 +115,7 @@ class Block {
     pack_queries();
     fill(max_, cols_, -INFINITY);
     fill(sum_, cols_, 0.0F);
-    fill(out_, cols_ * out_stride_, 0.0F);
+    fill(out_, (transposes_ ? cols_ : t_.num_rows) * out_stride_, 0.0F);
     for (std::int64_t begin = 0; begin < t_.keys; begin += kAttentionKeys) {
       const std::int64_t count = t_.keys - begin < kAttentionKeys ? t_.keys - begin : kAttentionKeys;
       v_ = t_.v + begin * t_.v_row_stride;
