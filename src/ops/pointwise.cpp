@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 #include <limits>
+#include <numbers>
 
 #include "ops/checks.hpp"
 #include "ops/numbers.hpp"
@@ -27,6 +28,7 @@ double sqrt(double a) { return std::sqrt(a); }
 double tanh(double a) { return std::tanh(a); }
 double sigmoid(double a) { return 1 / (1 + std::exp(-a)); }
 double erf(double a) { return std::erf(a); }
+double gelu(double a) { return 0.5 * a * std::erfc(-a / std::numbers::sqrt2); }
 double floor(double a) { return std::floor(a); }
 double ceil(double a) { return std::ceil(a); }
 double round(double a) { return std::nearbyint(a); }

@@ -28,7 +28,7 @@ namespace tenfold {
   X(tanh, 1, math::tanh(a))                                                             \
   X(sigmoid, 1, math::sigmoid(a))                                                       \
   X(erf, 1, math::erf(a))                                                               \
-  X(gelu, 1, T(0.5F) * a * (T(1.0F) + math::erf(a * T(0.70710678F))))                   \
+  X(gelu, 1, math::gelu(a))                                                             \
   X(silu, 1, a* math::sigmoid(a))                                                       \
   X(hard_swish, 1, a* math::max(T(0.0F), math::min(T(1.0F), a* T(1.0F / 6) + T(0.5F)))) \
   X(floor, 1, math::floor(a))                                                           \

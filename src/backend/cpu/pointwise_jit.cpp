@@ -82,7 +82,8 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
     const VectorInstruction& instruction = program_[index(i)];
     return {instruction.a, instruction.b, instruction.c};
   }
-  bool is_constant(int value) const { return program_[index(value)].op == VectorOp::constant; }
+  bool is_constant(int value) const { return is_constant(program_[index(value)].op); }
+  static bool is_constant(VectorOp op) { return op == VectorOp::constant || op == VectorOp::table; }
   bool is_mask(int value) const {
     switch (program_[index(value)].op) {
       case VectorOp::less:
@@ -321,6 +322,8 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
         return emit_compare(d, x, y, 0);  // EQ_OQ
       case VectorOp::unordered:
         return emit_compare(d, x, y, 3);  // UNORD_Q
+      case VectorOp::lookup:
+        return vpermps(Xbyak::Zmm(d), Xbyak::Zmm(x), y);
       default:
         ensure(false, "no vector instruction with two operands");
     }
@@ -442,6 +445,7 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
     switch (instruction.op) {
       case VectorOp::input:
       case VectorOp::constant:
+      case VectorOp::table:
         return;  // loaded where they are used
       case VectorOp::add:
       case VectorOp::mul:
@@ -457,6 +461,7 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
       case VectorOp::less:
       case VectorOp::equal:
       case VectorOp::unordered:
+      case VectorOp::lookup:
         return emit_binary(instruction.a, instruction.b, false);
       case VectorOp::max:
       case VectorOp::min:
@@ -574,9 +579,11 @@ class PointwiseAssembler : public Xbyak::CodeGenerator {
 
     align(kSlotBytes);
     for (std::size_t i = 0; i < program_.size(); ++i) {
-      if (program_[i].op != VectorOp::constant) continue;
+      const VectorInstruction& constant = program_[i];
+      if (!is_constant(constant.op)) continue;
       L(labels_[i]);
-      for (int lane = 0; lane < vector_bytes_ / 4; ++lane) dd(program_[i].bits);
+      for (int lane = 0; lane < vector_bytes_ / 4; ++lane)
+        dd(constant.table == nullptr ? constant.bits : std::bit_cast<std::uint32_t>(constant.table[lane]));
     }
     L(lanes);
     for (std::uint32_t lane = 0; lane < 8 && !avx512_; ++lane) dd(lane);

@@ -14,8 +14,8 @@ class Recorder {
  public:
   explicit Recorder(bool has_mask_registers) : mask_registers(has_mask_registers) {}
   int add(const VectorInstruction& instruction) {
-    const auto& [op, a, b, c, bits] = instruction;
-    const auto [place, is_new] = numbers_.try_emplace({op, a, b, c, bits}, static_cast<int>(instructions.size()));
+    const auto& [op, a, b, c, bits, table] = instruction;
+    const auto [place, is_new] = numbers_.try_emplace({op, a, b, c, bits, table}, static_cast<int>(instructions.size()));
     if (is_new) instructions.push_back(instruction);
     return place->second;
   }
@@ -25,7 +25,7 @@ class Recorder {
   bool is_complete = true;
 
  private:
-  std::map<std::tuple<VectorOp, int, int, int, std::uint32_t>, int> numbers_;
+  std::map<std::tuple<VectorOp, int, int, int, std::uint32_t, const float*>, int> numbers_;
 };
 thread_local Recorder* recorder = nullptr;
 
@@ -109,6 +109,12 @@ inline Vec to_float(Int a) { return unary(VectorOp::to_float, a); }
 inline Mask nonzero(Int a) {
   if (recorder->mask_registers) return Mask(unary(VectorOp::nonzero, a));
   return Mask(binary(VectorOp::bit_xor, binary(VectorOp::int_equal, a, ints(0)), ints(-1)));
+}
+
+inline bool lookup_is_cheap() { return recorder->mask_registers; }
+inline Vec lookup(const float (&table)[16], Int a) {
+  const int number = recorder->add({VectorOp::table, -1, -1, -1, 0, table});
+  return binary(VectorOp::lookup, a, Value(number));
 }
 
 // Rounding modes of roundps and rndscaleps (Intel SDM vol. 2, ROUNDPS), without reports of inexact results.

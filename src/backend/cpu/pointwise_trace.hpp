@@ -35,6 +35,8 @@ enum class VectorOp : std::uint8_t {
   shift_right,  ///< the same, keeping the sign
   to_int,
   to_float,
+  table,   ///< the sixteen numbers of `table`, which only `lookup` may read
+  lookup,  ///< of table b, by the lowest four bits of a; AVX-512 only
   // These give truth values, see VectorProgram.
   less,
   equal,
@@ -49,6 +51,7 @@ struct VectorInstruction {
   VectorOp op = VectorOp::constant;
   int a = -1, b = -1, c = -1;  ///< earlier instructions; -1: there is no such operand
   std::uint32_t bits = 0;
+  const float* table = nullptr;
 };
 
 /// In single-assignment form: instruction i is value i. No two are equal, and the last one, the result, needs all.

@@ -154,6 +154,7 @@ TF_FN float sqrt(float a) { return sqrtf(a); }
 TF_FN float tanh(float a) { return tanhf(a); }
 TF_FN float sigmoid(float a) { return 1.0f / (1.0f + expf(-a)); }
 TF_FN float erf(float a) { return erff(a); }
+TF_FN float gelu(float a) { return 0.5f * a * (1.0f + erff(a * 0x1.6a09e6p-1f)); }
 TF_FN float floor(float a) { return floorf(a); }
 TF_FN float ceil(float a) { return ceilf(a); }
 TF_FN float round(float a) { return rintf(a); }
@@ -179,6 +180,7 @@ TF_FN fast erf(fast a) {
   if (x < 0x1p-4f) r = x * (0x1.20dd76p+0f - 0x1.812746p-2f * x * x);
   return fast(a.v < 0.0f ? -r : r);
 }
+TF_FN fast gelu(fast a) { return fast(0.5f) * a * (fast(1.0f) + erf(a * fast(0x1.6a09e6p-1f))); }
 TF_FN fast floor(fast a) { return fast(floorf(a.v)); }
 TF_FN fast ceil(fast a) { return fast(ceilf(a.v)); }
 TF_FN fast round(fast a) { return fast(rintf(a.v)); }

@@ -243,14 +243,14 @@ class Block {
     const Vec old_max = Vec::load(max_ + c);
     Vec max = old_max;
     if (t_.mask == nullptr && !t_.causal) {
-      Vec other = max;
+      Vec most[4] = {max, max, max, max};  // as many as the instruction takes cycles
       std::int64_t s = 0;
-      for (; s + 2 <= count; s += 2) {
-        max = math::max(max, Vec::load(column + s * stride));
-        other = math::max(other, Vec::load(column + (s + 1) * stride));
+      for (; s + 4 <= count; s += 4) {
+#pragma GCC unroll 4
+        for (int u = 0; u < 4; ++u) most[u] = math::max(most[u], Vec::load(column + (s + u) * stride));
       }
-      if (s < count) max = math::max(max, Vec::load(column + s * stride));
-      max = math::max(max, other);
+      for (; s < count; ++s) most[0] = math::max(most[0], Vec::load(column + s * stride));
+      max = math::max(math::max(most[0], most[1]), math::max(most[2], most[3]));
     } else {
       const Vec log2e(kLog2E);
       const float* key_mask = t_.mask != nullptr && is_key_mask() ? t_.mask + begin * t_.mask_key_stride : nullptr;

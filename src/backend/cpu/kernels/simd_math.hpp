@@ -89,6 +89,9 @@ Int shift_right(Int a) {
 inline Int to_int(Vec a) { return _mm512_cvtps_epi32(a.v); }
 inline Vec to_float(Int a) { return Vec(_mm512_cvtepi32_ps(a)); }
 inline Mask nonzero(Int a) { return _mm512_test_epi32_mask(a, a); }
+constexpr bool lookup_is_cheap() { return true; }
+/// Numbers of the table, by the lowest four bits of each lane.
+inline Vec lookup(const float (&table)[16], Int a) { return Vec(_mm512_permutexvar_ps(a, _mm512_load_ps(table))); }
 
 inline Vec sqrt(Vec a) { return Vec(_mm512_sqrt_ps(a.v)); }
 inline Vec round(Vec a) { return Vec(_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
@@ -118,6 +121,13 @@ inline Int to_int(Vec a) { return _mm256_cvtps_epi32(a.v); }
 inline Vec to_float(Int a) { return Vec(_mm256_cvtepi32_ps(a)); }
 inline Mask nonzero(Int a) {
   return _mm256_castsi256_ps(_mm256_xor_si256(_mm256_cmpeq_epi32(a, _mm256_setzero_si256()), _mm256_set1_epi32(-1)));
+}
+constexpr bool lookup_is_cheap() { return false; }
+/// Numbers of the table, by the lowest four bits of each lane.
+inline Vec lookup(const float (&table)[16], Int a) {
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_load_ps(table), a);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_load_ps(table + 8), a);
+  return Vec(_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(a, 28))));
 }
 
 inline Vec sqrt(Vec a) { return Vec(_mm256_sqrt_ps(a.v)); }
