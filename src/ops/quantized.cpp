@@ -109,28 +109,6 @@ void check_factor_parameter(const InferContext& context, int parameter, int matr
   }
 }
 
-class MatMulInteger final : public Op {
- public:
-  std::string_view type() const override { return "MatMulInteger"; }
-  Attributes attributes() const override { return {}; }
-  void infer(InferContext& context) const override {
-    check_num_inputs(context, 2, 4);
-    check_num_outputs(context, 1, 1);
-    for (int i = 0; i < 2; ++i) {
-      check_byte(context, i, "a factor");
-      if (context.has_input(2 + i)) check_dtype(context, 2 + i, context.input(i).dtype, "a zero point");
-      check_factor_parameter(context, 2 + i, i, i == 0, "a zero point");
-    }
-    context.set_output(0, {DType::int32, matmul_output_dims(context.input(0).dims, context.input(1).dims)});
-  }
-  void evaluate(EvalContext& context) const override {
-    const MatMulPlan plan = plan_matmul(context.input(0).dims, context.input(1).dims, false, false);
-    const std::vector<double> a = load_factor(context, 0, 2, true);
-    const std::vector<double> b = load_factor(context, 1, 3, false);
-    store_doubles(multiply<double>(plan, a, b, false, false), context.output(0));
-  }
-};
-
 /// Inputs: a, a_scale, a_zero_point, b, b_scale, b_zero_point, y_scale, y_zero_point.
 class QLinearMatMul final : public Op {
  public:
@@ -177,7 +155,9 @@ class QLinearMatMul final : public Op {
   }
 };
 
-OpPtr make_matmul_integer(const Attributes&) { return std::make_shared<const MatMulInteger>(); }
+OpPtr make_matmul_integer(const Attributes& attributes) {
+  return std::make_shared<const MatMulInteger>(Epilogue::from(attributes));
+}
 OpPtr make_qlinear_matmul(const Attributes&) { return std::make_shared<const QLinearMatMul>(); }
 OpPtr make_qlinear_conv(const Attributes& attributes) {
   return std::make_shared<const QLinearConv>(Window::from(attributes), group_from(attributes));
@@ -258,6 +238,36 @@ void QLinearConv::evaluate(EvalContext& context) const {
   store_doubles(sums, y);  // saturates
 }
 
+Attributes MatMulInteger::attributes() const {
+  Attributes attributes;
+  epilogue_.store(attributes);
+  return attributes;
+}
+
+void MatMulInteger::infer(InferContext& context) const {
+  const int extra = epilogue_.num_extra_inputs();
+  check_num_inputs(context, 2, kFirstEpilogueInput + extra);
+  check_num_outputs(context, 1, 1);
+  for (int i = 0; i < 2; ++i) {
+    check_byte(context, i, "a factor");
+    if (context.has_input(2 + i)) check_dtype(context, 2 + i, context.input(i).dtype, "a zero point");
+    check_factor_parameter(context, 2 + i, i, i == 0, "a zero point");
+  }
+  TensorType sums{DType::int32, matmul_output_dims(context.input(0).dims, context.input(1).dims)};
+  context.set_output(0, check_epilogue(epilogue_, std::move(sums), context, kFirstEpilogueInput));
+}
+
+void MatMulInteger::evaluate(EvalContext& context) const {
+  const MatMulPlan plan = plan_matmul(context.input(0).dims, context.input(1).dims, false, false);
+  const std::vector<double> a = load_factor(context, 0, 2, true);
+  const std::vector<double> b = load_factor(context, 1, 3, false);
+  finish(epilogue_, multiply<double>(plan, a, b, false, false), context.output(0), context, kFirstEpilogueInput);
+}
+
+double MatMulInteger::flops(std::span<const TensorType> inputs, std::span<const TensorType> outputs) const {
+  return MatMul().flops(inputs, outputs);
+}
+
 Attributes ConvInteger::attributes() const { return attributes_of(window_, group_); }
 
 void ConvInteger::infer(InferContext& context) const {
@@ -288,6 +298,10 @@ void ConvInteger::evaluate(EvalContext& context) const {
   const std::vector<double> x = load_centred(context, 0, 2, 1);
   const std::vector<double> w = load_centred(context, 1, 3, filter);
   store_doubles(conv.run(x, w, {}), context.output(0));
+}
+
+double ConvInteger::flops(std::span<const TensorType> inputs, std::span<const TensorType> outputs) const {
+  return Conv({.window = window_, .group = group_}).flops(inputs, outputs);
 }
 
 const OpDef kConvIntegerDef{"ConvInteger", make_conv_integer, import_quantized_conv<1>};

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "ops/pointwise.hpp"
 #include "ops/window.hpp"
 
 namespace tenfold {
@@ -73,6 +74,24 @@ class QLinearConv final : public Op {
   std::int64_t group_;
 };
 
+/// Inputs: a, b, optional a_zero_point, optional b_zero_point, then the epilogue's inputs. The sums are exact; they are
+/// the output, int32, unless the epilogue has a type for it.
+class MatMulInteger final : public Op {
+ public:
+  static constexpr int kFirstEpilogueInput = 4;
+
+  explicit MatMulInteger(Epilogue epilogue = {}) : epilogue_(std::move(epilogue)) {}
+  const Epilogue& epilogue() const { return epilogue_; }
+  std::string_view type() const override { return "MatMulInteger"; }
+  Attributes attributes() const override;
+  void infer(InferContext& context) const override;
+  void evaluate(EvalContext& context) const override;
+  double flops(std::span<const TensorType> inputs, std::span<const TensorType> outputs) const override;
+
+ private:
+  Epilogue epilogue_;
+};
+
 /// Inputs: x, w, optional x_zero_point, optional w_zero_point. Output int32, exact.
 class ConvInteger final : public Op {
  public:
@@ -83,6 +102,7 @@ class ConvInteger final : public Op {
   Attributes attributes() const override;
   void infer(InferContext& context) const override;
   void evaluate(EvalContext& context) const override;
+  double flops(std::span<const TensorType> inputs, std::span<const TensorType> outputs) const override;
 
  private:
   Window window_;

@@ -1,9 +1,12 @@
 // Pointwise fusion: float32 elementwise operators become programs, programs join, and a program behind an anchor (Conv,
-// ConvTranspose, MatMul) becomes its epilogue, so that the anchor's result is written once and in its final form.
+// ConvTranspose, MatMul, MatMulInteger) becomes its epilogue, so that the anchor's result is written once and in its
+// final form.
 #include <algorithm>
 #include <array>
 
+#include "ops/matmul.hpp"
 #include "ops/pointwise_form.hpp"
+#include "ops/quantized.hpp"
 #include "ops/registry.hpp"
 #include "passes/match.hpp"
 #include "passes/passes.hpp"
@@ -94,7 +97,11 @@ std::optional<Patch> join_programs(const GraphView& graph, const Node& node) {
 using FirstInput = std::optional<std::size_t> (*)(const Node& node);
 std::optional<std::size_t> first_epilogue_input(const Node& node) {
   if (is(node, "Conv") || is(node, "ConvTranspose")) return 3;
-  if (is(node, "MatMul")) return 2;
+  if (is(node, "MatMul")) return MatMul::kFirstEpilogueInput;
+  // Sums that stay integers have none.
+  if (const auto* product = op_cast<MatMulInteger>(&node);
+      product != nullptr && product->epilogue().output != DType::undefined)
+    return MatMulInteger::kFirstEpilogueInput;
   return std::nullopt;
 }
 

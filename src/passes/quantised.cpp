@@ -274,6 +274,15 @@ std::optional<Patch> qlinear_matmul(const GraphView& graph, const Node& node) {
       patch.replace(node.outputs[0], patch.add(make_op("QuantizeLinear"), {result, node.inputs[6], node.inputs[7]})));
 }
 
+/// Are the weights of a MatMulInteger or ConvInteger constant, and their zero points all in the middle of their range?
+bool has_weights_around_their_middle(const GraphView& graph, const Node& node) {
+  const Tensor* weights = graph.constant(node.inputs[1]);
+  if (weights == nullptr) return false;
+  const std::int64_t middle = weights->dtype() == DType::uint8 ? kMiddleOfBytes : 0;
+  const ValueId zeros = input_of(node, 3);
+  return zeros == kNoValue ? middle == 0 : are_all(graph.constant(zeros), static_cast<double>(middle));
+}
+
 /// ConvInteger behind which the sums become floats, as networks quantised dynamically have it: a convolution of
 /// integers that reads its zero point. That of the weights must be in their middle.
 std::optional<Patch> dynamic_conv(const GraphView& graph, const Node& node) {
@@ -282,17 +291,13 @@ std::optional<Patch> dynamic_conv(const GraphView& graph, const Node& node) {
   if (source == nullptr) return std::nullopt;
   const auto* conv = op_cast<ConvInteger>(source);
   const Tensor* weights = graph.constant(source->inputs[1]);
-  if (weights == nullptr) return std::nullopt;
-  const std::int64_t middle = weights->dtype() == DType::uint8 ? kMiddleOfBytes : 0;
-  const ValueId zeros = input_of(*source, 3);
-  if (zeros == kNoValue ? middle != 0 : !are_all(graph.constant(zeros), static_cast<double>(middle)))
-    return std::nullopt;
+  if (!has_weights_around_their_middle(graph, *source)) return std::nullopt;
   Conv::Spec spec{.window = conv->window(), .group = conv->group()};
   spec.epilogue.output = DType::float32;
   Patch patch(graph, node);
   patch.absorb(*source);
   std::vector<ValueId> inputs{source->inputs[0], source->inputs[1]};
-  if (middle != 0) inputs[1] = patch.constant(source->name + ".signed", moved_to_signed(*weights));
+  if (weights->dtype() == DType::uint8) inputs[1] = patch.constant(source->name + ".signed", moved_to_signed(*weights));
   if (const ValueId zero = input_of(*source, 2); zero != kNoValue) {
     if (const std::optional<double> known = scalar_of(graph, zero)) {
       spec.zero_point = static_cast<std::int64_t>(*known);
@@ -302,6 +307,20 @@ std::optional<Patch> dynamic_conv(const GraphView& graph, const Node& node) {
   }
   return std::move(
       patch.replace(node.outputs[0], patch.add(std::make_shared<const Conv>(std::move(spec)), std::move(inputs))));
+}
+
+/// The same for matrices: the sums become floats in the product, which already reads its zero point.
+std::optional<Patch> dynamic_matmul(const GraphView& graph, const Node& node) {
+  if (!is(node, "Cast") || graph.type(node.outputs[0]).dtype != DType::float32) return std::nullopt;
+  const Node* source = sole_producer_of(graph, node.inputs[0], "MatMulInteger");
+  if (source == nullptr || !has_weights_around_their_middle(graph, *source)) return std::nullopt;
+  const ValueId zero = input_of(*source, 2);
+  if (zero != kNoValue && graph.type(zero).num_elements() != Dim(1)) return std::nullopt;
+  Patch patch(graph, node);
+  patch.absorb(*source);
+  const Epilogue epilogue{.program = {}, .output = DType::float32};
+  return std::move(
+      patch.replace(node.outputs[0], patch.add(std::make_shared<const MatMulInteger>(epilogue), source->inputs)));
 }
 
 /// Is the value what an integer product became by a few elementwise operators that nobody else reads?
@@ -582,6 +601,7 @@ constexpr std::array kProductsWithZeroPoints{
             "The same, and the product knows its input's zero point."},
     Rewrite{"integer_matmul_zero_point", quantised_matmul<Format::bytes, true>, "The same for matrices."},
     Rewrite{"dynamic_conv", dynamic_conv, "A convolution of integers may read its zero point."},
+    Rewrite{"dynamic_matmul", dynamic_matmul, "A product of integers that reads its zero point may have an epilogue."},
     Rewrite{"round_in_place", round_in_place, "What becomes integers only to be added is rounded in the epilogue."},
 };
 constexpr std::array kBehindFusion{

@@ -194,6 +194,19 @@ TEST(ByteKernels, ZeroPointsThatAreComputed) {
   }
 }
 
+/// Scales, offsets and residuals in registers, and what follows by a program.
+TEST(ByteKernels, ScalesThatAreComputed) {
+  for (const char* program :
+       {"mul 0 1; add 4 2; add 5 3", "mul 0 1; add 4 2; add 5 3; silu 6", "mul 0 1; mul 4 2; add 5 3"}) {
+    const Finish finish{program, {DType::float32, DType::float32, DType::float32}, DType::float32, true};
+    for (const ByteLayer& layer : windows()) {
+      KernelCase c = with_computed_zero_point(layer, finish);
+      std::fill(c.constant.begin() + 3, c.constant.end(), false);
+      check_product(c, "conv", tolerance_of(finish));
+    }
+  }
+}
+
 /// Smaller weights let more products be added in 16 bits.
 TEST(ByteKernels, ConvolutionsWithWeightsOfEverySize) {
   for (const double weights : {12, 20, 45, 70, 100}) {

@@ -48,6 +48,36 @@ TEST(IntegerProducts, AgreeWithTheReferenceForEveryTypeAndZeroPoint) {
   }
 }
 
+TEST(IntegerProducts, SumsBecomeFloatsInTheEpilogue) {
+  for (const DType a : {DType::uint8, DType::int8}) {
+    for (const DType b : {DType::int8, DType::uint8}) {
+      SCOPED_TRACE(fmt::format("{} and {}", to_string(a), to_string(b)));
+      const Tensor middle = b == DType::uint8 ? random_tensor(b, {}, 1, 128, 128) : Tensor{};
+      KernelCase c{"MatMulInteger",
+                   {{"to", std::string("float32")}},
+                   {bytes(a, {2, 9, 130}, 1), bytes(b, {130, 75}, 2), bytes(a, {}, 3), middle},
+                   {false, true, false, true}};
+      check_tactic(c, "integers.packed", {});  // below 2^24, so exact
+      c.attributes.set("epilogue_inputs", std::int64_t{3});
+      // In registers: all, all but what follows, a residual alone. By a program: what reads a sum twice.
+      for (const char* epilogue : {"mul 0 1; add 4 2; add 5 3", "mul 0 1; add 4 2; relu 5; add 6 3", "mul 1 0; add 3 4",
+                                   "mul 0 1; add 4 2; add 5 3; mul 6 6", "add 3 0; mul 4 1", "mul 0 1; min 4 0",
+                                   "mul 0 1; add 4 2; min 5 4", "add 0 0; mul 4 1"}) {
+        SCOPED_TRACE(epilogue);
+        c.attributes.set("epilogue", std::string(epilogue));
+        for (const Shape& scale : {Shape{}, Shape{75}, Shape{1, 9, 1}}) {
+          c.inputs.resize(4);
+          c.inputs.push_back(random_tensor(DType::float32, scale, 4, 0.001, 0.002));
+          c.inputs.push_back(random_tensor(DType::float32, {75}, 5, -1, 1));
+          c.inputs.push_back(random_tensor(DType::float32, {2, 9, 75}, 6, -1, 1));
+          check_tactic(c, "integers.packed",
+                       {.absolute = 2 * 4 * 0x1p-24 * 130 * 255 * 128 * 0.002, .relative = 0x1p-21});
+        }
+      }
+    }
+  }
+}
+
 TEST(IntegerProducts, ExtremeBytesDoNotSaturate) {
   for (const std::uint8_t x : {0, 255}) {
     for (const std::int8_t w : {-128, 127}) {
@@ -72,6 +102,12 @@ TEST(IntegerProducts, WhatIsNotTakenIsRefused) {
   EXPECT_EQ(refusal({a, b, Tensor{}, bytes(DType::int8, {5}, 3)}, {false, true}), "the zero points of b are computed");
   EXPECT_EQ(refusal({bytes(DType::uint8, {2, 3, 8}, 1), bytes(DType::int8, {2, 8, 5}, 2)}, {false, true}),
             "b is a batch of matrices");
+  EXPECT_EQ(refusal_of({"MatMulInteger",
+                        {{"to", std::string("float32")}},
+                        {a, b, bytes(DType::uint8, {}, 3), bytes(DType::int8, {5}, 3)},
+                        {false, true, false, true}},
+                       "integers.packed"),
+            "the zero points of b are not in the middle of its range, and the sums become floats");
   EXPECT_EQ(refusal({bytes(DType::uint8, {1, 40000}, 1), bytes(DType::int8, {40000, 2}, 2)}, {false, true}),
             "sums of 40000 products may not fit in 32 bits");
 }

@@ -340,6 +340,85 @@ bool ByteFinishPlan::fits(std::span<const float> scale, std::span<const float> o
   return all_fit;
 }
 
+ComputedScaling::ComputedScaling(const Epilogue& epilogue, int first_input, std::span<const TensorType> inputs,
+                                 const TensorType& output)
+    : first_input_(first_input), rest_(epilogue) {
+  if (epilogue.output != DType::float32 || output.rank() == 0) return;
+  const PointwiseProgram& program = epilogue.program;
+  const auto is_of_columns = [&](int operand) { return lies_along_columns(type_of(operand, inputs), output); };
+  const auto is_of_all = [&](int operand) {
+    const TensorType& type = type_of(operand, inputs);
+    return type.dtype == DType::float32 && type.dims == output.dims;
+  };
+  int done = 0, result = 0;  // instructions, and the register with what they made
+  const auto take = [&](PointwiseCode code, const auto& fits) {
+    if (done == std::ssize(program.instructions)) return 0;
+    const PointwiseInstruction& next = program.instructions[static_cast<std::size_t>(done)];
+    const int operand = next.a == result ? next.b : next.a;
+    if (next.code != code || (next.a == result) == (next.b == result) || operand == 0 ||
+        operand >= program.num_inputs || !fits(operand))
+      return 0;
+    result = program.num_inputs + done++;
+    return operand;
+  };
+  const int scale = take(PointwiseCode::mul, is_of_columns), offset = take(PointwiseCode::add, is_of_columns),
+            residual = take(PointwiseCode::add, is_of_all);
+  // The rest counts the result as its input 0; what was made on the way there is gone.
+  PointwiseProgram rest = program;
+  rest.instructions.erase(rest.instructions.begin(), rest.instructions.begin() + done);
+  for (PointwiseInstruction& instruction : rest.instructions) {
+    std::uint8_t* const operands[] = {&instruction.a, &instruction.b, &instruction.c};
+    for (int i = 0; i < num_operands(instruction.code); ++i) {
+      std::uint8_t& number = *operands[i];
+      const bool is_made = number >= program.num_inputs;
+      if (number != result && (number == 0 || (is_made && number < result))) return;
+      if (number == result) {
+        number = 0;
+      } else if (is_made) {
+        number = static_cast<std::uint8_t>(number - done);
+      }
+    }
+  }
+  is_there_ = true;
+  scale_ = scale;
+  offset_ = offset;
+  residual_ = residual;
+  rest_.program = std::move(rest);
+}
+
+const TensorType& ComputedScaling::type_of(int operand, std::span<const TensorType> inputs) const {
+  return inputs[static_cast<std::size_t>(first_input_ + operand - 1)];
+}
+
+std::size_t ComputedScaling::workspace_bytes(std::int64_t padded) const {
+  return is_there_ ? 2 * static_cast<std::size_t>(padded) * sizeof(float) : 0;
+}
+
+void ComputedScaling::resolve(const Launch& launch, std::int64_t columns, std::int64_t padded,
+                              std::span<std::byte> workspace, ByteFinish& finish) const {
+  if (!is_there_) return;
+  const auto input = [&](int operand) -> const TensorView& {
+    return launch.inputs[static_cast<std::size_t>(first_input_ + operand - 1)];
+  };
+  const auto fill = [&](int operand, float none, float* to) {
+    const bool is_one = operand == 0 || input(operand).num_elements() == 1;
+    const float* from = operand == 0 ? &none : input(operand).as<const float>();
+    for (std::int64_t n = 0; n < columns; ++n) to[n] = from[is_one ? 0 : n];
+    std::fill(to + columns, to + padded, 0.0F);
+  };
+  auto* scale = reinterpret_cast<float*>(workspace.data());
+  fill(scale_, 1, scale);
+  fill(offset_, 0, scale + padded);
+  finish.scale = scale;
+  finish.offset = scale + padded;
+  finish.has_limits = false;
+  if (residual_ == 0) return;
+  finish.residual = input(residual_).data;
+  finish.residual_stride = input(residual_).pitch;
+  finish.residual_type = ByteResult::float32;
+  finish.residual_scale = 1;
+}
+
 bool ByteFinishPlan::reads(int index) const {
   return first_input_ <= index && index < first_input_ + static_cast<int>(operand_types_.size());
 }

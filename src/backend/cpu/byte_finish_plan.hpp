@@ -53,6 +53,33 @@ class ByteFinishPlan {
   std::vector<ByteResult> operand_types_;  ///< of the program's inputs from 1 on
 };
 
+/// What an epilogue begins with, done in registers although its numbers are computed, as those of networks quantised
+/// dynamically are: sum * scale + offset + residual, the first two one number or one for each column.
+class ComputedScaling {
+ public:
+  /// `first_input`: the node's first epilogue input. The result must be float32, else all is left to the rest.
+  ComputedScaling(const Epilogue& epilogue, int first_input, std::span<const TensorType> inputs,
+                  const TensorType& output);
+  /// The epilogue of what comes out.
+  const Epilogue& rest() const { return rest_; }
+  bool is_there() const { return is_there_; }
+  /// Of numbers for so many columns; a multiple of the width of a vector.
+  std::size_t workspace_bytes(std::int64_t padded) const;
+  /// Fills scale, offset and residual, if they are there; ByteFinishPlan::resolve of the rest follows.
+  void resolve(const Launch& launch, std::int64_t columns, std::int64_t padded, std::span<std::byte> workspace,
+               ByteFinish& finish) const;
+  /// It accepts any pitch there.
+  bool reads(int index) const { return residual_ != 0 && index == first_input_ + residual_ - 1; }
+
+ private:
+  const TensorType& type_of(int operand, std::span<const TensorType> inputs) const;
+
+  int first_input_;
+  bool is_there_ = false;
+  int scale_ = 0, offset_ = 0, residual_ = 0;  ///< inputs of the program; 0: none
+  Epilogue rest_;
+};
+
 /// nullopt for other types than float32, uint8 and int8.
 std::optional<ByteResult> byte_result(DType dtype);
 

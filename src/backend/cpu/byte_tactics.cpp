@@ -328,6 +328,13 @@ class ByteConvKernel final : public Kernel {
         num_starts_(sizes_.group * padded_columns(sizes_.out_channels)),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput, spec.inputs,
                 form_in(spec, conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput)) {
+    if (spec.parameters.back() == 0) {
+      ComputedScaling scaling(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput, spec.inputs, spec.outputs[0]);
+      if (scaling.is_there()) {
+        finish_ = ByteFinishPlan(scaling.rest(), Conv::kFirstEpilogueInput, spec.inputs, std::nullopt);
+        scaling_ = std::move(scaling);
+      }
+    }
     product_ = packed_product(unit, spec, sizes_.group, sizes_.taps() * sizes_.in_channels, sizes_.out_channels);
     require(product_.orders == nullptr || !ConvZeroPoint::is_computed(spec.inputs), Code::incompatible_engine,
             "tactic '{}': ordered panels need a zero point that is known", spec.tactic);
@@ -335,7 +342,7 @@ class ByteConvKernel final : public Kernel {
     fits_ = numbers_.fit(finish_, sizes_.taps() * sizes_.in_channels);
   }
   std::size_t workspace_bytes(std::span<const TensorView>, std::span<const TensorView>) const override {
-    return zero_point_.workspace_bytes(num_starts_);
+    return starts_bytes() + (scaling_ ? scaling_->workspace_bytes(num_starts_) : 0);
   }
 
   void run(const Launch& launch) const override {
@@ -365,13 +372,21 @@ class ByteConvKernel final : public Kernel {
     args.finish.scale = numbers_.scale;
     args.finish.offset = numbers_.offset;
     args.finish.fits = fits_;
+    if (scaling_) {
+      scaling_->resolve(launch, sizes_.group * sizes_.out_channels, num_starts_,
+                        launch.workspace.subspan(starts_bytes()), args.finish);
+    }
     finish_.resolve(launch, y.dims, args.finish);
     run_product(unit_, args, launch);
   }
-  bool accepts_pitched_input(int index) const override { return index == 0 || finish_.reads(index); }
+  bool accepts_pitched_input(int index) const override {
+    return index == 0 || finish_.reads(index) || (scaling_ && scaling_->reads(index));
+  }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
+  std::size_t starts_bytes() const { return zero_point_.workspace_bytes(num_starts_); }
+
   Unit unit_;
   OpPtr op_;
   ConvSizes sizes_;
@@ -380,6 +395,7 @@ class ByteConvKernel final : public Kernel {
   ConvZeroPoint zero_point_;
   std::int64_t num_starts_;
   ByteFinishPlan finish_;
+  std::optional<ComputedScaling> scaling_;  ///< before `finish_`
   PackedProduct product_;
   ColumnNumbers numbers_{};
   bool fits_ = false;

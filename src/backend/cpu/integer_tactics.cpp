@@ -4,13 +4,16 @@
 // With a' = a made unsigned and b' = b made signed, both by a shift of 128 that their zero points share:
 //   sum (a - za)(b - zb) = sum a' b' - za' sum b' - zb' (sum a' - depth za')
 // The first two terms come out of the byte product, whose sums begin with the second one; the third one is 0 for the
-// symmetric weights that quantisers make, and else taken off afterwards, row by row.
+// symmetric weights that quantisers make, and else taken off afterwards, row by row. With an epilogue the sums become
+// floats where they are made.
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cpu/byte_finish_plan.hpp"
 #include "backend/cpu/byte_support.hpp"
 #include "backend/cpu/kernels/byte_product.hpp"
 #include "backend/cpu/tactic_tools.hpp"
+#include "ops/quantized.hpp"
 
 namespace tenfold::cpu {
 namespace {
@@ -31,7 +34,14 @@ Sizes sizes_of(const TensorType& b) {
   return {shape[shape.size() - 2], shape.back()};
 }
 
-Refusal refuses(std::span<const TensorType> inputs) {
+const MatMulInteger& product_of(const OpPtr& op) {
+  const auto* product = op_cast<MatMulInteger>(op);
+  ensure(product != nullptr, "a MatMulInteger tactic was given operator {}", op->type());
+  return *product;
+}
+bool is_finished(const Epilogue& epilogue) { return epilogue.output != DType::undefined; }
+
+Refusal refuses(const Epilogue& epilogue, std::span<const TensorType> inputs) {
   if (inputs.size() < 2 || !is_byte(inputs[0].dtype) || !is_byte(inputs[1].dtype)) return "a factor is no byte";
   const TensorType& b = inputs[1];
   if (inputs[0].rank() < 1 || b.rank() < 2) return "a factor is a vector";
@@ -48,7 +58,8 @@ Refusal refuses(std::span<const TensorType> inputs) {
       !(inputs[3].rank() == 1 && inputs[3].dims[0] == Dim(sizes.columns))) {
     return "the zero points of b are neither one nor one for each column";
   }
-  return std::nullopt;
+  if (!is_finished(epilogue)) return std::nullopt;
+  return ByteFinishPlan::refuses(epilogue, inputs, MatMulInteger::kFirstEpilogueInput);
 }
 
 /// [tile rows, tile vectors, row block].
@@ -72,14 +83,21 @@ class MatMulIntegerKernel final : public Kernel {
         a_type_(spec.inputs[0].dtype),
         tiling_(tiling_from(spec)),
         padded_(padded_columns(sizes_.columns)) {
+    if (const Epilogue& epilogue = product_of(spec.op).epilogue(); is_finished(epilogue)) {
+      constexpr int kFirst = MatMulInteger::kFirstEpilogueInput;
+      scaling_.emplace(epilogue, kFirst, spec.inputs, spec.outputs[0]);
+      finish_.emplace(scaling_->rest(), kFirst, spec.inputs, std::nullopt);
+    }
     const std::int64_t quads = (sizes_.depth + 3) / 4;
     panels_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, padded_ * quads * 4));
     const bool has_zeros = spec.weights.size() > 1 && std::ssize(spec.weights[1]) == 2 * padded_ * kSumBytes;
     sums_ = reinterpret_cast<const std::int32_t*>(packed_bytes(spec, 1, (has_zeros ? 2 : 1) * padded_ * kSumBytes));
     zeros_ = has_zeros ? sums_ + padded_ : nullptr;
+    require(!finish_ || !has_zeros, Code::incompatible_engine, "tactic '{}' cannot take zero points of b off floats",
+            spec.tactic);
   }
   std::size_t workspace_bytes(std::span<const TensorView>, std::span<const TensorView>) const override {
-    return static_cast<std::size_t>(padded_ * kSumBytes);
+    return starts_bytes() + (scaling_ ? scaling_->workspace_bytes(padded_) : 0);
   }
   void run(const Launch& launch) const override {
     const TensorView& a = launch.inputs[0];
@@ -101,15 +119,22 @@ class MatMulIntegerKernel final : public Kernel {
     args.c_stride = c.pitch;
     args.tiling = tiling_;
     args.finish.result = ByteResult::int32;
+    if (finish_) {
+      scaling_->resolve(launch, sizes_.columns, padded_, launch.workspace.subspan(starts_bytes()), args.finish);
+      finish_->resolve(launch, c.dims, args.finish);
+    }
     args.has_byte_dot = has_byte_dot();
     TENFOLD_FOR_TIER(kByteKernels).run(args, workers_of(launch));
     if (zeros_ != nullptr) take_off_zeros(args, zero, pool_of(launch));
   }
-  bool accepts_pitched_input(int index) const override { return index == 0; }
+  bool accepts_pitched_input(int index) const override {
+    return index == 0 || (finish_ && (finish_->reads(index) || scaling_->reads(index)));
+  }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
   static constexpr std::int64_t kSumBytes = sizeof(std::int32_t);
+  std::size_t starts_bytes() const { return static_cast<std::size_t>(padded_ * kSumBytes); }
 
   void take_off_zeros(const ByteProductArgs& args, std::int32_t zero, ThreadPool& pool) const {
     split(pool, args.rows, 0.1 * static_cast<double>(args.depth + args.columns),
@@ -136,14 +161,33 @@ class MatMulIntegerKernel final : public Kernel {
   std::int64_t padded_;
   const std::int8_t* panels_ = nullptr;
   const std::int32_t* sums_ = nullptr;
-  const std::int32_t* zeros_ = nullptr;  ///< less the shift of b; nullptr: all are 0
+  const std::int32_t* zeros_ = nullptr;     ///< less the shift of b; nullptr: all are 0
+  std::optional<ComputedScaling> scaling_;  ///< this and the next: nullopt where the sums are the result
+  std::optional<ByteFinishPlan> finish_;
 };
 
+/// Less the shift of b, padded to whole vectors; empty if all are 0.
+std::vector<std::int32_t> zeros_of_columns(const Problem& problem) {
+  const Sizes sizes = sizes_of(problem.inputs[1]);
+  const Tensor* points = problem.constants.size() > 3 ? problem.constants[3] : nullptr;
+  std::vector<std::int32_t> zeros(static_cast<std::size_t>(padded_columns(sizes.columns)));
+  for (std::int64_t n = 0; n < sizes.columns; ++n) {
+    const std::int64_t i = points != nullptr && points->num_elements() > 1 ? n : 0;
+    const std::int32_t given = points == nullptr ? 0 : byte_at(points->data(), points->dtype(), i);
+    zeros[static_cast<std::size_t>(n)] = given - shift_of_b(problem.inputs[1].dtype);
+  }
+  if (std::all_of(zeros.begin(), zeros.end(), [](std::int32_t zero) { return zero == 0; })) zeros.clear();
+  return zeros;
+}
+
 void candidates(const Problem& problem, std::vector<Candidate>& out) {
-  Refusal refusal = refuses(problem.inputs);
+  const Epilogue& epilogue = product_of(problem.op).epilogue();
+  Refusal refusal = refuses(epilogue, problem.inputs);
   if (!refusal && problem.constants[1] == nullptr) refusal = "b is computed";
   const bool has_zeros = problem.inputs.size() > 3 && problem.inputs[3].dtype != DType::undefined;
   if (!refusal && has_zeros && problem.constants[3] == nullptr) refusal = "the zero points of b are computed";
+  if (!refusal && is_finished(epilogue) && !zeros_of_columns(problem).empty())
+    refusal = "the zero points of b are not in the middle of its range, and the sums become floats";
   if (refusal) {
     out.push_back({.refusal = *refusal});
     return;
@@ -175,27 +219,19 @@ PackedWeights pack(const Problem& problem, const Candidate& candidate) {
   PackedWeights packed;
   packed.blobs.push_back(
       pack_byte_panels(sizes.depth, sizes.columns, static_cast<int>(candidate.parameters[1]), value));
-  const auto padded = static_cast<std::size_t>(padded_columns(sizes.columns));
-  std::vector<std::int32_t> sums(padded), zeros(padded);
+  std::vector<std::int32_t> sums(static_cast<std::size_t>(padded_columns(sizes.columns)));
   for (std::int64_t k = 0; k < sizes.depth; ++k) {
     for (std::int64_t n = 0; n < sizes.columns; ++n) sums[static_cast<std::size_t>(n)] += value(k, n);
   }
-  const Tensor* points = problem.constants.size() > 3 ? problem.constants[3] : nullptr;
-  for (std::int64_t n = 0; n < sizes.columns; ++n) {
-    const std::int64_t i = points != nullptr && points->num_elements() > 1 ? n : 0;
-    const std::int32_t given = points == nullptr ? 0 : byte_at(points->data(), points->dtype(), i);
-    zeros[static_cast<std::size_t>(n)] = given - shift;
-  }
   append(packed.blobs.emplace_back(), sums);
-  const bool has_zeros = std::any_of(zeros.begin(), zeros.end(), [](std::int32_t zero) { return zero != 0; });
-  if (has_zeros) append(packed.blobs.back(), zeros);
+  append(packed.blobs.back(), zeros_of_columns(problem));
   packed.consumed_inputs = {1};
-  if (points != nullptr) packed.consumed_inputs.push_back(3);
+  if (problem.constants.size() > 3 && problem.constants[3] != nullptr) packed.consumed_inputs.push_back(3);
   return packed;
 }
 
 std::unique_ptr<Kernel> make(const KernelSpec& spec) {
-  const Refusal refusal = refuses(spec.inputs);
+  const Refusal refusal = refuses(product_of(spec.op).epilogue(), spec.inputs);
   require(!refusal, Code::incompatible_engine, "tactic '{}' cannot run this MatMulInteger: {}", spec.tactic,
           refusal.value_or(""));
   return std::make_unique<MatMulIntegerKernel>(spec);

@@ -167,6 +167,7 @@ class IntegerProductKernel final : public Kernel {
       }
       if (!has(places.y_zero) || !is_byte(signature.outputs[0].dtype)) return "the result is no byte";
     }
+    if (!places.is_linear() && signature.outputs[0].dtype != DType::int32) return "the sums become floats";
     if (is_conv && (input(places.a).rank() < 3 || input(places.a).rank() > 5)) return "it has not one to three axes";
     if (!is_conv && (input(places.a).rank() < 1 || input(places.b).rank() < 1)) return "the factors are no matrices";
     return std::nullopt;

@@ -31,7 +31,7 @@ inline ByteResults byte_results(const ByteProductArgs& args, const ByteLimits& l
   to.c_stride = args.c_stride * element;
   to.finish = &finish;
   to.limits = &limits;
-  if (finish.program.program != nullptr || finish.result == ByteResult::int32) return to;
+  if (finish.scale == nullptr || finish.result == ByteResult::int32) return to;
   to.scale = finish.scale + column;
   to.offset = finish.offset + column;
   if (finish.residual != nullptr) {

@@ -38,10 +38,11 @@ enum class ByteResult : std::uint8_t { float32, uint8, int8, int32 };
 ///   clip(x + residual[m, n] * residual_scale, low, high)  rounded, + zero_point, as bytes
 /// where x is sum * scale[n] + offset[n], or what becomes of it if it is first made an integer as well, `rounds_first`:
 ///   round(clip(sum * scale[n] + offset[n], first_low, first_high)) * factor + shift
-/// or, with a program: the program on the sums as floats, in cache; rounded and saturated.
+/// or, with a program: the program on the sums as floats, in cache; rounded and saturated. With a program and scales,
+/// whose results are floats, the program follows what is done in registers.
 struct ByteFinish {
   ByteResult result = ByteResult::float32;
-  const float* scale = nullptr;
+  const float* scale = nullptr;  ///< nullptr, or one for each column, and offsets
   const float* offset = nullptr;
   bool rounds_first = false;
   float first_low = 0, first_high = 0, factor = 1, shift = 0;

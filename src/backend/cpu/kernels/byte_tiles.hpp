@@ -43,7 +43,7 @@ class ByteTileFinish {
       from.c = result(row, column);
       from.c_stride = args_.c_stride * bytes_of(finish.result);
     }
-    if (!has_program_) {
+    if (finish.scale != nullptr) {
       from.scale = finish.scale + column;
       from.offset = finish.offset + column;
     }
