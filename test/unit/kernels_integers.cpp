@@ -78,6 +78,31 @@ TEST(IntegerProducts, SumsBecomeFloatsInTheEpilogue) {
   }
 }
 
+/// What follows may make bytes of the numbers again, and one rounding decides which.
+TEST(IntegerProducts, ComputedScalesAndOffsetsAreRoundedOneAfterTheOther) {
+  if (cpu::tier() == cpu::Tier::none) GTEST_SKIP() << "no kernels";
+  constexpr std::int64_t kRows = 20, kColumns = 60;
+  KernelCase c{"MatMulInteger",
+               {},
+               {bytes(DType::uint8, {kRows, 64}, 1), bytes(DType::int8, {64, kColumns}, 2), bytes(DType::uint8, {}, 3)},
+               {false, true}};
+  const Tensor sums = run_tactic(c, "integers.packed")[0];
+  c.attributes = {{"to", std::string("float32")},
+                  {"epilogue", std::string("mul 0 1; add 4 2; add 5 3")},
+                  {"epilogue_inputs", std::int64_t{3}}};
+  c.inputs.push_back(Tensor{});
+  c.inputs.push_back(random_tensor(DType::float32, {}, 4, 0.001, 0.002));
+  c.inputs.push_back(random_tensor(DType::float32, {kColumns}, 5, -9, 9));
+  c.inputs.push_back(random_tensor(DType::float32, {kRows, kColumns}, 6, -9, 9));
+  const Tensor got = run_tactic(c, "integers.packed")[0];
+  const float scale = c.inputs[4].as<float>()[0];
+  for (std::size_t i = 0; i < kRows * kColumns; ++i) {
+    const float product = static_cast<float>(sums.as<std::int32_t>()[i]) * scale;
+    const float moved = product + c.inputs[5].as<float>()[i % kColumns];
+    ASSERT_EQ(got.as<float>()[i], moved + c.inputs[6].as<float>()[i]) << i;
+  }
+}
+
 TEST(IntegerProducts, ExtremeBytesDoNotSaturate) {
   for (const std::uint8_t x : {0, 255}) {
     for (const std::int8_t w : {-128, 127}) {

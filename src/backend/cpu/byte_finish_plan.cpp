@@ -411,6 +411,8 @@ void ComputedScaling::resolve(const Launch& launch, std::int64_t columns, std::i
   fill(offset_, 0, scale + padded);
   finish.scale = scale;
   finish.offset = scale + padded;
+  // As the operators that this was: a rounding less can decide what byte the next one's operand becomes.
+  finish.rounds_product = true;
   finish.has_limits = false;
   if (residual_ == 0) return;
   finish.residual = input(residual_).data;

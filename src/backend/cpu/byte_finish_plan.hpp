@@ -54,7 +54,8 @@ class ByteFinishPlan {
 };
 
 /// What an epilogue begins with, done in registers although its numbers are computed, as those of networks quantised
-/// dynamically are: sum * scale + offset + residual, the first two one number or one for each column.
+/// dynamically are: sum * scale + offset + residual, the first two one number or one for each column. To the last bit
+/// as the program that it was.
 class ComputedScaling {
  public:
   /// `first_input`: the node's first epilogue input. The result must be float32, else all is left to the rest.

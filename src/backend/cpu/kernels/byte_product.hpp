@@ -44,6 +44,7 @@ struct ByteFinish {
   ByteResult result = ByteResult::float32;
   const float* scale = nullptr;  ///< nullptr, or one for each column, and offsets
   const float* offset = nullptr;
+  bool rounds_product = false;  ///< is sum * scale[n] rounded before offset[n] is added?
   bool rounds_first = false;
   float first_low = 0, first_high = 0, factor = 1, shift = 0;
   const void* residual = nullptr;  ///< nullptr: none

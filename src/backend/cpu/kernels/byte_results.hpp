@@ -58,7 +58,7 @@ template <bool kIsWhole, int kRows>
   };
   const Vec scale = load(tile.scale), offset = load(tile.offset);
   TENFOLD_UNROLL
-  for (int i = 0; i < kRows; ++i) x[i] = fma(x[i], scale, offset);
+  for (int i = 0; i < kRows; ++i) x[i] = finish.rounds_product ? x[i] * scale + offset : fma(x[i], scale, offset);
   if (finish.rounds_first) {
     const Vec low(finish.first_low), high(finish.first_high), factor(finish.factor), shift(finish.shift);
     TENFOLD_UNROLL
