@@ -198,6 +198,7 @@ void check(Product p) {
 struct ByteEnd {
   DType result = DType::float32;
   bool rounds_first = false, residual = false, program = false;
+  bool scales_before = false;  ///< the program follows scales and offsets, whose products are rounded
 };
 cpu::ByteResult byte_result(DType dtype) {
   return dtype == DType::int8    ? cpu::ByteResult::int8
@@ -245,8 +246,11 @@ void check_bytes(const Product& p, DType dtype, std::int64_t zero, const ByteEnd
   args.tiling = {16, 2, p.row_block, p.depth_block};
   cpu::ByteFinish& finish = args.finish;
   finish.result = byte_result(end.result);
-  finish.scale = scale.as<float>().data();
-  finish.offset = offset.as<float>().data();
+  if (!end.program || end.scales_before) {
+    finish.scale = scale.as<float>().data();
+    finish.offset = offset.as<float>().data();
+  }
+  finish.rounds_product = end.scales_before;
   finish.low = to_bytes ? -20 : -1e30F;
   finish.high = to_bytes ? 90 : 1e30F;
   finish.zero_point = to_bytes ? 21 : 0;
@@ -288,6 +292,7 @@ void check_bytes(const Product& p, DType dtype, std::int64_t zero, const ByteEnd
       const auto residual = static_cast<float>(other.as<std::uint8_t>()[i]);
       auto x = static_cast<float>(sum);
       if (end.program) {
+        if (end.scales_before) x = x * scale.as<float>()[column] + offset.as<float>()[column];
         x = x * 0x1p-10F + residual;
       } else {
         x = std::fma(x, scale.as<float>()[column], offset.as<float>()[column]);
@@ -336,6 +341,8 @@ TEST(TileKernels, WhatHappensToSumsOfBytes) {
                     dtype, 3, end);
       }
     }
+    check_bytes({.rows = 75, .columns = 45, .depth = 200, .row_block = 32, .depth_block = 64, .extra_pitch = 3}, dtype,
+                3, {.program = true, .scales_before = true});
   }
 }
 
