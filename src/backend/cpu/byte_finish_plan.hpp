@@ -61,9 +61,10 @@ class ComputedScaling {
   /// `first_input`: the node's first epilogue input. The result must be float32, else all is left to the rest.
   ComputedScaling(const Epilogue& epilogue, int first_input, std::span<const TensorType> inputs,
                   const TensorType& output);
+  /// None: all is left to the rest.
+  explicit ComputedScaling(const Epilogue& epilogue) : rest_(epilogue) {}
   /// The epilogue of what comes out.
   const Epilogue& rest() const { return rest_; }
-  bool is_there() const { return is_there_; }
   /// Of numbers for so many columns; a multiple of the width of a vector.
   std::size_t workspace_bytes(std::int64_t padded) const;
   /// Fills scale, offset and residual, if they are there; ByteFinishPlan::resolve of the rest follows.
@@ -75,7 +76,7 @@ class ComputedScaling {
  private:
   const TensorType& type_of(int operand, std::span<const TensorType> inputs) const;
 
-  int first_input_;
+  int first_input_ = 0;
   bool is_there_ = false;
   int scale_ = 0, offset_ = 0, residual_ = 0;  ///< inputs of the program; 0: none
   Epilogue rest_;

@@ -326,15 +326,9 @@ class ByteConvKernel final : public Kernel {
         tiling_(byte_tiling_from(unit, spec.parameters)),
         zero_point_(conv_of(spec.op), spec.inputs),
         num_starts_(sizes_.group * padded_columns(sizes_.out_channels)),
-        finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput, spec.inputs,
+        scaling_(scaling_of(spec)),
+        finish_(scaling_.rest(), Conv::kFirstEpilogueInput, spec.inputs,
                 form_in(spec, conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput)) {
-    if (spec.parameters.back() == 0) {
-      ComputedScaling scaling(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput, spec.inputs, spec.outputs[0]);
-      if (scaling.is_there()) {
-        finish_ = ByteFinishPlan(scaling.rest(), Conv::kFirstEpilogueInput, spec.inputs, std::nullopt);
-        scaling_ = std::move(scaling);
-      }
-    }
     product_ = packed_product(unit, spec, sizes_.group, sizes_.taps() * sizes_.in_channels, sizes_.out_channels);
     require(product_.orders == nullptr || !ConvZeroPoint::is_computed(spec.inputs), Code::incompatible_engine,
             "tactic '{}': ordered panels need a zero point that is known", spec.tactic);
@@ -342,7 +336,7 @@ class ByteConvKernel final : public Kernel {
     fits_ = numbers_.fit(finish_, sizes_.taps() * sizes_.in_channels);
   }
   std::size_t workspace_bytes(std::span<const TensorView>, std::span<const TensorView>) const override {
-    return starts_bytes() + (scaling_ ? scaling_->workspace_bytes(num_starts_) : 0);
+    return starts_bytes() + scaling_.workspace_bytes(num_starts_);
   }
 
   void run(const Launch& launch) const override {
@@ -372,19 +366,23 @@ class ByteConvKernel final : public Kernel {
     args.finish.scale = numbers_.scale;
     args.finish.offset = numbers_.offset;
     args.finish.fits = fits_;
-    if (scaling_) {
-      scaling_->resolve(launch, sizes_.group * sizes_.out_channels, num_starts_,
-                        launch.workspace.subspan(starts_bytes()), args.finish);
-    }
+    scaling_.resolve(launch, sizes_.group * sizes_.out_channels, num_starts_, launch.workspace.subspan(starts_bytes()),
+                     args.finish);
     finish_.resolve(launch, y.dims, args.finish);
     run_product(unit_, args, launch);
   }
   bool accepts_pitched_input(int index) const override {
-    return index == 0 || finish_.reads(index) || (scaling_ && scaling_->reads(index));
+    return index == 0 || finish_.reads(index) || scaling_.reads(index);
   }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
+  /// Numbers of a form are packed; a program's may be computed.
+  static ComputedScaling scaling_of(const KernelSpec& spec) {
+    const Epilogue& epilogue = conv_of(spec.op).epilogue();
+    if (spec.parameters.back() != 0) return ComputedScaling(epilogue);
+    return ComputedScaling(epilogue, Conv::kFirstEpilogueInput, spec.inputs, spec.outputs[0]);
+  }
   std::size_t starts_bytes() const { return zero_point_.workspace_bytes(num_starts_); }
 
   Unit unit_;
@@ -394,8 +392,8 @@ class ByteConvKernel final : public Kernel {
   ByteTiling tiling_;
   ConvZeroPoint zero_point_;
   std::int64_t num_starts_;
-  ByteFinishPlan finish_;
-  std::optional<ComputedScaling> scaling_;  ///< before `finish_`
+  ComputedScaling scaling_;
+  ByteFinishPlan finish_;  ///< behind it
   PackedProduct product_;
   ColumnNumbers numbers_{};
   bool fits_ = false;

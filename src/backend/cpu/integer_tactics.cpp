@@ -59,6 +59,7 @@ Refusal refuses(const Epilogue& epilogue, std::span<const TensorType> inputs) {
     return "the zero points of b are neither one nor one for each column";
   }
   if (!is_finished(epilogue)) return std::nullopt;
+  if (epilogue.output != DType::float32) return fmt::format("the result is {}", to_string(epilogue.output));
   return ByteFinishPlan::refuses(epilogue, inputs, MatMulInteger::kFirstEpilogueInput);
 }
 
@@ -82,12 +83,9 @@ class MatMulIntegerKernel final : public Kernel {
       : sizes_(sizes_of(spec.inputs[1])),
         a_type_(spec.inputs[0].dtype),
         tiling_(tiling_from(spec)),
-        padded_(padded_columns(sizes_.columns)) {
-    if (const Epilogue& epilogue = product_of(spec.op).epilogue(); is_finished(epilogue)) {
-      constexpr int kFirst = MatMulInteger::kFirstEpilogueInput;
-      scaling_.emplace(epilogue, kFirst, spec.inputs, spec.outputs[0]);
-      finish_.emplace(scaling_->rest(), kFirst, spec.inputs, std::nullopt);
-    }
+        padded_(padded_columns(sizes_.columns)),
+        scaling_(product_of(spec.op).epilogue(), kFirstOperand, spec.inputs, spec.outputs[0]) {
+    if (is_finished(scaling_.rest())) finish_.emplace(scaling_.rest(), kFirstOperand, spec.inputs, std::nullopt);
     const std::int64_t quads = (sizes_.depth + 3) / 4;
     panels_ = reinterpret_cast<const std::int8_t*>(packed_bytes(spec, 0, padded_ * quads * 4));
     const bool has_zeros = spec.weights.size() > 1 && std::ssize(spec.weights[1]) == 2 * padded_ * kSumBytes;
@@ -97,7 +95,7 @@ class MatMulIntegerKernel final : public Kernel {
             spec.tactic);
   }
   std::size_t workspace_bytes(std::span<const TensorView>, std::span<const TensorView>) const override {
-    return starts_bytes() + (scaling_ ? scaling_->workspace_bytes(padded_) : 0);
+    return starts_bytes() + scaling_.workspace_bytes(padded_);
   }
   void run(const Launch& launch) const override {
     const TensorView& a = launch.inputs[0];
@@ -120,7 +118,7 @@ class MatMulIntegerKernel final : public Kernel {
     args.tiling = tiling_;
     args.finish.result = ByteResult::int32;
     if (finish_) {
-      scaling_->resolve(launch, sizes_.columns, padded_, launch.workspace.subspan(starts_bytes()), args.finish);
+      scaling_.resolve(launch, sizes_.columns, padded_, launch.workspace.subspan(starts_bytes()), args.finish);
       finish_->resolve(launch, c.dims, args.finish);
     }
     args.has_byte_dot = has_byte_dot();
@@ -128,12 +126,13 @@ class MatMulIntegerKernel final : public Kernel {
     if (zeros_ != nullptr) take_off_zeros(args, zero, pool_of(launch));
   }
   bool accepts_pitched_input(int index) const override {
-    return index == 0 || (finish_ && (finish_->reads(index) || scaling_->reads(index)));
+    return index == 0 || scaling_.reads(index) || (finish_ && finish_->reads(index));
   }
   bool accepts_pitched_output(int) const override { return true; }
 
  private:
   static constexpr std::int64_t kSumBytes = sizeof(std::int32_t);
+  static constexpr int kFirstOperand = MatMulInteger::kFirstEpilogueInput;
   std::size_t starts_bytes() const { return static_cast<std::size_t>(padded_ * kSumBytes); }
 
   void take_off_zeros(const ByteProductArgs& args, std::int32_t zero, ThreadPool& pool) const {
@@ -161,9 +160,9 @@ class MatMulIntegerKernel final : public Kernel {
   std::int64_t padded_;
   const std::int8_t* panels_ = nullptr;
   const std::int32_t* sums_ = nullptr;
-  const std::int32_t* zeros_ = nullptr;     ///< less the shift of b; nullptr: all are 0
-  std::optional<ComputedScaling> scaling_;  ///< this and the next: nullopt where the sums are the result
-  std::optional<ByteFinishPlan> finish_;
+  const std::int32_t* zeros_ = nullptr;  ///< less the shift of b; nullptr: all are 0
+  ComputedScaling scaling_;
+  std::optional<ByteFinishPlan> finish_;  ///< behind it; nullopt: the sums are the result
 };
 
 /// Less the shift of b, padded to whole vectors; empty if all are 0.
