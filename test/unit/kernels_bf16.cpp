@@ -1,5 +1,7 @@
 // Products of factors rounded to bfloat16 against the reference, which rounds nothing.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "backend/cpu/tier.hpp"
 #include "base/float16.hpp"
@@ -164,6 +166,92 @@ TEST(Bf16Kernels, FactorsAreRounded) {
   c.inputs = {random_tensor(DType::float32, {20, kDepth}, 1, -1, 1),
               random_tensor(DType::float32, {kDepth, 64}, 2, -1, 1)};
   check(c, "gemm", {6 * 0x1p-8 * std::sqrt(static_cast<double>(kDepth)) / 3, 0});
+}
+
+KernelCase with_long_numbers(KernelCase c) {
+  for (std::size_t i = 0; i < c.inputs.size(); ++i) {
+    c.inputs[i] = random_tensor(DType::float32, c.inputs[i].shape(), 1 + static_cast<std::uint32_t>(i), -1, 1);
+  }
+  return c;
+}
+
+/// Products are off by as much as rounding would make them, so the tolerance is that of float32. Not with --bf16 alone.
+TEST(SplitKernels, ConvolutionsAndProductsOfFloat32) {
+  if (!cpu::has_bf16_tiles()) GTEST_SKIP() << "*** NOT EXERCISED: there are no tiles of bfloat16; see TileKernels";
+  const std::vector<Window> windows = {
+      {{1, 7, 9, 3}, 5, {3, 3}, {1, 1}, {1, 1, 1, 1}},
+      {{2, 9, 8, 17}, 33, {3, 2}, {2, 1}, {1, 0, 1, 1}},
+      {{2, 12, 21, 32}, 48, {3, 3}, {1, 1}, {2, 2, 2, 2}, {2, 2}},
+      {{1, 11, 13, 64}, 70, {1, 1}},
+      {{1, 15, 31, 64}, 33, {3, 3}, {2, 2}, {1, 1, 1, 1}},
+      {{1, 15, 15, 3}, 32, {7, 7}, {2, 2}, {3, 3, 3, 3}},
+      {{1, 8, 8, 24}, 40, {3, 3}, {1, 1}, {1, 1, 1, 1}, {1, 1}, "add 0 1; relu 2", {{1, 8, 8, 40}}},
+      {{1, 5, 5, 12}, 20, {1, 1}, {1, 1}, {0, 0, 0, 0}, {1, 1}, "silu 0"},
+  };
+  for (const Window& w : windows) {
+    check_tactic(with_long_numbers(conv_case(w)), "conv.amx_split",
+                 tolerance_of_exact(w.x.back() * w.kernel[0] * w.kernel[1]));
+  }
+  for (const Shape& a : {Shape{1, 64}, Shape{5, 37}, Shape{2, 9, 128}, Shape{130, 770}}) {
+    KernelCase c{"MatMul", {}, {}, {false, true}};
+    c.inputs = {numbers(a, 1), numbers({a.back(), 100}, 2)};
+    check_tactic(with_long_numbers(c), "gemm.amx_split", tolerance_of_exact(a.back()));
+  }
+}
+
+/// Errors of sums are no larger than those of summing float32 products one after the other: with the depth of a
+/// feed-forward layer, and with factors of very different sizes.
+TEST(SplitKernels, AreAsExactAsFloat32) {
+  if (!cpu::has_bf16_tiles()) GTEST_SKIP() << "*** NOT EXERCISED: there are no tiles of bfloat16; see TileKernels";
+  constexpr std::int64_t kRows = 48, kDepth = 3072, kColumns = 64;
+  for (const bool varies : {false, true}) {
+    Tensor a = random_tensor(DType::float32, {kRows, kDepth}, 1, -1, 1);
+    Tensor b = random_tensor(DType::float32, {kDepth, kColumns}, 2, -1, 1);
+    if (varies) {
+      for (std::int64_t i = 0; i < kRows * kDepth; ++i) {
+        a.as_mutable<float>()[static_cast<std::size_t>(i)] *= std::ldexp(1.0F, static_cast<int>(i * 7 % 31) - 15);
+      }
+    }
+    KernelCase c{"MatMul", {}, {}, {false, true}};
+    c.inputs = {a, b};
+    const auto error_of = [&](const auto& at) {
+      double sum = 0;
+      for (std::int64_t m = 0; m < kRows; ++m) {
+        for (std::int64_t n = 0; n < kColumns; ++n) {
+          double exact = 0;
+          for (std::int64_t k = 0; k < kDepth; ++k) {
+            exact += static_cast<double>(a.as<float>()[static_cast<std::size_t>(m * kDepth + k)]) *
+                     b.as<float>()[static_cast<std::size_t>(k * kColumns + n)];
+          }
+          sum += std::pow(at(m, n) - exact, 2);
+        }
+      }
+      return std::sqrt(sum);
+    };
+    const double plain = error_of([&](std::int64_t m, std::int64_t n) {
+      float sum = 0;
+      for (std::int64_t k = 0; k < kDepth; ++k) {
+        sum += a.as<float>()[static_cast<std::size_t>(m * kDepth + k)] *
+               b.as<float>()[static_cast<std::size_t>(k * kColumns + n)];
+      }
+      return static_cast<double>(sum);
+    });
+    const Tensor result = run_tactic(c, "gemm.amx_split").at(0);
+    const double split = error_of([&](std::int64_t m, std::int64_t n) {
+      return static_cast<double>(result.as<float>()[static_cast<std::size_t>(m * kColumns + n)]);
+    });
+    EXPECT_LT(split, plain) << "varies: " << varies;
+  }
+}
+
+TEST(SplitKernels, WeightsAreNotTooLarge) {
+  if (!cpu::has_bf16_tiles()) GTEST_SKIP() << "*** NOT EXERCISED: there are no tiles of bfloat16; see TileKernels";
+  for (const float weight :
+       {0x1p55F, -0x1p100F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    KernelCase c = conv_case({{1, 4, 4, 8}, 16, {1, 1}});
+    c.inputs[1].as_mutable<float>()[17] = weight;
+    EXPECT_EQ(refusal_of(c, "conv.amx_split"), "a weight is not below 2^55");
+  }
 }
 
 TEST(Bf16Kernels, TilesAreRefusedWhereThereAreNone) {

@@ -23,6 +23,7 @@ struct Product {
   cpu::ConvRows conv = {};                                           ///< kernel of one position: a plain product
   bool a_is_bf16 = false, c_is_bf16 = false, other_is_bf16 = false;  ///< how A, C and the residual are stored
   cpu::Windows windows = cpu::Windows::copied;
+  bool is_split = false;  ///< factors are float32 and keep their digits
 };
 
 /// Numbers that bfloat16 holds.
@@ -30,6 +31,11 @@ Tensor numbers(const Shape& shape, std::uint32_t seed) {
   Tensor tensor = random_tensor(DType::float32, shape, seed, -1, 1);
   for (float& x : tensor.as_mutable<float>()) x = static_cast<float>(BFloat16(x));
   return tensor;
+}
+
+/// The same, of which bfloat16 holds only a third.
+Tensor long_numbers(const Shape& shape, std::uint32_t seed) {
+  return random_tensor(DType::float32, shape, seed, -1, 1);
 }
 
 /// As they are, or stored as bfloat16.
@@ -50,8 +56,9 @@ struct Operands {
     is_conv = p.conv.out[2] > 1;
     channels = p.depth / taps;
     pixels = is_conv ? p.conv.batch * p.conv.in[0] * p.conv.in[1] * p.conv.in[2] : p.rows;
-    a = numbers({pixels, channels + p.extra_pitch}, 1);
-    b = numbers({p.depth, p.columns}, 2);
+    const auto factors = p.is_split ? long_numbers : numbers;
+    a = factors({pixels, channels + p.extra_pitch}, 1);
+    b = factors({p.depth, p.columns}, 2);
     bias = numbers({p.columns}, 3);
     residual = numbers({p.rows, p.columns}, 4);
   }
@@ -101,25 +108,28 @@ Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
   const bool by_lines = p.windows == cpu::Windows::by_lines;
   const std::int64_t lines = by_lines ? p.conv.kernel[0] * p.conv.kernel[1] : 1, line = p.depth / lines;
   const std::int64_t packed_line = by_lines ? cpu::window_line_depth(p.conv.kernel[2], operands.channels) : line;
-  const std::vector<std::byte> panels =
-      cpu::pack_tile_panels<BFloat16>(lines * packed_line, p.columns, [&](std::int64_t k, std::int64_t n) {
-        return k % packed_line >= line ? 0.0F : b[(k / packed_line * line + k % packed_line) * p.columns + n];
+  const std::vector<std::byte> panels = cpu::pack_tile_panels<BFloat16>(
+      lines * packed_line, p.columns, p.is_split ? cpu::kSplitParts : 1, [&](std::int64_t k, std::int64_t n, int part) {
+        if (k % packed_line >= line) return 0.0F;
+        k = k / packed_line * line + k % packed_line;
+        float x = b[k * p.columns + n];
+        for (; part > 0; --part) x -= static_cast<float>(BFloat16(x));
+        return x;
       });
   const Tensor a = stored(operands.a, p.a_is_bf16), other = stored(operands.residual, p.other_is_bf16);
   const auto floats = [](const Tensor& tensor) { return reinterpret_cast<const float*>(tensor.data()); };
-  const cpu::WindowLines image =
-      cpu::window_lines(p.conv, p.windows, operands.channels, p.a_is_bf16, cpu::CpuStream::kScratchBytes);
-  const std::int64_t room = image.pixels > 0
-                                ? cpu::window_line_bytes(p.conv, image, operands.channels, operands.a.shape()[1])
-                            : p.a_is_bf16      ? 0
-                            : operands.is_conv ? cpu::rounded_image_bytes(operands.pixels, operands.channels)
-                                               : cpu::rounded_bytes(p.rows, p.depth);
+  const std::int64_t parts = p.is_split ? cpu::kSplitParts : 1;
+  const cpu::WindowLines image = cpu::window_lines(p.conv, p.windows, operands.channels, operands.a.shape()[1],
+                                                   p.a_is_bf16, parts, cpu::CpuStream::kScratchBytes);
+  const bool is_converted = operands.is_conv && image.pixels == 0 && !p.a_is_bf16;
+  const std::int64_t room = is_converted ? parts * cpu::rounded_image_bytes(operands.pixels, operands.channels) : 0;
   kernel_case_detail::GuardedBuffer rounded(DType::uint8, {room}, 0);
   kernel_case_detail::GuardedBuffer c(p.c_is_bf16 ? DType::bfloat16 : DType::float32, {p.rows, p.columns},
                                       p.extra_pitch);
   cpu::Bf16Args args;
   args.a_is_bf16 = p.a_is_bf16;
   args.c_is_bf16 = p.c_is_bf16;
+  args.is_split = p.is_split;
   args.windows = p.windows;
   args.panels = reinterpret_cast<const std::uint16_t*>(panels.data());
   args.rounded = static_cast<std::uint16_t*>(rounded.view().data);
@@ -160,10 +170,10 @@ Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
 void check_as_stored(const Product& p) {
   SCOPED_TRACE(testing::Message() << p.rows << " x " << p.columns << " x " << p.depth << ", blocks of " << p.row_block
                                   << " x " << p.depth_block << ", bfloat16: " << p.a_is_bf16 << p.c_is_bf16
-                                  << p.other_is_bf16);
+                                  << p.other_is_bf16 << (p.is_split ? ", split" : ""));
   const Operands operands(p);
   // Factors are exact, so only sums are rounded, each of at most depth + 3 terms of at most 1; then perhaps the result,
-  // to 8 bits.
+  // to 8 bits. Products of split factors are off by as much as rounding would make them.
   Tolerance tolerance{2 * 0x1p-24 * static_cast<double>((p.depth + 3) * (p.depth + 3)) / 4, 4 * 0x1p-24};
   if (p.c_is_bf16) tolerance = {1.01 * tolerance.absolute, 1.01 * 0x1p-8};
   const Tensor first = run_emulated(p, operands, 1);
@@ -180,7 +190,7 @@ void check_as_stored(const Product& p) {
   }
 }
 
-/// With float32 and bfloat16 in every place, alone and together.
+/// With float32 and bfloat16 in every place, alone and together; and with split factors.
 void check(Product p) {
   if (cpu::machine_tier() == cpu::Tier::none) GTEST_SKIP() << "the emulation needs AVX2";
   for (const int places : {0b000, 0b001, 0b010, 0b111}) {
@@ -192,6 +202,9 @@ void check(Product p) {
     p.other_is_bf16 = !p.other_is_bf16;
     check_as_stored(p);
   }
+  p.a_is_bf16 = p.c_is_bf16 = p.other_is_bf16 = false;
+  p.is_split = true;
+  check_as_stored(p);
 }
 
 /// What is done with sums of bytes.
@@ -506,8 +519,8 @@ TEST(TileKernels, WindowsWhereTheyLie) {
   }
   for (const Window& w : windows) {
     for (const bool is_bf16 : {false, true}) {
-      const cpu::WindowLines lines =
-          cpu::window_lines(w.conv, cpu::Windows::by_pixels, w.channels, is_bf16, cpu::CpuStream::kScratchBytes);
+      const cpu::WindowLines lines = cpu::window_lines(w.conv, cpu::Windows::by_pixels, w.channels, w.channels, is_bf16,
+                                                       1, cpu::CpuStream::kScratchBytes);
       EXPECT_GT(lines.pixels, 0);
       EXPECT_EQ(lines.is_copied, w.is_copied || !is_bf16);
     }
@@ -545,15 +558,61 @@ TEST(TileKernels, NanOutsideAWindow) {
   }
 }
 
+/// Infinity, NaN and numbers whose parts' products exceed float32 give what float32 gives; other rows are as they were.
+TEST(TileKernels, SplitFactorsOfAnySize) {
+  if (cpu::machine_tier() == cpu::Tier::none) GTEST_SKIP() << "the emulation needs AVX2";
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  struct Number {
+    std::int64_t at;  ///< of A's numbers
+    float value;
+  };
+  const std::vector<Number> others = {
+      {3, kInfinity},   {70, -kInfinity},      {140, std::numeric_limits<float>::quiet_NaN()},
+      {205, kLargest},  {301, -3e38F},         {303, 1.5e30F},
+      {401, 0x1p-140F}, {500, 0x1.fffffep54F}, {560, 0x1p55F}};
+  Product plain{.rows = 70, .columns = 40, .depth = 50, .row_block = 16, .bias = true, .is_split = true};
+  Product window{.rows = 2 * 9 * 20, .columns = 20, .depth = 5 * 9, .row_block = 64, .is_split = true};
+  window.conv = {.batch = 2, .in = {1, 9, 20}, .out = {1, 9, 20}, .kernel = {1, 3, 3}, .pad = {0, 1, 1}};
+  Product pixels{.rows = 40, .columns = 20, .depth = 32 * 3, .row_block = 64, .is_split = true};
+  pixels.conv = {.in = {1, 2, 20}, .out = {1, 2, 20}, .kernel = {1, 1, 3}, .pad = {0, 0, 1}};
+  for (Product p : {plain, window, pixels}) {
+    for (const cpu::Windows way : {cpu::Windows::copied, cpu::Windows::by_pixels, cpu::Windows::by_lines}) {
+      p.windows = way;
+      Operands operands(p);
+      for (const Number& number : others) {
+        operands.a.as_mutable<float>()[static_cast<std::size_t>(number.at)] = number.value;
+      }
+      // In double, infinities come only from infinities and from the last rounding.
+      const Tensor wanted = expected(p, operands);
+      for (const int threads : {1, 2}) {
+        const Tensor result = run_emulated(p, operands, threads);
+        for (std::size_t i = 0; i < wanted.as<float>().size(); ++i) {
+          const float x = result.as<float>()[i], y = wanted.as<float>()[i];
+          if (std::isnan(y)) {
+            EXPECT_TRUE(std::isnan(x)) << i << ": " << x;
+          } else if (std::isinf(y)) {
+            EXPECT_EQ(x, y) << i;
+          } else {
+            // Of a sum with terms as large as A's largest number; smaller sums have only terms of at most 1.
+            const float size = std::fabs(y) > 1e3F ? kLargest / 0x1p24F * 100 : 1e-3F;
+            EXPECT_LE(std::fabs(x - y), size) << i;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(TileKernels, WindowsThatAreCopiedTogether) {
   const cpu::ConvRows plain = {.in = {1, 8, 8}, .out = {1, 8, 8}, .kernel = {1, 3, 3}, .pad = {0, 1, 1}};
-  EXPECT_EQ(cpu::window_lines(plain, cpu::Windows::by_pixels, 48, true, 4 << 20).pixels, 0)
+  EXPECT_EQ(cpu::window_lines(plain, cpu::Windows::by_pixels, 48, 48, true, 1, 4 << 20).pixels, 0)
       << "a pixel is no whole tiles";
-  EXPECT_EQ(cpu::window_lines(plain, cpu::Windows::by_pixels, 64, true, 32 << 10).pixels, 0)
+  EXPECT_EQ(cpu::window_lines(plain, cpu::Windows::by_pixels, 64, 64, true, 1, 32 << 10).pixels, 0)
       << "a line's sums exceed the scratch memory";
   cpu::ConvRows wide = plain;
   wide.in[2] = wide.out[2] = std::int64_t{1} << 40;
-  EXPECT_EQ(cpu::window_lines(wide, cpu::Windows::by_pixels, 64, true, 4 << 20).pixels, 0);
+  EXPECT_EQ(cpu::window_lines(wide, cpu::Windows::by_pixels, 64, 64, true, 1, 4 << 20).pixels, 0);
 }
 
 }  // namespace

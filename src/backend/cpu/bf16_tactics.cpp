@@ -1,8 +1,13 @@
-// Conv and MatMul with constant weights whose factors are rounded to bfloat16, where the build allows it (--bf16).
-//   conv.bf16, gemm.bf16:          vectors of pairs (AVX512_BF16)
-//   conv.amx_bf16, gemm.amx_bf16:  tiles (AMX_BF16); input, result and operands of the result's shape may be stored as
-//                                  bfloat16, each by itself. Weights have the input's type.
+// Conv and MatMul with constant weights by the instructions for bfloat16.
+// Factors are rounded to bfloat16, where the build allows it (--bf16):
+//   conv.bf16, gemm.bf16:            vectors of pairs (AVX512_BF16)
+//   conv.amx_bf16, gemm.amx_bf16:    tiles (AMX_BF16); input, result and operands of the result's shape may be stored
+//   as
+//                                    bfloat16, each by itself. Weights have the input's type.
+// Factors are float32 and keep all their digits (kernels/bf16_split.hpp):
+//   conv.amx_split, gemm.amx_split:  tiles, each factor as the sum of three numbers
 #include <algorithm>
+#include <cmath>
 
 #include "backend/cpu/conv_support.hpp"
 #include "backend/cpu/finish_plan.hpp"
@@ -15,8 +20,10 @@
 namespace tenfold::cpu {
 namespace {
 
-/// What multiplies.
-enum class Unit { vectors, tiles };
+/// What multiplies: vectors, tiles, or tiles of parts.
+enum class Unit { vectors, tiles, split_tiles };
+constexpr bool has_tiles(Unit unit) { return unit != Unit::vectors; }
+constexpr int parts_of(Unit unit) { return unit == Unit::split_tiles ? static_cast<int>(kSplitParts) : 1; }
 
 constexpr std::string_view kNotAllowed = "factors may not be rounded to bfloat16 (--bf16)";
 /// A block of rows, or 16 at least, must fit in the scratch memory of a thread, as bfloat16.
@@ -24,8 +31,8 @@ constexpr std::int64_t kMaxDepth = 1 << 16;
 
 /// Why the unit cannot be used at all.
 std::optional<std::string> refuses(Unit unit, const Problem& problem) {
-  if (!problem.bf16) return std::string(kNotAllowed);
-  if (unit == Unit::tiles && !has_bf16_tiles()) return "this processor has no tiles of bfloat16 (AMX_BF16)";
+  if (unit != Unit::split_tiles && !problem.bf16) return std::string(kNotAllowed);
+  if (has_tiles(unit) && !has_bf16_tiles()) return "this processor has no tiles of bfloat16 (AMX_BF16)";
   return std::nullopt;
 }
 
@@ -35,8 +42,8 @@ bool is_number(const TensorType& type) { return is_float32(type) || is_bf16(type
 /// Why the unit does not take these types; the epilogue's inputs begin at `first_input`. nullopt if it does.
 std::optional<std::string> refuses_types(Unit unit, const Epilogue& epilogue, std::span<const TensorType> inputs,
                                          const TensorType& output, int first_input) {
-  if (unit == Unit::vectors) {
-    if (!is_float32(inputs[0]) || !is_float32(inputs[1])) return "only float32 is supported";
+  if (unit != Unit::tiles) {
+    if (!is_float32(inputs[0]) || !is_float32(inputs[1]) || !is_float32(output)) return "only float32 is supported";
     return FinishPlan::refuses(epilogue, inputs, first_input);
   }
   if (!is_number(inputs[0]) || inputs[1].dtype != inputs[0].dtype)
@@ -58,13 +65,24 @@ float number_at(const Tensor& constant, std::int64_t i) {
   return constant.as<float>()[at];
 }
 
+/// Why these weights cannot be multiplied; nullopt if they can, or are computed.
+std::optional<std::string> refuses_weights(Unit unit, const Tensor* weights) {
+  if (weights == nullptr) return "the weights are computed";
+  if (unit != Unit::split_tiles) return std::nullopt;
+  const std::span<const float> numbers = weights->as<float>();
+  const float limit = std::ldexp(1.0F, kSplitLimitExponent);
+  if (std::all_of(numbers.begin(), numbers.end(), [&](float x) { return std::fabs(x) < limit; })) return std::nullopt;
+  return fmt::format("a weight is not below 2^{}", kSplitLimitExponent);
+}
+
 /// Bytes of memory that a product touches: A, B packed, C.
-double bytes_touched(const Problem& problem) {
+double bytes_touched(Unit unit, const Problem& problem) {
   const auto bytes = [](const TensorType& type, const Shape& shape) {
     return static_cast<double>(num_elements(shape)) * static_cast<double>(size_of(type.dtype));
   };
   return bytes(problem.inputs[0], problem.input_shapes[0]) +
-         static_cast<double>(sizeof(BFloat16)) * static_cast<double>(num_elements(problem.input_shapes[1])) +
+         static_cast<double>(sizeof(BFloat16)) * parts_of(unit) *
+             static_cast<double>(num_elements(problem.input_shapes[1])) +
          bytes(problem.outputs[0], problem.output_shapes[0]);
 }
 
@@ -92,13 +110,20 @@ std::vector<std::byte> pack_pairs(std::int64_t depth, std::int64_t columns, int 
 template <typename Value>
 std::vector<std::byte> pack(Unit unit, const Candidate& candidate, std::int64_t depth, std::int64_t columns,
                             const Value& value) {
+  if (unit == Unit::split_tiles) {
+    return pack_tile_panels<BFloat16>(depth, columns, kSplitParts, [&](std::int64_t k, std::int64_t n, int part) {
+      float x = value(k, n);
+      for (; part > 0; --part) x -= static_cast<float>(BFloat16(x));
+      return x;
+    });
+  }
   if (unit == Unit::tiles) return pack_tile_panels<BFloat16>(depth, columns, value);
   return pack_pairs(depth, columns, static_cast<int>(candidate.parameters.at(1)), value);
 }
 
 const std::uint16_t* packed(Unit unit, const KernelSpec& spec, std::int64_t depth, std::int64_t columns) {
-  const std::int64_t bytes =
-      unit == Unit::tiles ? tile_panel_bytes(depth * 2, columns) : padded_columns(columns) * ((depth + 1) / 2) * 4;
+  const std::int64_t bytes = has_tiles(unit) ? parts_of(unit) * tile_panel_bytes(depth * 2, columns)
+                                             : padded_columns(columns) * ((depth + 1) / 2) * 4;
   require(spec.weights.size() == 1 && std::ssize(spec.weights[0]) == bytes, Code::incompatible_engine,
           "tactic '{}' expects {} bytes of packed weights, got {} blobs", spec.tactic, bytes, spec.weights.size());
   return reinterpret_cast<const std::uint16_t*>(spec.weights[0].data());
@@ -106,7 +131,7 @@ const std::uint16_t* packed(Unit unit, const KernelSpec& spec, std::int64_t dept
 
 /// The third parameter of tiles, see append_tilings.
 Windows windows_from(Unit unit, std::span<const std::int64_t> parameters) {
-  if (unit == Unit::vectors || parameters.size() != 3) return Windows::copied;
+  if (!has_tiles(unit) || parameters.size() != 3) return Windows::copied;
   require(0 <= parameters[2] && parameters[2] <= static_cast<std::int64_t>(Windows::by_lines),
           Code::incompatible_engine, "how windows are read is 0, 1 or 2, got {}", parameters[2]);
   return static_cast<Windows>(parameters[2]);
@@ -114,7 +139,7 @@ Windows windows_from(Unit unit, std::span<const std::int64_t> parameters) {
 
 // Parameters: of vectors [tile_rows, tile_vectors, row_block], of tiles see tile_blocks_from.
 GemmTiling tiling_of(Unit unit, std::span<const std::int64_t> parameters) {
-  if (unit == Unit::tiles) {
+  if (has_tiles(unit)) {
     const TileBlocks blocks = tile_blocks_from(parameters);
     return {.tile_rows = kTileRows,
             .tile_vectors = kPanelTiles,
@@ -132,24 +157,31 @@ GemmTiling tiling_of(Unit unit, std::span<const std::int64_t> parameters) {
 void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int64_t depth, Windows windows,
                     std::int64_t row_bytes, double flops, double bytes, std::vector<Candidate>& out) {
   // How many times as fast as multiply-adds of float32, at best.
-  constexpr double kVectors = 1.8, kTiles = 8;
-  const double estimated_us = estimate_us(flops / (unit == Unit::tiles ? kTiles : kVectors), bytes, 0.85);
+  constexpr double kVectors = 1.8, kTiles = 8, kSplitTiles = 1.6;
+  const double gain = unit == Unit::vectors ? kVectors : unit == Unit::tiles ? kTiles : kSplitTiles;
+  const double estimated_us = estimate_us(flops / gain, bytes, 0.85);
   double rank = 1;
-  if (unit == Unit::tiles) {
-    const auto append = [&](double first_rank, double step, std::int64_t bytes_of_row, std::optional<Windows> way) {
+  if (has_tiles(unit)) {
+    // Parts stand beside all that float32 has, which the list must not crowd out.
+    const std::size_t most = unit == Unit::split_tiles ? 3 : 9;
+    const auto append = [&](double first_rank, double step, std::int64_t bytes_of_row, std::optional<Windows> way,
+                            std::size_t count) {
       rank = first_rank;
-      for (const TileBlocks& blocks : promising_tile_blocks(rows, depth * 2, bytes_of_row)) {
+      const bool has_lines = way.value_or(Windows::copied) != Windows::copied;
+      for (const TileBlocks& blocks : promising_tile_blocks(rows, depth * 2, bytes_of_row, parts_of(unit), has_lines)) {
+        if (count-- == 0) break;
         out.push_back({.parameters = {blocks.rows, blocks.depth_bytes}, .estimated_us = rank * estimated_us});
         if (way) out.back().parameters.push_back(static_cast<std::int64_t>(*way));
         rank += step;
       }
     };
     if (windows == Windows::copied) {
-      append(1, kRankStep, depth * 2, std::nullopt);
+      append(1, kRankStep, parts_of(unit) * depth * 2, std::nullopt, most);
     } else {
       // In turns, so that a short list has both.
-      append(1, 2 * kRankStep, row_bytes, windows);
-      append(1 + kRankStep, 2 * kRankStep, depth * 2, Windows::copied);
+      append(1, 2 * kRankStep, row_bytes, windows, most);
+      append(1 + kRankStep, 2 * kRankStep, parts_of(unit) * depth * 2, Windows::copied,
+             unit == Unit::split_tiles ? 1 : most);
     }
     return;
   }
@@ -164,7 +196,7 @@ void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int
 void require_instructions(Unit unit, const KernelSpec& spec) {
   require(has_bf16_dot(), Code::incompatible_engine,
           "tactic '{}' needs the instructions for bfloat16 (AVX512_BF16), which this processor has not", spec.tactic);
-  require(unit == Unit::vectors || has_bf16_tiles(), Code::incompatible_engine,
+  require(!has_tiles(unit) || has_bf16_tiles(), Code::incompatible_engine,
           "tactic '{}' needs tiles of bfloat16 (AMX_BF16), which this processor has not, or which the operating system "
           "does not grant; build the engine anew here",
           spec.tactic);
@@ -172,7 +204,7 @@ void require_instructions(Unit unit, const KernelSpec& spec) {
 
 void run_product(Unit unit, const Bf16Args& args, const Launch& launch) {
   const Workers workers = workers_of(launch);
-  if (unit == Unit::tiles) {
+  if (has_tiles(unit)) {
     TENFOLD_FOR_TIER(kBf16TileKernels).run(args, workers);
   } else {
     TENFOLD_FOR_TIER(kBf16Kernels).run(args, workers);
@@ -180,12 +212,14 @@ void run_product(Unit unit, const Bf16Args& args, const Launch& launch) {
 }
 
 /// With what both kinds of products say alike.
-Bf16Args arguments(const TensorView& a, const TensorView& c, const std::uint16_t* panels, const Launch& launch) {
+Bf16Args arguments(Unit unit, const TensorView& a, const TensorView& c, const std::uint16_t* panels,
+                   const Launch& launch) {
   Bf16Args args{.product = {},
                 .panels = panels,
                 .rounded = reinterpret_cast<std::uint16_t*>(launch.workspace.data()),
                 .a_is_bf16 = a.dtype == DType::bfloat16,
-                .c_is_bf16 = c.dtype == DType::bfloat16};
+                .c_is_bf16 = c.dtype == DType::bfloat16,
+                .is_split = unit == Unit::split_tiles};
   args.product.a = a.as<const float>();
   args.product.a_stride = a.pitch;
   args.product.c = c.as<float>();
@@ -236,22 +270,19 @@ class Bf16ConvKernel final : public Kernel {
 
   std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView> outputs) const override {
     if (unit_ == Unit::vectors) return 0;
-    const std::int64_t pixels = leading(inputs[0].dims), channels = sizes_.in_channels;
-    const bool is_bf16 = inputs[0].dtype == DType::bfloat16;
-    if (windows_ != Windows::copied && !is_plain_product(conv_of(op_), sizes_)) {
-      const ConvRows rows = conv_rows(conv_of(op_), sizes_, inputs[0], outputs[0]);
-      const WindowLines lines = window_lines(rows, windows_, channels, is_bf16, CpuStream::kScratchBytes);
-      if (lines.pixels > 0) return static_cast<std::size_t>(window_line_bytes(rows, lines, channels, inputs[0].pitch));
-    }
-    if (is_bf16) return 0;
-    return static_cast<std::size_t>(is_plain_product(conv_of(op_), sizes_) ? rounded_bytes(pixels, channels)
-                                                                           : rounded_image_bytes(pixels, channels));
+    if (inputs[0].dtype == DType::bfloat16 || is_plain_product(conv_of(op_), sizes_)) return 0;
+    const std::int64_t channels = sizes_.in_channels, parts = parts_of(unit_);
+    const ConvRows rows = conv_rows(conv_of(op_), sizes_, inputs[0], outputs[0]);
+    const WindowLines lines =
+        window_lines(rows, windows_, channels, inputs[0].pitch, false, parts, CpuStream::kScratchBytes);
+    if (lines.pixels > 0) return 0;
+    return static_cast<std::size_t>(parts * rounded_image_bytes(leading(inputs[0].dims), channels));
   }
   void run(const Launch& launch) const override {
     const TensorView& x = launch.inputs[0];
     const TensorView& y = launch.outputs[0];
     ConvRows rows;
-    Bf16Args args = arguments(x, y, panels_, launch);
+    Bf16Args args = arguments(unit_, x, y, panels_, launch);
     if (!is_plain_product(conv_of(op_), sizes_)) {
       rows = conv_rows(conv_of(op_), sizes_, x, y);
       args.product.conv = &rows;
@@ -270,7 +301,7 @@ class Bf16ConvKernel final : public Kernel {
 
  private:
   static std::size_t blocks_in(Unit unit, std::span<const std::int64_t> parameters) {
-    return unit == Unit::tiles && parameters.size() == 3 ? 2 : parameters.size();
+    return has_tiles(unit) && parameters.size() == 3 ? 2 : parameters.size();
   }
 
   Unit unit_;
@@ -287,7 +318,7 @@ void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const Conv& conv = conv_of(problem.op);
   std::optional<std::string> refusal = refuses(kUnit, problem);
   if (!refusal) refusal = refuses(kUnit, conv, problem.inputs, problem.outputs);
-  if (!refusal && problem.constants[1] == nullptr) refusal = "the weights are computed";
+  if (!refusal) refusal = refuses_weights(kUnit, problem.constants[1]);
   if (refusal) {
     out.push_back({.refusal = *refusal});
     return;
@@ -303,7 +334,7 @@ void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
     }
   }
   append_tilings(kUnit, leading(problem.output_shapes[0]), sizes.out_channels, sizes.taps() * channels, windows,
-                 channels * 2, conv_work(problem, sizes).flops, bytes_touched(problem), out);
+                 parts_of(kUnit) * channels * 2, conv_work(problem, sizes).flops, bytes_touched(kUnit, problem), out);
 }
 
 template <Unit kUnit>
@@ -371,14 +402,10 @@ class Bf16MatMulKernel final : public Kernel {
         finish_(matmul_of(spec.op).epilogue(), MatMul::kFirstEpilogueInput),
         panels_(packed(unit, spec, sizes_.depth, sizes_.columns)) {}
 
-  std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView>) const override {
-    if (unit_ == Unit::vectors || inputs[0].dtype == DType::bfloat16) return 0;
-    return static_cast<std::size_t>(rounded_bytes(leading(inputs[0].dims), sizes_.depth));
-  }
   void run(const Launch& launch) const override {
     const TensorView& a = launch.inputs[0];
     const TensorView& c = launch.outputs[0];
-    Bf16Args args = arguments(a, c, panels_, launch);
+    Bf16Args args = arguments(unit_, a, c, panels_, launch);
     args.product.rows = leading(a.dims);
     args.product.columns = sizes_.columns;
     args.product.depth = sizes_.depth;
@@ -402,7 +429,7 @@ void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const MatMul& matmul = matmul_of(problem.op);
   std::optional<std::string> refusal = refuses(kUnit, problem);
   if (!refusal) refusal = refuses(kUnit, matmul, problem.inputs, problem.outputs);
-  if (!refusal && problem.constants[1] == nullptr) refusal = "b is computed";
+  if (!refusal) refusal = refuses_weights(kUnit, problem.constants[1]);
   if (refusal) {
     out.push_back({.refusal = *refusal});
     return;
@@ -411,8 +438,8 @@ void matmul_candidates(const Problem& problem, std::vector<Candidate>& out) {
   const std::int64_t rows = leading(problem.input_shapes[0]);
   const double r = static_cast<double>(rows), n = static_cast<double>(sizes.columns);
   const double k = static_cast<double>(sizes.depth);
-  append_tilings(kUnit, rows, sizes.columns, sizes.depth, Windows::copied, 0, 2 * r * n * k, bytes_touched(problem),
-                 out);
+  append_tilings(kUnit, rows, sizes.columns, sizes.depth, Windows::copied, 0, 2 * r * n * k,
+                 bytes_touched(kUnit, problem), out);
 }
 
 template <Unit kUnit>
@@ -445,9 +472,13 @@ const CpuTactic kConvBf16{"conv.bf16", "Conv", conv_candidates<Unit::vectors>, c
                           conv_make<Unit::vectors>};
 const CpuTactic kConvAmxBf16{"conv.amx_bf16", "Conv", conv_candidates<Unit::tiles>, conv_pack<Unit::tiles>,
                              conv_make<Unit::tiles>};
+const CpuTactic kConvAmxSplit{"conv.amx_split", "Conv", conv_candidates<Unit::split_tiles>,
+                              conv_pack<Unit::split_tiles>, conv_make<Unit::split_tiles>};
 const CpuTactic kMatMulBf16{"gemm.bf16", "MatMul", matmul_candidates<Unit::vectors>, matmul_pack<Unit::vectors>,
                             matmul_make<Unit::vectors>};
 const CpuTactic kMatMulAmxBf16{"gemm.amx_bf16", "MatMul", matmul_candidates<Unit::tiles>, matmul_pack<Unit::tiles>,
                                matmul_make<Unit::tiles>};
+const CpuTactic kMatMulAmxSplit{"gemm.amx_split", "MatMul", matmul_candidates<Unit::split_tiles>,
+                                matmul_pack<Unit::split_tiles>, matmul_make<Unit::split_tiles>};
 
 }  // namespace tenfold::cpu

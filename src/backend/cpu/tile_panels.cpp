@@ -18,17 +18,23 @@ TileBlocks tile_blocks_from(std::span<const std::int64_t> parameters) {
   return blocks;
 }
 
-std::vector<TileBlocks> promising_tile_blocks(std::int64_t rows, std::int64_t depth_bytes, std::int64_t row_bytes) {
+std::vector<TileBlocks> promising_tile_blocks(std::int64_t rows, std::int64_t depth_bytes, std::int64_t row_bytes,
+                                              std::int64_t parts, bool has_lines) {
   // A block of rows stays in the second-level cache (2 MiB) beside the panel that passes and the next one.
-  constexpr std::int64_t kMostBytes = 1 << 20;
+  constexpr std::int64_t kMostBytes = 5 << 18;
   const std::int64_t whole_depth = whole_tiles(depth_bytes, kTileBytes) * kTileBytes;
   const std::int64_t whole_row = whole_tiles(row_bytes, kTileBytes) * kTileBytes;
   const std::int64_t most = std::max(2 * kTileRows, kMostBytes / whole_row / kTileRows * kTileRows);
-  // A part of a panel stays in the first-level cache (48 KiB) while rows pass, if there are rows to pass.
+  // A part of a panel stays in the first-level cache (48 KiB) while rows pass, if there are rows to pass. Six products
+  // of parts for each load of them leave the second-level cache the time as well.
   const auto depths = rows <= 2 * kTileRows ? std::vector<std::int64_t>{whole_depth}
+                      : parts > 1           ? std::vector<std::int64_t>{whole_depth, 256}
                                             : std::vector<std::int64_t>{512, whole_depth, 1024};
   std::vector<TileBlocks> blocks;
-  for (const std::int64_t wanted : {std::int64_t{256}, std::int64_t{1024}, std::int64_t{64}}) {
+  // Neighbouring blocks of lines both copy those that windows of both need.
+  const auto heights =
+      has_lines ? std::vector<std::int64_t>{1024, 4096, 256} : std::vector<std::int64_t>{256, 1024, 64};
+  for (const std::int64_t wanted : heights) {
     const std::int64_t row_block = std::min(wanted, most);
     // Blocks that hold all rows are the same as larger ones.
     const bool is_new = std::none_of(blocks.begin(), blocks.end(), [&](const TileBlocks& b) {

@@ -10,26 +10,35 @@
 
 namespace tenfold::cpu {
 
-/// Packs B[k][n], given as value(k, n), see tile_product.hpp; T is bfloat16 or a byte.
+/// Packs B[k][n], given as value(k, n, part), see tile_product.hpp; T is bfloat16 or a byte.
 template <typename T, typename Value>
-std::vector<std::byte> pack_tile_panels(std::int64_t depth, std::int64_t columns, const Value& value) {
-  constexpr std::int64_t kSize = sizeof(T), kGroup = 4 / kSize;
-  std::vector<std::byte> bytes(static_cast<std::size_t>(tile_panel_bytes(depth * kSize, columns)));
+std::vector<std::byte> pack_tile_panels(std::int64_t depth, std::int64_t columns, std::int64_t parts,
+                                        const Value& value) {
+  constexpr std::int64_t kSize = sizeof(T), kGroup = 4 / kSize, kTileDepth = kTileBytes / kSize;
+  std::vector<std::byte> bytes(static_cast<std::size_t>(parts * tile_panel_bytes(depth * kSize, columns)));
   const std::int64_t padded_columns = whole_tiles(columns, kTileColumns) * kTileColumns;
-  const std::int64_t padded_depth = whole_tiles(depth * kSize, kTileBytes) * kTileBytes / kSize;
   std::byte* out = bytes.data();
   for (std::int64_t n = 0; n < padded_columns; n += kPanelColumns) {
     const std::int64_t end = n + kPanelColumns < padded_columns ? n + kPanelColumns : padded_columns;
-    for (std::int64_t first = 0; first < padded_depth; first += kGroup) {
-      for (std::int64_t j = n; j < end; ++j) {
-        for (std::int64_t k = first; k < first + kGroup; ++k, out += kSize) {
-          const T x = j < columns && k < depth ? T(value(k, j)) : T();
-          std::memcpy(out, &x, sizeof x);
+    for (std::int64_t tile = 0; tile < depth; tile += kTileDepth) {
+      for (std::int64_t part = 0; part < parts; ++part) {
+        for (std::int64_t first = tile; first < tile + kTileDepth; first += kGroup) {
+          for (std::int64_t j = n; j < end; ++j) {
+            for (std::int64_t k = first; k < first + kGroup; ++k, out += kSize) {
+              const T x = j < columns && k < depth ? T(value(k, j, static_cast<int>(part))) : T();
+              std::memcpy(out, &x, sizeof x);
+            }
+          }
         }
       }
     }
   }
   return bytes;
+}
+/// The same of one part, value(k, n).
+template <typename T, typename Value>
+std::vector<std::byte> pack_tile_panels(std::int64_t depth, std::int64_t columns, const Value& value) {
+  return pack_tile_panels<T>(depth, columns, 1, [&](std::int64_t k, std::int64_t n, int) { return value(k, n); });
 }
 
 /// Candidate parameters: [row_block, depth_block], rows and bytes of depth.
@@ -38,8 +47,9 @@ struct TileBlocks {
 };
 /// Throws Error(incompatible_engine) unless they are two sensible numbers.
 TileBlocks tile_blocks_from(std::span<const std::int64_t> parameters);
-/// Blocks worth timing for a product of so many rows, most promising first. `row_bytes`: what a row takes in the cache;
-/// windows that are read where they lie share most of it.
-std::vector<TileBlocks> promising_tile_blocks(std::int64_t rows, std::int64_t depth_bytes, std::int64_t row_bytes);
+/// Blocks worth timing for a product of so many rows, most promising first. `row_bytes`: what a row takes in the cache,
+/// all parts of it; windows that are read where they lie (`has_lines`) share most of it.
+std::vector<TileBlocks> promising_tile_blocks(std::int64_t rows, std::int64_t depth_bytes, std::int64_t row_bytes,
+                                              std::int64_t parts = 1, bool has_lines = false);
 
 }  // namespace tenfold::cpu

@@ -5,7 +5,8 @@
 // products.
 //
 // Or, with tiles (tile_product.hpp), an instruction multiplies 16 rows by 16 columns. A is bfloat16 already, or rounded
-// before; the result is float32 or bfloat16.
+// before; the result is float32 or bfloat16. Or A is float32 and so are its products: both factors are split into three
+// parts of bfloat16 (bf16_split.hpp).
 #pragma once
 
 #include <cstdint>
@@ -29,57 +30,72 @@ constexpr std::int64_t window_line_depth(std::int64_t kernel_columns, std::int64
   return whole_tiles(kernel_columns * channels * 2, kTileBytes) * (kTileBytes / 2);
 }
 
+/// Of a float32 factor that is split, see bf16_split.hpp, and below which power of 2 its numbers must be.
+constexpr std::int64_t kSplitParts = 3;
+constexpr int kSplitLimitExponent = 55;
+
 struct Bf16Args {
   /// `panels` and `taps` do not count; depth is that of all taps. Of the tiling only tiles have a depth_block, in
   /// numbers.
   GemmArgs product;
   const std::uint16_t* panels = nullptr;
   // For tiles.
-  std::uint16_t* rounded = nullptr;  ///< room for A, if it is float32; 64-byte aligned, see rounded_bytes
+  std::uint16_t* rounded = nullptr;  ///< room for images of float32 whose windows are copied; see rounded_image_bytes
   /// A, C: are they stored as bfloat16? Then `product` has their addresses all the same; strides count numbers.
   bool a_is_bf16 = false, c_is_bf16 = false;
-  /// By lines: so are `panels` packed. All but copied windows of bfloat16 need `rounded`.
+  /// Are factors split? Then A is float32, and `panels` have three parts.
+  bool is_split = false;
+  std::int64_t parts() const { return is_split ? kSplitParts : 1; }
+  /// By lines: so are `panels` packed.
   Windows windows = Windows::copied;
 };
 
-/// Room for plain rows, each with zeros up to whole tiles of depth.
-constexpr std::int64_t rounded_bytes(std::int64_t rows, std::int64_t depth) {
-  return rows * tile_row_stride(depth * 2);
-}
-/// Room for images, pixel after pixel.
+/// Room for a part of images, pixel after pixel. Other parts follow behind it.
 constexpr std::int64_t rounded_image_bytes(std::int64_t pixels, std::int64_t channels) { return pixels * channels * 2; }
 
 /// Windows that tiles read where they lie: a kernel position's rows of one line of results are pixels of one line of
-/// the image, evenly spaced. What lies outside, left and right, is zeros in a copy of the image with longer lines;
-/// above and below, one line of zeros.
+/// the image, evenly spaced. What lies outside, left and right, is zeros in a copy of a block's lines with these longer
+/// ones; above and below, one line of zeros.
 struct WindowLines {
-  std::int64_t pixels = 0;  ///< of a line; 0: windows must be copied together
-  bool is_copied = false;   ///< else the image's own lines serve
+  std::int64_t pixels = 0;      ///< of a line; 0: windows must be copied together
+  bool is_copied = false;       ///< else the image's own lines serve
+  std::int64_t line_bytes = 0;  ///< from line to line, of one part
+  std::int64_t extent = 0;      ///< lines of the image under a window
+  /// Of the scratch memory, for a block of some lines of results: so much for each, and besides.
+  std::int64_t bytes_per_line = 0, bytes_besides = 0;
 };
-/// `scratch_bytes`: what a thread has. Inlined by force: files for several tiers have it.
+/// `a_stride`: from pixel to pixel, in numbers; `scratch_bytes`: what a thread has. Inlined by force: files for several
+/// tiers have it.
 [[gnu::always_inline]] inline WindowLines window_lines(const ConvRows& conv, Windows windows, std::int64_t channels,
-                                                       bool a_is_bf16, std::int64_t scratch_bytes) {
-  constexpr std::int64_t kNumbers = kTileBytes / 2, kLongest = 1 << 20;
+                                                       std::int64_t a_stride, bool a_is_bf16, std::int64_t parts,
+                                                       std::int64_t scratch_bytes) {
+  constexpr std::int64_t kNumber = 2, kNumbers = kTileBytes / kNumber, kLongest = 1 << 20;
   const bool by_lines = windows == Windows::by_lines;
   if (windows == Windows::copied || (!by_lines && channels % kNumbers != 0)) return {};
-  if (conv.pad[2] < 0 || conv.out[2] > kLongest) return {};
+  if (conv.pad[2] < 0 || conv.out[2] > kLongest || conv.in[2] > kLongest) return {};
+  if (conv.kernel[1] > kLongest || conv.dilation[1] > kLongest || conv.stride[1] > kLongest) return {};
+  const std::int64_t reach =
+      (conv.out[2] - 1) * conv.stride[2] + (conv.kernel[2] - 1) * conv.dilation[2] + 1 - conv.pad[2];
+  WindowLines lines;
+  lines.pixels = conv.pad[2] + (reach > conv.in[2] ? reach : conv.in[2]);
+  lines.is_copied = by_lines || !a_is_bf16 || lines.pixels != conv.in[2];
+  lines.line_bytes = lines.pixels * (lines.is_copied ? channels : a_stride) * kNumber;
+  lines.extent = (conv.kernel[1] - 1) * conv.dilation[1] + 1;
+  // A block's lines of one image, n of them, need (n - 1) * stride + extent; its first and last image may be parts.
+  const std::int64_t stride = conv.stride[1], of_two = conv.out[1] > 1 ? (stride + lines.extent + 1) / 2 : lines.extent;
+  if (lines.is_copied) {
+    lines.bytes_per_line = parts * conv.kernel[0] * (stride > of_two ? stride : of_two) * lines.line_bytes;
+    lines.bytes_besides = parts * conv.kernel[0] * 2 * lines.extent * lines.line_bytes;
+  }
+  lines.bytes_besides += parts * (lines.line_bytes + 2 * kTileBytes);
   // A line's sums, and where its tiles lie.
   const std::int64_t tiles = whole_tiles(conv.out[2], kTileRows);
   const std::int64_t line_depth = by_lines ? window_line_depth(conv.kernel[2], channels) : conv.kernel[2] * channels;
   const std::int64_t steps = conv.kernel[0] * conv.kernel[1] * (line_depth / kNumbers);
   constexpr std::int64_t kMargin = 64 << 10;
-  if (tiles * (kPanelTiles * kTileSize + steps * std::int64_t{sizeof(void*)}) + kMargin > scratch_bytes) return {};
-  const std::int64_t reach =
-      (conv.out[2] - 1) * conv.stride[2] + (conv.kernel[2] - 1) * conv.dilation[2] + 1 - conv.pad[2];
-  const std::int64_t pixels = conv.pad[2] + (reach > conv.in[2] ? reach : conv.in[2]);
-  return {pixels, by_lines || !a_is_bf16 || pixels != conv.in[2]};
-}
-/// Room for the copied lines, and for one of zeros as long as a line of A, whose pixels are `a_stride` numbers apart,
-/// with what a tile reads behind it.
-[[gnu::always_inline]] inline std::int64_t window_line_bytes(const ConvRows& conv, const WindowLines& lines,
-                                                             std::int64_t channels, std::int64_t a_stride) {
-  const std::int64_t copied = lines.is_copied ? conv.batch * conv.in[0] * conv.in[1] : 0;
-  return (copied + 1) * lines.pixels * (lines.is_copied ? channels : a_stride) * 2 + kTileBytes;
+  const std::int64_t bytes = tiles * (kPanelTiles * kTileSize + steps * std::int64_t{sizeof(void*)}) +
+                             lines.bytes_per_line + lines.bytes_besides;
+  return bytes + kMargin > scratch_bytes ? WindowLines{} : lines;
 }
 
 struct Bf16Kernels {

@@ -94,13 +94,13 @@ void run_byte_tiles(const ByteProductArgs& args, const Workers& workers) {
   product.depth_block = args.tiling.depth_block / kTileBytes;
   const CopiedRows source{{args.a, args.a_stride, args.depth, args.conv, args.zero}};
   const TileCut cut(product, workers, args.finish.program.program == nullptr ? 0 : ByteTileFinish::kRowBytes);
-  cut.for_each_block(workers, [&](const ProductBlock& block, std::byte* scratch) {
+  cut.for_each_block(workers, [&](const ProductBlock& block, std::byte* scratch, RowsInScratch& copied) {
     const std::int64_t rows = block.row_end - block.row_begin;
     ByteTileFinish finish(args, block.row_begin, rows, scratch + tile_scratch_bytes(product, rows));
     if (args.a_is_signed) {
-      run_tile_block<SignedUnit>(product, block, source, finish, scratch);
+      run_tile_block<SignedUnit, 1>(product, block, source, finish, scratch, copied);
     } else {
-      run_tile_block<UnsignedUnit>(product, block, source, finish, scratch);
+      run_tile_block<UnsignedUnit, 1>(product, block, source, finish, scratch, copied);
     }
   });
 }

@@ -112,11 +112,18 @@ inline void copy_rows(const RowSource& source, std::int64_t first, std::int64_t 
   }
 }
 
-/// For run_tile_block.
+/// For run_tile_block. Parts of the source are `source_part_stride` bytes apart.
 struct CopiedRows {
   RowSource source;
-  void copy(std::int64_t first, std::int64_t rows, std::int64_t stride, std::uint8_t* to) const {
-    copy_rows(source, first, rows, stride, to);
+  int parts = 1;
+  std::int64_t source_part_stride = 0;
+  bool copy(std::int64_t first, std::int64_t rows, std::int64_t stride, std::int64_t part_stride,
+            std::uint8_t* to) const {
+    RowSource part = source;
+    for (int i = 0; i < parts; ++i, part.a += source_part_stride, to += part_stride) {
+      copy_rows(part, first, rows, stride, to);
+    }
+    return true;
   }
 };
 
