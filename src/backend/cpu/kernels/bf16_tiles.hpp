@@ -30,6 +30,7 @@ class Bf16TileFinish {
     }
   }
   void panel(std::int64_t, std::int64_t, std::int64_t, std::int64_t) {}
+
   ResultPlace place(std::int64_t row, std::int64_t column) const {
     const std::int64_t size = stores_bf16_ ? kNumber : std::int64_t{sizeof(float)};
     const std::int64_t bytes = min(args_.columns - column, kPanelColumns) * size;

@@ -19,7 +19,7 @@
 //   each
 //                                      other; of their rows the first, of their columns those that C has count
 //   panel(row, rows, column, columns)  all tiles of these rows and columns are done
-//   place(row, column)                 where a result goes to, a ResultPlace; if there is such a function
+//   place(row, column)                 of products of parts: where a result goes to, a ResultPlace
 // A's rows are read where they are, or `Rows` says how they come:
 //   rows.copy(first, rows, stride, part_stride, to)  copies them, or windows, into the cache
 //   rows.block(first, rows, scratch)   windows, whose rows of one line of results are evenly spaced in the image:
@@ -108,13 +108,12 @@ struct TileStrip {
   std::byte* sums;     ///< [tile row][tile column][kTileRows][kTileColumns] of 4 bytes
   const std::byte* ahead;
   std::int64_t ahead_lines;  ///< to ask for in every step
-  ResultPlace results;       ///< to ask for as well, for writing: of so many rows in every step
+  ResultPlace results;       ///< of parts: to ask for as well, for writing, so many rows in every step
   std::int64_t result_rows;
 };
 
-/// `other_work()` is called once a step: for vectors, which work while the unit does.
-template <typename Unit, int kParts, bool kPlaced, int kRowTiles, int kColumnTiles, typename OtherWork>
-void multiply_strip(Unit& unit, const TileStrip& strip, const OtherWork& other_work) {
+template <typename Unit, int kParts, bool kPlaced, int kRowTiles, int kColumnTiles>
+void multiply_strip(Unit& unit, const TileStrip& strip) {
   // C takes tiles 0 to 3, A 4 and 5, B 6 and 7.
   constexpr std::int64_t kLine = kTileBytes, kPanelStride = kColumnTiles * kTileBytes;
   std::byte* sums = strip.sums;
@@ -133,8 +132,7 @@ void multiply_strip(Unit& unit, const TileStrip& strip, const OtherWork& other_w
   [[maybe_unused]] const std::uint8_t* a1 = strip.a[1];
   const std::byte* panel = strip.panel;
   const std::byte* ahead = strip.ahead;
-  const std::byte* result = strip.results.p;
-  const std::int64_t result_rows = strip.result_rows;
+  [[maybe_unused]] const std::byte* result = strip.results.p;
   const std::int64_t a_stride = strip.a_stride, ahead_bytes = strip.ahead_lines * kLine;
   [[maybe_unused]] const std::int64_t a_part_stride = strip.a_part_stride;
   for (std::int64_t step = 0; step < strip.steps; ++step) {
@@ -184,10 +182,12 @@ void multiply_strip(Unit& unit, const TileStrip& strip, const OtherWork& other_w
     if constexpr (kRowTiles == 2) a1 += kTileBytes;
     panel += kParts * kTileRows * kPanelStride;
     for (const std::byte* end = ahead + ahead_bytes; ahead != end; ahead += kLine) __builtin_prefetch(ahead, 0, 2);
-    for (std::int64_t row = 0; row < result_rows; ++row, result += strip.results.stride) {
-      for (int line = 0; line < strip.results.lines; ++line) asm volatile("prefetchw %0" : : "m"(result[line * kLine]));
+    if constexpr (kParts > 1) {
+      // Products of whole numbers are done too soon for this to pay.
+      for (std::int64_t row = 0; row < strip.result_rows; ++row, result += strip.results.stride) {
+        for (int i = 0; i < strip.results.lines; ++i) asm volatile("prefetchw %0" : : "m"(result[i * kLine]));
+      }
     }
-    other_work();
   }
   unit.template store<0>(sums, kLine);
   if constexpr (kColumnTiles == 2) unit.template store<1>(sums + kTileSize, kLine);
@@ -195,14 +195,14 @@ void multiply_strip(Unit& unit, const TileStrip& strip, const OtherWork& other_w
   if constexpr (kRowTiles == 2 && kColumnTiles == 2) unit.template store<3>(sums + 3 * kTileSize, kLine);
 }
 
-template <typename Unit, int kParts, bool kPlaced, typename OtherWork>
-void multiply_strip(Unit& unit, const TileStrip& strip, bool two_rows, bool two_columns, const OtherWork& other_work) {
+template <typename Unit, int kParts, bool kPlaced>
+void multiply_strip(Unit& unit, const TileStrip& strip, bool two_rows, bool two_columns) {
   if (two_rows) {
-    two_columns ? multiply_strip<Unit, kParts, kPlaced, 2, 2>(unit, strip, other_work)
-                : multiply_strip<Unit, kParts, kPlaced, 2, 1>(unit, strip, other_work);
+    two_columns ? multiply_strip<Unit, kParts, kPlaced, 2, 2>(unit, strip)
+                : multiply_strip<Unit, kParts, kPlaced, 2, 1>(unit, strip);
   } else {
-    two_columns ? multiply_strip<Unit, kParts, kPlaced, 1, 2>(unit, strip, other_work)
-                : multiply_strip<Unit, kParts, kPlaced, 1, 1>(unit, strip, other_work);
+    two_columns ? multiply_strip<Unit, kParts, kPlaced, 1, 2>(unit, strip)
+                : multiply_strip<Unit, kParts, kPlaced, 1, 1>(unit, strip);
   }
 }
 
@@ -338,28 +338,20 @@ void run_tile_block(const TileProduct& product, const ProductBlock& block, const
   // Of all blocks: a thread often goes on with the panels behind its block.
   const std::byte* panels_end = product.panels + padded_columns * column_bytes;
   const std::int64_t strips = ceil_div(tiles, 2);
-  // A strip's sums become results while the next one is multiplied, some rows in every step: the vector units work
-  // while the matrix unit does, and loads of what a tile has just stored do not wait for it.
+  // A strip's sums become results after the next one was multiplied: loads of what a tile has just stored would wait
+  // for it, and this way the vector units work while the matrix unit does.
   struct Finished {
     const std::byte* sums = nullptr;
-    std::int64_t row[2] = {}, column = 0, next_row = 0, rows = 0;  ///< rows of all its tiles
-    bool two_columns = false, ends_panel = false;
+    std::int64_t row[2] = {}, column = 0;
+    bool two_rows = false, two_columns = false, ends_panel = false;
   } finished;
-  const auto finish_rows = [&](std::int64_t count) {
-    while (count > 0 && finished.next_row < finished.rows) {
-      const std::int64_t tile = finished.next_row / height, row = finished.next_row % height;
-      const std::int64_t part = min(count, height - row);
-      finish.tiles(finished.sums + tile * kPanelTiles * kTileSize + row * kTileBytes,
-                   block.row_begin + finished.row[tile] + row, part, finished.column, finished.two_columns ? 2 : 1);
-      finished.next_row += part;
-      count -= part;
-    }
-  };
   const auto finish_strip = [&] {
     if (finished.sums == nullptr) return;
-    finish_rows(finished.rows);
+    for (int i = 0; i < (finished.two_rows ? 2 : 1); ++i) {
+      finish.tiles(finished.sums + 2 * i * kTileSize, block.row_begin + finished.row[i], height, finished.column,
+                   finished.two_columns ? 2 : 1);
+    }
     finished.sums = nullptr;
-    finished.rows = 0;
     if (!finished.ends_panel) return;
     finish.panel(block.row_begin, rows, finished.column, min(kPanelColumns, product.columns - finished.column));
   };
@@ -396,26 +388,19 @@ void run_tile_block(const TileProduct& product, const ProductBlock& block, const
         strip.ahead = ahead;
         strip.ahead_lines = min(lines, (ahead_end - ahead) / (kTileBytes * strip.steps));
         ahead += strip.ahead_lines * strip.steps * kTileBytes;
-        strip.results = {};
-        strip.result_rows = 0;
-        if constexpr (requires { finish.place(begin[0], n); }) {
-          if (is_last) {
-            strip.results = finish.place(block.row_begin + begin[0], n);
-            strip.result_rows = ceil_div(begin[1] + height - begin[0], strip.steps);
-          }
+        if constexpr (kParts > 1) {
+          strip.results = is_last ? finish.place(block.row_begin + begin[0], n) : ResultPlace{};
+          strip.result_rows = is_last ? ceil_div(begin[1] + height - begin[0], strip.steps) : 0;
         }
         [[maybe_unused]] std::byte before[kStripSize];
         if (has_large) __builtin_memcpy(before, strip.sums, sizeof before);
-        constexpr std::int64_t kLeastRows = 4;  // as many as a finish takes at once
-        const std::int64_t rows_per_step = ceil_div(ceil_div(finished.rows, strip.steps), kLeastRows) * kLeastRows;
-        multiply_strip<Unit, kParts, kPlaced>(unit, strip, two_rows, two_columns, [&] { finish_rows(rows_per_step); });
+        multiply_strip<Unit, kParts, kPlaced>(unit, strip, two_rows, two_columns);
         if (has_large) {
           repair_strip<kParts, kPlaced>(product, strip, first, before, height, two_rows ? 2 : 1, two_columns ? 2 : 1);
         }
         finish_strip();
         if (!is_last) continue;
-        finished = {strip.sums,  {begin[0], begin[1]}, n, 0, (two_rows ? 2 : 1) * height,
-                    two_columns, tile + 2 >= tiles};
+        finished = {strip.sums, {begin[0], begin[1]}, n, two_rows, two_columns, tile + 2 >= tiles};
       }
       strip.panel += bytes;
     }
