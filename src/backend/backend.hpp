@@ -131,6 +131,9 @@ struct Candidate {
   std::vector<std::int64_t> parameters;  ///< tile sizes and the like; stored in the engine
   std::string refusal;                   ///< why it cannot; empty if it can
   double estimated_us = 0;               ///< roofline model's guess, for the shortlist; 0: no idea
+  /// What a measured time is multiplied by before candidates are compared: above 1 where a good measurement may not
+  /// last, because neighbours on the processor can use the same unit.
+  double caution = 1;
 };
 
 /// Constants as a kernel wants them.

@@ -306,9 +306,10 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
       if (error.code() != Code::invalid_argument || contenders.size() > 1) throw;
     }
   }
-  const auto best = std::min_element(contenders.begin(), contenders.end(), [](const Contender& a, const Contender& b) {
-    return a.time_us < b.time_us;  // not timed: 0, and the first, best-estimated one wins
-  });
+  const auto cautious = [](const auto& timed) { return timed.time_us * timed.candidate.caution; };
+  const auto is_faster = [&](const auto& a, const auto& b) { return cautious(a) < cautious(b); };
+  // Not timed: 0, and the first, best-estimated one wins.
+  const auto best = std::min_element(contenders.begin(), contenders.end(), is_faster);
   if (from_cache) {
     static_cast<Choice&>(*best) = make_choice(problem, ranges, best->candidate, variable_shape);
     // Timed when the limit was another one.
@@ -319,8 +320,7 @@ Choice TacticChooser::choose(const Problem& problem, const ShapeRanges& ranges, 
   if (best->time_us > 0) {
     std::vector<TimedCandidate>& ranking = rankings_[key];
     for (const Contender& contender : contenders) ranking.push_back({contender.candidate, contender.time_us});
-    std::stable_sort(ranking.begin(), ranking.end(),
-                     [](const TimedCandidate& a, const TimedCandidate& b) { return a.time_us < b.time_us; });
+    std::stable_sort(ranking.begin(), ranking.end(), is_faster);
   }
   chosen_.emplace(key, candidate_key(best->candidate));
   for (PlanCandidate& line : choice.report) {

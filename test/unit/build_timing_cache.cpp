@@ -110,5 +110,32 @@ TEST(TimingCache, ACompleteCacheDecidesAloneAndTheWorkspaceLimitStillHolds) {
   EXPECT_LT(limited.plan.profiles[0].arena_bytes, arena);
 }
 
+/// A unit that neighbours may use must measure a tenth faster than what they do not slow down.
+TEST(TimingCache, ASharedUnitIsTakenWithCaution) {
+  if (!cpu::has_bf16_tiles()) GTEST_SKIP() << "*** NOT EXERCISED: there are no tiles of bfloat16";
+  const Graph graph = parse_graph(R"(
+    graph g(%x: float32[64, 96]) {
+      %w = constant float32[96, 160] random(1)
+      %y = MatMul(%x, %w)
+      return %y
+    })");
+  BuildOptions options;
+  options.num_threads = 1;
+  options.timing_cache = "";
+  const nlohmann::json measured = nlohmann::json::parse(build(graph, cpu_backend(), options).timing_cache);
+  for (const double microseconds : {92.0, 90.0}) {
+    nlohmann::json cache = measured;
+    for (auto& candidates : cache["entries"]) {
+      for (auto& [name, time] : candidates.items()) time = name.starts_with("gemm.amx_split(") ? microseconds : 100;
+    }
+    options.timing_cache = cache.dump();
+    const BuildResult result = build(graph, cpu_backend(), options);
+    for (const PlanStep& step : result.plan.steps) {
+      if (step.op_type != "MatMul") continue;
+      EXPECT_EQ(step.choices[0].tactic == "gemm.amx_split", microseconds < 91) << step.choices[0].tactic;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tenfold

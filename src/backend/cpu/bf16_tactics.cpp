@@ -162,6 +162,9 @@ void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int
   const double estimated_us = estimate_us(flops / gain, bytes, 0.85);
   double rank = 1;
   if (has_tiles(unit)) {
+    // A core's two hardware threads share its matrix unit, so another guest of the host may take half of it and more;
+    // what float32 does with vectors hardly changes then.
+    constexpr double kCaution = 1.1;
     // Parts stand beside all that float32 has, which the list must not crowd out.
     const std::size_t most = unit == Unit::split_tiles ? 3 : 9;
     const auto append = [&](double first_rank, double step, std::int64_t bytes_of_row, std::optional<Windows> way,
@@ -172,6 +175,7 @@ void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int
         if (count-- == 0) break;
         out.push_back({.parameters = {blocks.rows, blocks.depth_bytes}, .estimated_us = rank * estimated_us});
         if (way) out.back().parameters.push_back(static_cast<std::int64_t>(*way));
+        if (unit == Unit::split_tiles) out.back().caution = kCaution;
         rank += step;
       }
     };
