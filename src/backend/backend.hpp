@@ -132,7 +132,7 @@ struct Candidate {
   std::string refusal;                   ///< why it cannot; empty if it can
   double estimated_us = 0;               ///< roofline model's guess, for the shortlist; 0: no idea
   /// What a measured time is multiplied by before candidates are compared: above 1 where a good measurement may not
-  /// last, because neighbours on the processor can use the same unit.
+  /// last, because what the kernel runs on is shared, or slowed down at times.
   double caution = 1;
 };
 

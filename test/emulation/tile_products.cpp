@@ -35,7 +35,8 @@ class EmulatedUnit {
   }
   template <int kC, int kA, int kB>
   void multiply() {
-    for (int r = 0; r < rows_; ++r) Product::add(tiles_[kA][r], tiles_[kB], tiles_[kC][r]);
+    const Product product(tiles_[kB]);
+    for (int r = 0; r < rows_; ++r) product.add(tiles_[kA][r], tiles_[kC][r]);
   }
 
  private:
@@ -45,46 +46,61 @@ class EmulatedUnit {
 };
 
 /// TDPBF16PS as the SDM (vol. 2) has it: even and odd products apart.
-struct Bf16Products {
+class Bf16Products {
+ public:
+  explicit Bf16Products(const std::byte (*b)[kTileBytes]) {
+    std::uint16_t y[16][32];
+    std::memcpy(y, b, sizeof y);
+    for (int k = 0; k < 32; ++k) {
+      for (int n = 0; n < 16; ++n) b_[k][n] = widen(y[k / 2][2 * n + k % 2]);
+    }
+  }
+  void add(const std::byte* a, std::byte* c) const {
+    std::uint16_t x[32];
+    float sums[16], parts[2][16] = {};
+    std::memcpy(x, a, sizeof x);
+    std::memcpy(sums, c, sizeof sums);
+    for (int k = 0; k < 32; ++k) {
+      for (int n = 0; n < 16; ++n) parts[k % 2][n] += widen(x[k]) * b_[k][n];
+    }
+    for (int n = 0; n < 16; ++n) sums[n] += parts[0][n] + parts[1][n];
+    std::memcpy(c, sums, sizeof sums);
+  }
+
+ private:
   static float widen(std::uint16_t x) {
     const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
     float result;
     std::memcpy(&result, &bits, sizeof result);
     return result;
   }
-  static void add(const std::byte* a, const std::byte (*b)[kTileBytes], std::byte* c) {
-    std::uint16_t x[32], y[16][32];
-    float sums[16];
-    std::memcpy(x, a, sizeof x);
-    std::memcpy(y, b, sizeof y);
-    std::memcpy(sums, c, sizeof sums);
-    for (int n = 0; n < 16; ++n) {
-      float even = 0, odd = 0;
-      for (int k = 0; k < 16; ++k) {
-        even += widen(x[2 * k]) * widen(y[k][2 * n]);
-        odd += widen(x[2 * k + 1]) * widen(y[k][2 * n + 1]);
-      }
-      sums[n] += even + odd;
-    }
-    std::memcpy(c, sums, sizeof sums);
-  }
+  float b_[32][16];
 };
 
 /// TDPBUSD and TDPBSSD: T is a byte of A.
 template <typename T>
-struct ByteProducts {
-  static void add(const std::byte* a, const std::byte (*b)[kTileBytes], std::byte* c) {
-    T x[64];
+class ByteProducts {
+ public:
+  explicit ByteProducts(const std::byte (*b)[kTileBytes]) {
     std::int8_t y[16][64];
+    std::memcpy(y, b, sizeof y);
+    for (int k = 0; k < 64; ++k) {
+      for (int n = 0; n < 16; ++n) b_[k][n] = y[k / 4][4 * n + k % 4];
+    }
+  }
+  void add(const std::byte* a, std::byte* c) const {
+    T x[64];
     std::int32_t sums[16];
     std::memcpy(x, a, sizeof x);
-    std::memcpy(y, b, sizeof y);
     std::memcpy(sums, c, sizeof sums);
-    for (int n = 0; n < 16; ++n) {
-      for (int k = 0; k < 64; ++k) sums[n] += x[k] * y[k / 4][4 * n + k % 4];
+    for (int k = 0; k < 64; ++k) {
+      for (int n = 0; n < 16; ++n) sums[n] += x[k] * b_[k][n];
     }
     std::memcpy(c, sums, sizeof sums);
   }
+
+ private:
+  std::int32_t b_[64][16];
 };
 
 }  // namespace

@@ -110,8 +110,8 @@ TEST(TimingCache, ACompleteCacheDecidesAloneAndTheWorkspaceLimitStillHolds) {
   EXPECT_LT(limited.plan.profiles[0].arena_bytes, arena);
 }
 
-/// A unit that neighbours may use must measure a tenth faster than what they do not slow down.
-TEST(TimingCache, ASharedUnitIsTakenWithCaution) {
+/// The matrix unit, whose speed may not last, must measure a tenth faster than vectors.
+TEST(TimingCache, TheMatrixUnitIsTakenWithCaution) {
   if (!cpu::has_bf16_tiles()) GTEST_SKIP() << "*** NOT EXERCISED: there are no tiles of bfloat16";
   const Graph graph = parse_graph(R"(
     graph g(%x: float32[64, 96]) {

@@ -254,6 +254,22 @@ TEST(SplitKernels, WeightsAreNotTooLarge) {
   }
 }
 
+/// Sixteen rows must fit in a thread's scratch memory.
+TEST(SplitKernels, RowsAreNotTooDeep) {
+  if (!cpu::has_bf16_tiles()) GTEST_SKIP() << "*** NOT EXERCISED: there are no tiles of bfloat16; see TileKernels";
+  for (const std::int64_t depth : {21845, 21846}) {
+    KernelCase c{"MatMul", {}, {}, {false, true}};
+    c.inputs = {numbers({20, depth}, 1), numbers({depth, 16}, 2)};
+    if (depth == 21845) {
+      check_tactic(with_long_numbers(c), "gemm.amx_split", tolerance_of_exact(depth));
+    } else {
+      EXPECT_EQ(refusal_of(c, "gemm.amx_split"), "a row has more than 21845 numbers");
+    }
+  }
+  KernelCase c = conv_case({{1, 1, 100, 2048}, 16, {1, 16}});
+  EXPECT_EQ(refusal_of(c, "conv.amx_split"), "a window has more than 21845 numbers");
+}
+
 TEST(Bf16Kernels, TilesAreRefusedWhereThereAreNone) {
   if (cpu::tier() == cpu::Tier::none || cpu::has_bf16_tiles()) GTEST_SKIP() << "no kernels, or tiles";
   KernelCase c = conv_case({{1, 4, 4, 8}, 16, {1, 1}});

@@ -15,6 +15,9 @@
 namespace tenfold {
 namespace {
 
+/// Behind the scratch memory that a product is told of.
+constexpr std::int64_t kGuardBytes = 64 << 10;
+
 struct Product {
   std::int64_t rows, columns, depth;
   std::int64_t row_block = 256, depth_block = 256;
@@ -24,6 +27,7 @@ struct Product {
   bool a_is_bf16 = false, c_is_bf16 = false, other_is_bf16 = false;  ///< how A, C and the residual are stored
   cpu::Windows windows = cpu::Windows::copied;
   bool is_split = false;  ///< factors are float32 and keep their digits
+  std::int64_t scratch_bytes = cpu::CpuStream::kScratchBytes - kGuardBytes;
 };
 
 /// Numbers that bfloat16 holds.
@@ -120,7 +124,7 @@ Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
   const auto floats = [](const Tensor& tensor) { return reinterpret_cast<const float*>(tensor.data()); };
   const std::int64_t parts = p.is_split ? cpu::kSplitParts : 1;
   const cpu::WindowLines image = cpu::window_lines(p.conv, p.windows, operands.channels, operands.a.shape()[1],
-                                                   p.a_is_bf16, parts, cpu::CpuStream::kScratchBytes);
+                                                   p.a_is_bf16, parts, p.scratch_bytes);
   const bool is_converted = operands.is_conv && image.pixels == 0 && !p.a_is_bf16;
   const std::int64_t room = is_converted ? parts * cpu::rounded_image_bytes(operands.pixels, operands.channels) : 0;
   kernel_case_detail::GuardedBuffer rounded(DType::uint8, {room}, 0);
@@ -161,7 +165,10 @@ Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
   // NaN in all that must be written before it is read.
   std::memset(args.rounded, 0xff, static_cast<std::size_t>(room));
   if (threads == 1) std::memset(stream.scratch(), 0xff, cpu::CpuStream::kScratchBytes);
-  test::run_emulated_bf16_tiles(args, {&stream.pool(), stream.scratch(), cpu::CpuStream::kScratchBytes});
+  test::run_emulated_bf16_tiles(args, {&stream.pool(), stream.scratch(), static_cast<std::size_t>(p.scratch_bytes)});
+  const std::byte* guard = stream.scratch() + p.scratch_bytes;
+  EXPECT_TRUE(threads > 1 || std::all_of(guard, guard + kGuardBytes, [](std::byte x) { return x == std::byte{0xff}; }))
+      << "written behind the scratch memory";
   EXPECT_TRUE(rounded.is_intact()) << "written beyond the room for A";
   EXPECT_TRUE(c.is_intact()) << "written around the result";
   return c.to_tensor();
@@ -414,6 +421,12 @@ TEST(TileKernels, BlocksThatExceedTheScratchMemory) {
   Product windows{.rows = 45, .columns = 8, .depth = 48000, .row_block = 1 << 20, .depth_block = 4096};
   windows.conv = {.in = {1, 7, 12}, .out = {1, 5, 9}, .kernel = {1, 3, 4}};
   check_as_stored(windows);
+  // As deep as gemm.amx_split takes.
+  check_as_stored(
+      {.rows = 55, .columns = 8, .depth = 21845, .row_block = 1 << 20, .depth_block = 4096, .is_split = true});
+  windows.depth = 21600;
+  windows.is_split = true;
+  check_as_stored(windows);
 }
 
 TEST(TileKernels, WhatHappensToSums) {
@@ -534,6 +547,29 @@ TEST(TileKernels, WindowsWhereTheyLie) {
       p.extra_pitch = extra_pitch;
       p.conv = w.conv;
       check(p);
+    }
+  }
+}
+
+/// Blocks as large as the scratch memory lets them be, of several images, and of parts of them.
+TEST(TileKernels, WindowsThatFillTheScratchMemory) {
+  const cpu::ConvRows convs[] = {
+      {.batch = 5, .in = {1, 13, 20}, .out = {1, 13, 20}, .kernel = {1, 3, 3}, .pad = {0, 1, 1}},
+      {.batch = 9, .in = {1, 4, 40}, .out = {1, 2, 20}, .kernel = {1, 5, 2}, .stride = {1, 2, 2}, .pad = {0, 2, 0}},
+      {.batch = 3, .in = {4, 9, 17}, .out = {2, 3, 17}, .kernel = {2, 1, 1}, .stride = {2, 4, 1}},
+  };
+  for (const cpu::ConvRows& conv : convs) {
+    Product p{.rows = conv.batch * conv.out[0] * conv.out[1] * conv.out[2], .columns = 20};
+    p.depth = 32 * conv.kernel[0] * conv.kernel[1] * conv.kernel[2];
+    p.row_block = 1 << 20;
+    p.depth_block = 64;
+    p.conv = conv;
+    for (const std::int64_t kilobytes : {160, 250, 400}) {
+      p.scratch_bytes = kilobytes << 10;
+      for (const cpu::Windows way : {cpu::Windows::copied, cpu::Windows::by_pixels, cpu::Windows::by_lines}) {
+        p.windows = way;
+        check(p);
+      }
     }
   }
 }

@@ -26,8 +26,8 @@ constexpr bool has_tiles(Unit unit) { return unit != Unit::vectors; }
 constexpr int parts_of(Unit unit) { return unit == Unit::split_tiles ? static_cast<int>(kSplitParts) : 1; }
 
 constexpr std::string_view kNotAllowed = "factors may not be rounded to bfloat16 (--bf16)";
-/// A block of rows, or 16 at least, must fit in the scratch memory of a thread, as bfloat16.
-constexpr std::int64_t kMaxDepth = 1 << 16;
+/// A block of rows, or 16 at least, must fit in the scratch memory of a thread, all parts of them.
+constexpr std::int64_t max_depth(Unit unit) { return (1 << 16) / parts_of(unit); }
 
 /// Why the unit cannot be used at all.
 std::optional<std::string> refuses(Unit unit, const Problem& problem) {
@@ -162,8 +162,8 @@ void append_tilings(Unit unit, std::int64_t rows, std::int64_t columns, std::int
   const double estimated_us = estimate_us(flops / gain, bytes, 0.85);
   double rank = 1;
   if (has_tiles(unit)) {
-    // A core's two hardware threads share its matrix unit, so another guest of the host may take half of it and more;
-    // what float32 does with vectors hardly changes then.
+    // The unit has phases in which it is half as fast, or worse (docs/tactics.md); what float32 does with vectors does
+    // not change then.
     constexpr double kCaution = 1.1;
     // Parts stand beside all that float32 has, which the list must not crowd out.
     const std::size_t most = unit == Unit::split_tiles ? 3 : 9;
@@ -242,8 +242,9 @@ std::optional<std::string> refuses(Unit unit, const Conv& conv, std::span<const 
     return refusal;
   const ConvSizes sizes = conv_sizes(conv, inputs[1]);
   if (sizes.group != 1) return "the convolution has groups";
-  if (sizes.in_channels > kMaxDepth || sizes.taps() > kMaxDepth || sizes.taps() * sizes.in_channels > kMaxDepth)
-    return fmt::format("a window has more than {} numbers", kMaxDepth);
+  const std::int64_t most = max_depth(unit);
+  if (sizes.in_channels > most || sizes.taps() > most || sizes.taps() * sizes.in_channels > most)
+    return fmt::format("a window has more than {} numbers", most);
   return std::nullopt;
 }
 
@@ -254,8 +255,8 @@ std::int64_t packed_depth(const ConvSizes& sizes, Windows windows) {
   return sizes.taps() * sizes.in_channels;
 }
 /// They may be copied together all the same, so a row must not become too long.
-bool can_be_read_by_lines(const Conv& conv, const ConvSizes& sizes) {
-  return conv.window().dilations.back() == 1 && packed_depth(sizes, Windows::by_lines) <= kMaxDepth;
+bool can_be_read_by_lines(Unit unit, const Conv& conv, const ConvSizes& sizes) {
+  return conv.window().dilations.back() == 1 && packed_depth(sizes, Windows::by_lines) <= max_depth(unit);
 }
 
 class Bf16ConvKernel final : public Kernel {
@@ -268,8 +269,9 @@ class Bf16ConvKernel final : public Kernel {
         tiling_(tiling_of(unit, std::span(spec.parameters).first(blocks_in(unit, spec.parameters)))),
         finish_(conv_of(spec.op).epilogue(), Conv::kFirstEpilogueInput),
         panels_(packed(unit, spec, packed_depth(sizes_, windows_), sizes_.out_channels)) {
-    require(windows_ != Windows::by_lines || can_be_read_by_lines(conv_of(op_), sizes_), Code::incompatible_engine,
-            "windows of dilated kernels, or of more than {} numbers, are not read by lines", kMaxDepth);
+    require(windows_ != Windows::by_lines || can_be_read_by_lines(unit, conv_of(op_), sizes_),
+            Code::incompatible_engine, "windows of dilated kernels, or of more than {} numbers, are not read by lines",
+            max_depth(unit));
   }
 
   std::size_t workspace_bytes(std::span<const TensorView> inputs, std::span<const TensorView> outputs) const override {
@@ -333,7 +335,7 @@ void conv_candidates(const Problem& problem, std::vector<Candidate>& out) {
   if (!is_plain_product(conv, sizes)) {
     if (channels * 2 % kTileBytes == 0) {
       windows = Windows::by_pixels;
-    } else if (sizes.kernel[2] > 1 && can_be_read_by_lines(conv, sizes)) {
+    } else if (sizes.kernel[2] > 1 && can_be_read_by_lines(kUnit, conv, sizes)) {
       windows = Windows::by_lines;
     }
   }
@@ -393,7 +395,8 @@ std::optional<std::string> refuses(Unit unit, const MatMul& matmul, std::span<co
   if (inputs[0].rank() < 2 || inputs[1].rank() != 2) return "b is no matrix, or a has no rows";
   if (matmul.trans_a()) return "a is transposed";
   if (!fits_in_panels(inputs[1])) return fmt::format("b of {} is computed, empty or too large", to_string(inputs[1]));
-  if (matrix_of(matmul, inputs[1]).depth > kMaxDepth) return fmt::format("a row has more than {} numbers", kMaxDepth);
+  if (matrix_of(matmul, inputs[1]).depth > max_depth(unit))
+    return fmt::format("a row has more than {} numbers", max_depth(unit));
   return refuses_types(unit, matmul.epilogue(), inputs, outputs[0], MatMul::kFirstEpilogueInput);
 }
 

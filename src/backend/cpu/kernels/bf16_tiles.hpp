@@ -191,7 +191,8 @@ class LineWindows {
           to_(reinterpret_cast<std::uint8_t*>(scratch)),
           begin_(first / conv_.out[2]),
           end_((first + rows) / conv_.out[2]) {
-      const std::int64_t count = w_.lines_.is_copied ? first_line(slab_of(end_ - 1) + 1) : 0;
+      const std::int64_t last = slab_of(end_ - 1);
+      const std::int64_t count = w_.lines_.is_copied ? first_line(last) + conv_.kernel[0] * lines_of(last) : 0;
       zeros_ = count * w_.lines_.line_bytes;
       part_stride_ = ceil_div(zeros_ + w_.lines_.line_bytes + kTileBytes, kTileBytes) * kTileBytes;
     }
@@ -267,9 +268,8 @@ class LineWindows {
     std::int64_t first_line(std::int64_t slab) const {
       const std::int64_t slabs = slab - slab_of(begin_);
       if (slabs == 0) return 0;
-      // Only the last slab ends before its image does, and nothing lies behind it but the zeros.
-      std::int64_t lines =
-          lines_of(slab_of(begin_)) + (slabs - 1) * ((conv_.out[1] - 1) * conv_.stride[1] + w_.lines_.extent);
+      const std::int64_t whole = (conv_.out[1] - 1) * conv_.stride[1] + w_.lines_.extent;
+      const std::int64_t lines = lines_of(slab_of(begin_)) + (slabs - 1) * whole;
       return conv_.kernel[0] * lines;
     }
 
