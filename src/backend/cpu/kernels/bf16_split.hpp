@@ -1,12 +1,11 @@
 // A float32 number as the sum of three of bfloat16, so that the matrix unit multiplies it: 24 digits are three times 8.
 //
 // x = x1 + x2 + x3 exactly. Of the nine products of parts the six larger ones are summed, in float32; what is left out
-// is x2 y3 + x3 y2 + x3 y3. Weights are rounded to their parts (|y2| <= 2^-8 |y|, |y3| <= 2^-17 |y|, of either sign), A
-// is cut
-// (|x2| < 2^-7 |x|, |x3| < 2^-15 |x|), which takes fewer instructions. So a product is off by at most 1.5 * 2^-23 of
-// its size, and sums of such errors, whose signs are those of the weights' parts, stay below what float32 sums lose.
-// (The idea: Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
-// Computations", 2019.)
+// is x2 y3 + x3 y2 + x3 y3. Weights are rounded to their parts (|y2| <= 2^-8 |y|, |y3| <= 2^-17 |y|, of either sign),
+// numbers of A are cut (|x2| < 2^-7 |x|, |x3| < 2^-15 |x|), which takes fewer instructions. So a product is off by at
+// most 1.5 * 2^-23 of its size, and sums of such errors, whose signs are those of the weights' parts, stay below what
+// float32 sums lose. (The idea: Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
+// Higher-Precision Computations", 2019.)
 //
 // The unit takes subnormal numbers for 0, as this backend does, so parts of numbers below 2^-109 lose digits; products
 // of those with weights below 2^55 are off by at most 2^-71. Infinity would meet parts that are 0, and sums of parts'
