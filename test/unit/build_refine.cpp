@@ -112,12 +112,15 @@ TEST(Refine, TheNetworkDecidesBetweenCloseCandidates) {
   options.opt_level = 4;
   options.timing_cache = "";
   nlohmann::json cache = nlohmann::json::parse(build(graph, cpu_backend(), options).timing_cache);
-  // All kernels as fast as each other, alone: every build comes to the same order.
+  // All kernels as fast as each other, alone: every build comes to the same order. Not those that are taken with
+  // caution (Candidate::caution).
   std::vector<std::string> networks;
   for (auto& [key, entries] : cache["entries"].items()) {
     if (key.starts_with("network")) networks.push_back(key);
     double time = 10;
-    for (auto& [candidate, us] : entries.items()) us = time += 0.01;
+    for (auto& [candidate, us] : entries.items()) {
+      us = candidate.starts_with("conv.amx_split(") ? 1000 : time += 0.01;
+    }
   }
   for (const std::string& key : networks) cache["entries"].erase(key);
 
