@@ -112,14 +112,12 @@ Tensor run_emulated(const Product& p, const Operands& operands, int threads) {
   const bool by_lines = p.windows == cpu::Windows::by_lines;
   const std::int64_t lines = by_lines ? p.conv.kernel[0] * p.conv.kernel[1] : 1, line = p.depth / lines;
   const std::int64_t packed_line = by_lines ? cpu::window_line_depth(p.conv.kernel[2], operands.channels) : line;
-  const std::vector<std::byte> panels = cpu::pack_tile_panels<BFloat16>(
-      lines * packed_line, p.columns, p.is_split ? cpu::kSplitParts : 1, [&](std::int64_t k, std::int64_t n, int part) {
-        if (k % packed_line >= line) return 0.0F;
-        k = k / packed_line * line + k % packed_line;
-        float x = b[k * p.columns + n];
-        for (; part > 0; --part) x -= static_cast<float>(BFloat16(x));
-        return x;
-      });
+  const auto weight = [&](std::int64_t k, std::int64_t n) {
+    return k % packed_line >= line ? 0.0F : b[(k / packed_line * line + k % packed_line) * p.columns + n];
+  };
+  const std::vector<std::byte> panels = p.is_split
+                                            ? cpu::pack_split_panels(lines * packed_line, p.columns, weight)
+                                            : cpu::pack_tile_panels<BFloat16>(lines * packed_line, p.columns, weight);
   const Tensor a = stored(operands.a, p.a_is_bf16), other = stored(operands.residual, p.other_is_bf16);
   const auto floats = [](const Tensor& tensor) { return reinterpret_cast<const float*>(tensor.data()); };
   const std::int64_t parts = p.is_split ? cpu::kSplitParts : 1;

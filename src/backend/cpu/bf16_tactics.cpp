@@ -1,9 +1,8 @@
 // Conv and MatMul with constant weights by the instructions for bfloat16.
 // Factors are rounded to bfloat16, where the build allows it (--bf16):
 //   conv.bf16, gemm.bf16:            vectors of pairs (AVX512_BF16)
-//   conv.amx_bf16, gemm.amx_bf16:    tiles (AMX_BF16); input, result and operands of the result's shape may be stored
-//   as
-//                                    bfloat16, each by itself. Weights have the input's type.
+//   conv.amx_bf16, gemm.amx_bf16:    tiles (AMX_BF16); input, result and operands of the result's shape may be
+//                                    stored as bfloat16, each by itself. Weights have the input's type.
 // Factors are float32 and keep all their digits (kernels/bf16_split.hpp):
 //   conv.amx_split, gemm.amx_split:  tiles, each factor as the sum of three numbers
 #include <algorithm>
@@ -110,13 +109,7 @@ std::vector<std::byte> pack_pairs(std::int64_t depth, std::int64_t columns, int 
 template <typename Value>
 std::vector<std::byte> pack(Unit unit, const Candidate& candidate, std::int64_t depth, std::int64_t columns,
                             const Value& value) {
-  if (unit == Unit::split_tiles) {
-    return pack_tile_panels<BFloat16>(depth, columns, kSplitParts, [&](std::int64_t k, std::int64_t n, int part) {
-      float x = value(k, n);
-      for (; part > 0; --part) x -= static_cast<float>(BFloat16(x));
-      return x;
-    });
-  }
+  if (unit == Unit::split_tiles) return pack_split_panels(depth, columns, value);
   if (unit == Unit::tiles) return pack_tile_panels<BFloat16>(depth, columns, value);
   return pack_pairs(depth, columns, static_cast<int>(candidate.parameters.at(1)), value);
 }

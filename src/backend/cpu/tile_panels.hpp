@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "backend/cpu/kernels/bf16_product.hpp"
 #include "backend/cpu/kernels/tiles.hpp"
+#include "base/float16.hpp"
 
 namespace tenfold::cpu {
 
@@ -39,6 +41,15 @@ std::vector<std::byte> pack_tile_panels(std::int64_t depth, std::int64_t columns
 template <typename T, typename Value>
 std::vector<std::byte> pack_tile_panels(std::int64_t depth, std::int64_t columns, const Value& value) {
   return pack_tile_panels<T>(depth, columns, 1, [&](std::int64_t k, std::int64_t n, int) { return value(k, n); });
+}
+/// The same of float32 as the sum of three numbers of bfloat16, each rounded to nearest, see kernels/bf16_split.hpp.
+template <typename Value>
+std::vector<std::byte> pack_split_panels(std::int64_t depth, std::int64_t columns, const Value& value) {
+  return pack_tile_panels<BFloat16>(depth, columns, kSplitParts, [&](std::int64_t k, std::int64_t n, int part) {
+    float x = value(k, n);
+    for (; part > 0; --part) x -= static_cast<float>(BFloat16(x));
+    return x;
+  });
 }
 
 /// Candidate parameters: [row_block, depth_block], rows and bytes of depth.

@@ -22,10 +22,10 @@
 //   place(row, column)                 of products of parts: where a result goes to, a ResultPlace
 // A's rows are read where they are, or `Rows` says how they come:
 //   rows.copy(first, rows, stride, part_stride, to)  copies them, or windows, into the cache
-//   rows.block(first, rows, scratch)   windows, whose rows of one line of results are evenly spaced in the image:
-//     .copy()                          copies the lines they need into the cache
-//     .place(first, tiles_of_depth, to)  gives for a tile that begins with row `first` where each tile of its depth
-//     lies .part_stride()                   bytes
+//   rows.block(first, rows, scratch)  windows, whose rows of one line of results are evenly spaced in the image:
+//     .copy()                         copies the lines they need into the cache
+//     .part_stride()                  bytes
+//     .place(first, depth, to)        where a tile that begins with row `first` lies, for each tile of so much depth
 // A copy is false if there are large numbers in it, see repair_strip.
 #pragma once
 
@@ -288,8 +288,8 @@ inline std::int64_t tile_scratch_bytes(const TileProduct& product, std::int64_t 
 /// Rows, or the lines their windows need, that a thread has copied into its scratch memory: what it takes next often
 /// has the same.
 struct RowsInScratch {
-  std::int64_t begin = 0, end = 0;
-  bool has_large = false;
+  std::int64_t begin, end;
+  bool has_large;
 };
 
 template <typename Unit, int kParts, typename Rows, typename Finish>
@@ -443,11 +443,12 @@ class TileCut {
     struct alignas(64) Line {
       RowsInScratch rows;
     } lines[kMostThreads];
+    for (int i = 0; i < kMostThreads && i < workers.pool->num_threads(); ++i) lines[i].rows = {};
     for_each_product_block(workers, 1, {product_.rows, grain_, row_parts_}, {panels_, 1, panel_parts_},
                            [&](const ProductBlock& block, std::byte* scratch) {
                              const std::int64_t thread =
                                  (scratch - workers.scratch) / static_cast<std::int64_t>(workers.scratch_bytes);
-                             RowsInScratch unknown;
+                             RowsInScratch unknown{};
                              f(block, scratch, thread < kMostThreads ? lines[thread].rows : unknown);
                            });
   }
